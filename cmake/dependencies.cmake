@@ -1,0 +1,13 @@
+# Third-party libraries, all from the distribution's packages (docs/architecture.md says why each).
+include(CheckIPOSupported)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json 3.10 REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+if(HEDDLE_TESTS)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()

@@ -1,0 +1,81 @@
+#pragma once
+// Text <-> token ids, exactly as the checkpoint's authors' tokenizer does it.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/byte_range.h"
+
+namespace heddle {
+
+using TokenId = std::int32_t;
+
+/// Facts of a tokenizer, as a checkpoint file states them (the GGUF loader fills this; nothing in
+/// it is trusted: make_tokenizer validates all of it).
+struct TokenizerSpec {
+  std::string source;                 // file name, for error texts
+  std::string model;                  // "gpt2": byte-level BPE
+  std::string pre;                    // pre-tokenizer name: smollm, llama-bpe, qwen2
+  std::vector<std::string> tokens;    // byte-level alphabet (GPT-2 byte-to-unicode) per id
+  std::vector<std::int32_t> types;    // GGUF kinds: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+  std::vector<std::string> merges;    // "left right", rank = index
+  std::optional<TokenId> bos, eos, eot, unk, pad;
+  bool add_bos = false;
+  bool add_eos = false;
+};
+
+struct EncodeOptions {
+  bool add_special = true;     // BOS/EOS as the tokenizer is set up to add them
+  bool parse_special = true;   // special tokens written in the text become their ids; false: plain text
+  /// Sorted, disjoint parts of the text (message content) in which no special token is recognised:
+  /// an occurrence that overlaps one of them is plain text. Pre-tokenisation still runs across
+  /// their borders, so a text without special-token look-alikes gives the same ids either way.
+  std::vector<ByteRange> plain = {};
+};
+
+/// Immutable after construction; safe to share between threads.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  /// Any byte string is accepted; bytes that are not UTF-8 are encoded as U+FFFD replacement
+  /// characters, as the reference does. Linear in the length of the text.
+  virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const = 0;
+  /// Bytes of one token: may be a part of a UTF-8 character. Control tokens give "" unless
+  /// `special` is true. Throws kBadInput for an id outside the vocabulary.
+  virtual std::string token_bytes(TokenId id, bool special = false) const = 0;
+  virtual std::int32_t vocab_size() const = 0;
+  virtual bool is_control(TokenId id) const = 0;
+  virtual std::optional<TokenId> find(std::string_view token) const = 0;  // exact token text
+  virtual const TokenizerSpec& spec() const = 0;  // tokens/merges may be emptied to save memory
+  virtual std::string describe() const = 0;       // "byte-level BPE, 49152 tokens, pre smollm"
+
+  /// Whole-sequence decode; invalid UTF-8 becomes U+FFFD.
+  std::string decode(const std::vector<TokenId>& ids, bool special = false) const;
+};
+
+/// Validates (case M13 of docs/reliability: wrong lengths, token types out of range, merges naming
+/// absent tokens, special ids outside the vocabulary) and builds. Throws kBadInput.
+std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec);
+
+/// Turns a stream of token bytes into text that never ends in half a code point.
+class StreamDecoder {
+ public:
+  /// Appends bytes; returns the text that is now certain (possibly empty).
+  std::string push(std::string_view bytes);
+  /// End of the stream: what is pending, an incomplete character as U+FFFD.
+  std::string finish();
+  std::size_t pending_bytes() const { return pending_.size(); }
+
+ private:
+  std::string pending_;  // an incomplete but so far valid UTF-8 sequence, at most 3 bytes
+};
+
+/// Replaces every maximal invalid part of `bytes` by U+FFFD (Unicode 3.9, "substitution of maximal
+/// subparts", as Python's errors="replace").
+std::string utf8_lossy(std::string_view bytes);
+
+}  // namespace heddle
