@@ -26,8 +26,12 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-inline Error bad_input(const std::string& text) { return {ErrorKind::kBadInput, text}; }
-inline Error runtime_failure(const std::string& text) { return {ErrorKind::kRuntime, text}; }
+inline Error bad_input(const std::string& text) {
+  return {ErrorKind::kBadInput, text};
+}
+inline Error runtime_failure(const std::string& text) {
+  return {ErrorKind::kRuntime, text};
+}
 
 /// Throws the kRuntime error of a broken invariant; see HEDDLE_CHECK.
 [[noreturn]] void fail_check(const char* condition, const char* file, int line);
@@ -35,7 +39,7 @@ inline Error runtime_failure(const std::string& text) { return {ErrorKind::kRunt
 }  // namespace heddle
 
 /// An invariant of ours (never of the input). Stays in release builds.
-#define HEDDLE_CHECK(condition)                                       \
-  do {                                                                \
+#define HEDDLE_CHECK(condition)                                             \
+  do {                                                                      \
     if (!(condition)) ::heddle::fail_check(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -1,0 +1,107 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <string>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace heddle {
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+}  // namespace
+
+ThreadPool::ThreadPool(int n_threads) : n_threads_(std::max(1, n_threads)) {
+  threads_.reserve(static_cast<std::size_t>(n_threads_ - 1));
+  for (int i = 1; i < n_threads_; ++i) threads_.emplace_back([this, i] { worker_loop(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& t : threads_) t.join();
+}
+
+void ThreadPool::work(int worker) {
+  while (true) {
+    const std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+    if (i >= n_tasks_) return;
+    try {
+      (*task_)(i, worker);
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+}
+
+void ThreadPool::run(std::int64_t n_tasks, TaskRef task) {
+  if (n_tasks <= 0) return;
+  if (n_threads_ == 1 || n_tasks == 1) {
+    for (std::int64_t i = 0; i < n_tasks; ++i) task(i, 0);
+    return;
+  }
+  task_ = &task;
+  n_tasks_ = n_tasks;
+  next_.store(0, std::memory_order_relaxed);
+  running_.store(n_threads_ - 1, std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  work(0);
+  while (running_.load(std::memory_order_acquire) != 0) relax();
+  if (failed_.load()) {
+    failed_.store(false);
+    std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+}
+
+void ThreadPool::worker_loop(int worker) {
+  std::uint32_t seen = 0;
+  while (true) {
+    const auto until = std::chrono::steady_clock::now() + kSpin;
+    int polls = 0;
+    while (epoch_.load(std::memory_order_acquire) == seen) {
+      if (++polls % 64 == 0 && std::chrono::steady_clock::now() > until) {
+        epoch_.wait(seen, std::memory_order_acquire);
+      }
+      relax();
+    }
+    ++seen;
+    if (stop_.load()) return;
+    work(worker);
+    running_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
+  // cgroup v2: "max 100000" or "150000 100000"
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (file >> quota >> period && quota != "max" && period > 0) {
+    const double share = std::strtod(quota.c_str(), nullptr) / period;
+    if (share > 0) cores = std::min(cores, std::max(1, static_cast<int>(share)));
+  }
+  return std::max(1, cores);
+}
+
+}  // namespace heddle

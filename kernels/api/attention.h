@@ -1,0 +1,52 @@
+#pragma once
+#include "base/tensor_view.h"
+
+namespace heddle {
+
+/// One layer's paged keys and values. Physical block b holds block_tokens consecutive positions of
+/// one sequence. K is stored with the token index innermost, so that one vector load gives the same
+/// dimension of 16 keys; V with the dimension innermost.
+struct KvPages {
+  TensorView k;  // [n_blocks, n_kv_heads, head_dim, block_tokens]  F32 | F16 | BF16
+  TensorView v;  // [n_blocks, n_kv_heads, block_tokens, head_dim]  like k
+  std::int64_t n_kv_heads() const { return k.dim(1); }
+  std::int64_t head_dim() const { return k.dim(2); }
+  std::int64_t block_tokens() const { return k.dim(3); }  // a multiple of 16 that divides 64
+};
+
+/// Stores k[t], v[t] at slot[t] = block * block_tokens + offset, rounded to nearest even.
+struct KvWriteArgs {
+  TensorView k;      // [n_tokens, n_kv_heads, head_dim]  F32
+  TensorView v;      // like k
+  TensorView slots;  // [n_tokens]                        I32, distinct
+  KvPages pages;
+};
+
+/// o[t,h] = sum_s p_s v[s,g], p = softmax_s(scale * <q[t,h], k[s,g]>), s = 0 .. position[t],
+/// g = h / (n_q_heads / n_kv_heads). Row t belongs to sequence sequence[t], whose position s lives
+/// in block block_tables[sequence, s / block_tokens]. A masked head (head_mask 0) gives zeros.
+///
+/// Fixed reduction tree (docs/numerics.md): keys are cut at absolute multiples of kAttentionTile;
+/// each tile has its own maximum m, sum l and unnormalised output o; tiles are merged left to
+/// right:
+///   M' = max(M, m), a = exp(M - M'), b = exp(m - M'), L' = a L + b l, O' = a O + b o;  out = O /
+///   L.
+/// So a row's bits depend neither on the chunk it is computed in, nor on the batch, the threads or
+/// the block table. `ref` uses f64 and no tiles.
+/// Source: Vaswani 2017 eq. 1; grouping: Ainslie 2023, sec. 2.2; merge: Sanovar et al. 2024
+/// (LeanAttention), sec. 4.
+struct AttentionArgs {
+  TensorView q;             // [n_tokens, n_q_heads, head_dim]    F32
+  KvPages pages;            // holds positions 0 .. position[t] of every row's sequence
+  TensorView block_tables;  // [n_sequences, max_blocks]          I32
+  TensorView
+      sequence;  // [n_tokens] I32; rows of one sequence are adjacent, positions ascending by 1
+  TensorView positions;  // [n_tokens] I32
+  TensorView head_mask;  // [n_tokens, n_q_heads] U8, or absent: all heads
+  TensorView out;        // like q; must not alias q
+  float scale = 0.0F;    // usually 1/sqrt(head_dim); 0 is rejected
+};
+
+inline constexpr std::int64_t kAttentionTile = 64;
+
+}  // namespace heddle

@@ -1,0 +1,17 @@
+#pragma once
+#include "base/tensor_view.h"
+
+namespace heddle {
+
+/// out[t,i] = x[t,i] * rsqrt(mean_j x[t,j]^2 + eps) * weight[i]
+/// Source: Zhang and Sennrich 2019, eq. 4. Statistics in f32 or better whatever the dtype. A row
+/// depends on that row only. Fixed sum (CPU): lane l of 16 adds elements l, l+16, ... in ascending
+/// order; lanes are added as ((0+8)+(4+12)) ... halving: 16 -> 8 -> 4 -> 2 -> 1.
+struct RmsNormArgs {
+  TensorView x;       // [n_tokens, width]  F32 (CUDA: F32 | F16 | BF16)
+  TensorView weight;  // [width]            F32 (CUDA: as x or F32)
+  TensorView out;     // like x; may be x itself
+  float eps = 0.0F;   // added to the mean square; must be >= 0 and finite
+};
+
+}  // namespace heddle

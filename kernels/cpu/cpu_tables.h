@@ -1,0 +1,30 @@
+#pragma once
+// The variant table of every CPU op, each defined in the .cpp of its op (kernels/cpu/<op>.cpp).
+
+#include "kernels/api/activation.h"
+#include "kernels/api/attention.h"
+#include "kernels/api/embed.h"
+#include "kernels/api/matmul.h"
+#include "kernels/api/rms_norm.h"
+#include "kernels/api/rope.h"
+#include "kernels/api/sample.h"
+#include "kernels/cpu/cpu_context.h"
+#include "kernels/variant.h"
+
+namespace heddle::cpu {
+
+template <typename Args>
+using Table = VariantTable<Args, CpuContext>;
+
+const Table<EmbedArgs>& embed_table();
+const Table<GatherRowsArgs>& gather_rows_table();
+const Table<RmsNormArgs>& rms_norm_table();
+const Table<MatmulArgs>& matmul_table();
+const Table<RopeAnglesArgs>& rope_angles_table();
+const Table<RopeArgs>& rope_table();
+const Table<KvWriteArgs>& kv_write_table();
+const Table<AttentionArgs>& attention_table();
+const Table<GluArgs>& glu_table();
+const Table<SampleArgs>& sample_table();
+
+}  // namespace heddle::cpu

@@ -1,0 +1,34 @@
+#pragma once
+// The whole arithmetic vocabulary. A method takes one args struct (kernels/api has the formula,
+// shapes and errors of each), runs in order on its Backend's stream and allocates nothing once
+// warm.
+
+#include <string>
+#include <vector>
+
+#include "kernels/api/activation.h"
+#include "kernels/api/attention.h"
+#include "kernels/api/embed.h"
+#include "kernels/api/matmul.h"
+#include "kernels/api/rms_norm.h"
+#include "kernels/api/rope.h"
+#include "kernels/api/sample.h"
+
+namespace heddle {
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual void embed(const EmbedArgs& args) = 0;
+  virtual void gather_rows(const GatherRowsArgs& args) = 0;
+  virtual void rms_norm(const RmsNormArgs& args) = 0;
+  virtual void matmul(const MatmulArgs& args) = 0;
+  virtual void rope_angles(const RopeAnglesArgs& args) = 0;
+  virtual void rope(const RopeArgs& args) = 0;
+  virtual void kv_write(const KvWriteArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
+  virtual void glu(const GluArgs& args) = 0;
+  virtual void sample(const SampleArgs& args) = 0;
+};
+
+}  // namespace heddle
