@@ -1,0 +1,48 @@
+#pragma once
+// Named tensors of a checkpoint, whatever its file format.
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor_view.h"
+
+namespace heddle {
+
+/// One tensor as stored. `view` is [rows, cols] (or [n]) in the checkpoint's dtype, in mapped
+/// memory.
+struct StoredTensor {
+  std::string name;
+  TensorView view;
+};
+
+/// Maps the checkpoint's files; knows which tensors were asked for. Not thread safe.
+class WeightStore {
+ public:
+  virtual ~WeightStore() = default;
+
+  /// The tensor `name` with exactly this shape (outermost first; a GGUF's reversed dims are already
+  /// turned) and one of `dtypes` (empty: any that the backend packs). Marks it as bound. Throws
+  /// kBadInput: "FILE: tensor 'blk.0.attn_q.weight': shape is [64, 32], wanted [64, 64]".
+  virtual TensorView require(std::string_view name,
+                             std::initializer_list<std::int64_t> shape,
+                             std::initializer_list<DType> dtypes = {}) = 0;
+  virtual bool has(std::string_view name) const = 0;
+  /// Shape and dtype without binding; absent view if there is no such tensor.
+  virtual TensorView find(std::string_view name) const = 0;
+  /// Marks a tensor as known and not needed.
+  virtual void ignore(std::string_view name) = 0;
+  /// Tells the system that part of a tensor's pages were packed and are not needed again.
+  virtual void release(const TensorView& view, std::size_t begin, std::size_t end) = 0;
+  /// Throws kBadInput naming the tensors that nobody required or ignored.
+  virtual void check_all_bound() const = 0;
+
+  virtual const std::vector<StoredTensor>& tensors() const = 0;
+  virtual const std::string& source() const = 0;  // file name, for error texts
+};
+
+}  // namespace heddle
