@@ -1,0 +1,78 @@
+#pragma once
+// The engine: load a checkpoint, submit requests, step. See docs/architecture.md, "seven stops".
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/engine_options.h"
+#include "engine/memory_plan.h"
+#include "engine/request.h"
+#include "models/model_config.h"
+#include "models/tokenizer/chat_template.h"
+#include "models/tokenizer/tokenizer.h"
+
+namespace heddle {
+
+struct EngineStats {
+  double load_s = 0.0;
+  std::int64_t steps = 0;
+  std::int64_t computed_tokens = 0;  // rows through the decoder, recomputed ones included
+  std::int64_t reused_tokens = 0;    // prompt tokens whose cache was there already (continue_from)
+  std::int64_t preemptions = 0;
+};
+
+/// Owned and driven by one thread.
+class Engine {
+ public:
+  /// Opens, checks and loads the checkpoint. Throws kBadInput (file, options), kMemory, kDevice.
+  static std::unique_ptr<Engine> load(const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Queues a request; progress arrives at `sink` during step(). Throws kBadInput for a request
+  /// that cannot be (fields out of range, longer than the context); nothing is queued then.
+  RequestId submit(Request request, EventSink sink);
+  /// Ends a request in any state with finish kCancelled; unknown ids are ignored.
+  void cancel(RequestId id);
+  /// Frees what a finished request with `keep` holds.
+  void forget(RequestId id);
+  /// Drops the cache of a running request so that it is computed again (tests, selftest).
+  bool preempt(RequestId id);
+
+  /// One step of the batch. False: nothing to do. An error of one request becomes its last event;
+  /// what breaks the engine itself throws.
+  bool step();
+  /// Steps until nothing is left.
+  void run() {
+    while (step()) {
+    }
+  }
+
+  const ModelConfig& config() const;
+  const Tokenizer& tokenizer() const;
+  /// nullptr if the checkpoint ships no template.
+  const ChatTemplate* chat_template() const;
+  /// Renders messages with the checkpoint's template and encodes them; special tokens written
+  /// inside a message stay plain text. Throws kBadInput without a template.
+  std::vector<TokenId> encode_chat(const std::vector<ChatMessage>& messages,
+                                   bool add_generation_prompt = true) const;
+  const EngineOptions& options() const;  // with every derived value filled in
+  const MemoryPlan& memory() const;
+  Backend& backend();
+  EngineStats stats() const;
+  /// Sampling defaults of the checkpoint over neutral ones.
+  SamplingParams default_sampling() const;
+  /// Short hash of what decides the bits: checkpoint, dtypes, KV dtype, kernel variants, block
+  /// sizes.
+  std::string numerics_id() const;
+
+ private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace heddle

@@ -1,0 +1,27 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "engine/engine_options.h"
+#include "models/checkpoint.h"
+
+namespace heddle {
+
+/// Bytes that a model will take, from shapes alone: nothing is read or allocated to know it.
+struct MemoryPlan {
+  std::uint64_t weights = 0;
+  std::uint64_t kv = 0;
+  std::uint64_t activations = 0;  // of the largest step, logits included
+  std::uint64_t kv_bytes_per_token = 0;
+  std::uint64_t total() const { return weights + kv + activations; }
+  std::string describe() const;  // one line with units
+};
+
+MemoryPlan plan_memory(const ModelConfig& config,
+                       const WeightStore& weights,
+                       const EngineOptions& options);
+
+/// Bytes free for a new process: cgroup limit and MemAvailable, the smaller.
+std::uint64_t available_memory();
+
+}  // namespace heddle

@@ -1,0 +1,73 @@
+#pragma once
+// What a caller asks of the engine and what comes back.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace heddle {
+
+using RequestId = std::int64_t;
+
+/// Defaults are neutral: greedy, no penalty. Ranges in brackets; submit() refuses others (kBadInput
+/// naming the field, value and range).
+struct SamplingParams {
+  float temperature = 0.0F;  // [0, 100]; 0: greedy
+  int top_k = 0;             // [0, 2^31); 0: off
+  float top_p = 1.0F;        // (0, 1]
+  float min_p = 0.0F;        // [0, 1]
+  float repetition_penalty =
+      1.0F;  // (0, 100]: logits of seen tokens (prompt too) divided if > 0, else multiplied
+  float presence_penalty = 0.0F;   // [-100, 100]: subtracted once from generated tokens
+  float frequency_penalty = 0.0F;  // [-100, 100]: subtracted per occurrence among generated tokens
+  std::map<std::int32_t, float> logit_bias;  // token -> added, [-100, 100]
+  std::uint64_t seed = 0;
+};
+
+struct Request {
+  std::vector<std::int32_t> prompt;  // at least one token, all inside the vocabulary
+  SamplingParams sampling;
+  std::int64_t max_new_tokens = 0;     // 0: until the context is full (generate); see `score`
+  std::vector<std::string> stop;       // texts that end the answer and are not part of it
+  std::vector<std::int32_t> stop_ids;  // besides the tokenizer's end-of-sequence tokens
+  bool ignore_eos = false;
+  int n_logprobs = -1;       // >= 0: log probabilities of the token and of the n best, up to 20
+  std::uint32_t choice = 0;  // index among n choices of one request; keys the random numbers
+  bool score = false;        // compute log p of every prompt token but the first; no generation
+  bool keep = false;         // keep tokens and cache at the end, for continue_from
+  std::optional<RequestId>
+      continue_from;  // a kept request: its cache is reused as far as the ids agree
+  /// Observation (selftest, tests): every row whose logits are computed, with its position in the
+  /// sequence. With `all_logits` also the rows of the prompt.
+  std::function<void(std::int64_t position, std::span<const float> logits)> on_logits;
+  bool all_logits = false;
+};
+
+enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
+std::string_view name(FinishReason reason);  // "stop", "length", "cancelled", "error"
+
+struct TokenLogprob {
+  std::int32_t token = 0;
+  float logprob =
+      0.0F;  // natural log of the probability at temperature 1, before penalties and filters
+};
+
+/// One piece of progress of one request; delivered in order on the thread that calls step().
+struct RequestEvent {
+  RequestId request = 0;
+  std::optional<std::int32_t> token;  // a generated token
+  std::string text;  // text that became certain (whole code points; stop texts held back)
+  std::optional<TokenLogprob> logprob;
+  std::vector<TokenLogprob> top_logprobs;
+  std::vector<float> scores;  // score requests: log p of the next prompt tokens, in order
+  FinishReason finish = FinishReason::kNone;  // not kNone exactly once: the last event
+  std::string error;                          // kError: what happened
+};
+using EventSink = std::function<void(const RequestEvent&)>;
+
+}  // namespace heddle

@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "scheduler/batch_plan.h"
+
+namespace heddle {
+
+/// What a caller asks of the scheduler.
+struct SequenceRequest {
+  std::vector<Token> prompt;        // at least one token
+  std::int64_t max_new_tokens = 0;  // 0: only compute the prompt (scoring)
+  bool all_outputs = false;         // logits of every prompt row (scoring), not only the last
+};
+
+/// kHeld: finished, but tokens and blocks are kept to be continued (Scheduler::resume).
+enum class SequenceState : std::uint8_t { kWaiting, kRunning, kHeld };
+
+/// One stream of tokens; owned and changed by Scheduler alone. Invariants: n_computed <=
+/// tokens.size(); the block table covers the computed positions (and those of the step in flight).
+struct Sequence {
+  SequenceId id = 0;
+  std::vector<Token> tokens;  // known tokens, the last may be kPendingToken
+  std::int64_t n_prompt = 0;
+  std::int64_t max_new_tokens = 0;
+  bool all_outputs = false;
+  std::int64_t n_computed =
+      0;                      // positions whose KV is (or will be, after the step in flight) stored
+  std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
+  std::vector<BlockId> blocks;
+  SequenceState state = SequenceState::kWaiting;
+  int preemptions = 0;
+  std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
+};
+
+}  // namespace heddle
