@@ -1,5 +1,4 @@
-# Third-party libraries, all from the distribution's packages (docs/architecture.md says why each).
-include(CheckIPOSupported)
+# Third-party libraries, all from the distribution's packages.
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
@@ -7,6 +6,7 @@ find_package(nlohmann_json 3.10 REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 if(HEDDLE_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)

@@ -1,0 +1,10 @@
+# find_package(heddle): the target heddle::heddle.
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+find_dependency(fmt)
+find_dependency(spdlog)
+find_dependency(nlohmann_json)
+find_dependency(PkgConfig)
+pkg_check_modules(PCRE2 REQUIRED QUIET IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED QUIET IMPORTED_TARGET libutf8proc)
+include(${CMAKE_CURRENT_LIST_DIR}/heddleTargets.cmake)
