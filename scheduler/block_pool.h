@@ -13,7 +13,9 @@ using BlockId = std::int32_t;
 /// Owned by the Scheduler; one thread.
 class BlockPool {
  public:
-  explicit BlockPool(int n_blocks);
+  /// `shuffle_seed` other than 0 hands the blocks out in a shuffled order (tests: the physical
+  /// layout must not change any bit).
+  explicit BlockPool(int n_blocks, std::uint64_t shuffle_seed = 0);
 
   /// nullopt: no free block (not an error).
   std::optional<BlockId> allocate();

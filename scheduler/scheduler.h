@@ -1,5 +1,5 @@
 #pragma once
-// Who computes which tokens in the next step: continuous batching under a token budget, prefill
+// Who computes which tokens in the next step: continuous batching under a token budget, prompt
 // chunks and decode rows mixed freely, blocks allocated as sequences grow.
 
 #include <cstdint>
@@ -17,64 +17,95 @@ namespace heddle {
 
 struct SchedulerOptions {
   std::int64_t max_step_tokens = 512;    // token budget of one step
-  std::int64_t max_running = 64;         // sequences with blocks at one time
+  std::int64_t max_step_outputs = 512;   // rows with logits of one step; at least max_running
+  std::int64_t max_running = 64;         // sequences that compute at one time
   std::int64_t max_chunk = 512;          // most tokens of one sequence in one step
   std::int64_t max_sequence_tokens = 0;  // context limit, prompt and generated together
   int block_tokens = 16;
   int n_blocks = 0;
-  /// Tests: hand out blocks in a shuffled order (the layout must not change any bit). 0: off.
-  std::uint64_t shuffle_seed = 0;
+  std::uint64_t shuffle_seed = 0;  // BlockPool
 };
 
 struct SchedulerStats {
   std::int64_t steps = 0;
-  std::int64_t computed_tokens = 0;
+  std::int64_t computed_tokens = 0;  // rows planned, recomputed ones included
+  std::int64_t reused_tokens = 0;    // rows that resume() did not have to compute again
   std::int64_t preemptions = 0;
   int waiting = 0;
   int running = 0;
+  int held = 0;
   int free_blocks = 0;
 };
 
-/// Policy. Running sequences come first, oldest first, each with what it still has to compute (one
-/// row for a decoding one); what is left of the budget goes to waiting sequences in arrival order.
-/// If no block is free, the youngest running sequence is preempted: its blocks are dropped and it
-/// waits at the front to be computed again (same tokens, so same bits). The oldest running sequence
-/// is never a victim, so every step makes progress.
+/// Policy. Running sequences come first, oldest first: each decoding one is certain of its row,
+/// prompts share what is left of the budget; then waiting sequences in arrival order, if blocks for
+/// all their known tokens are free. If a running sequence finds no free block, held sequences lose
+/// theirs first, then the youngest running sequence is preempted: its blocks are dropped and it
+/// waits at the front to be computed again (same tokens, so the same bits). The oldest is never a
+/// victim, so every step makes progress. Owned by the engine thread.
 ///
-/// Pending tokens: plan() may be called again before commit() of the plan in flight (one step
-/// ahead); a sequence whose newest token is unknown is then planned with kPendingToken.
+/// Pending tokens: plan() may be called once more before commit() of the plan in flight (the host
+/// runs one step behind a device); the newest token of a sequence is then kPendingToken. A device
+/// executes steps in order, so a block freed while a step that uses it is in flight may be handed
+/// out at once.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
-  /// Throws kBadInput if the request can never fit: "prompt of 9000 and 100 new tokens need 9100,
-  /// the context is 8192"; likewise for blocks of the pool.
+  /// Throws kBadInput if the request can never fit, with both numbers: "prompt of 9000 tokens and
+  /// 100 new ones need 9100, the context has 8192"; likewise for the pool's capacity.
   SequenceId add(SequenceRequest request);
 
-  /// nullopt: nothing to compute now.
+  /// nullopt: nothing can be computed now (idle, or all depends on the steps in flight).
   std::optional<BatchPlan> plan();
 
-  /// The only place where a Sequence advances. `sampled[i]` belongs to the i-th item of `plan` with
-  /// `sample`; sequences that were removed meanwhile are skipped. Plans are committed in order.
+  /// The only place where sampled tokens become known. `sampled[i]` belongs to the i-th item of
+  /// `plan` with `sample`; sequences removed meanwhile are skipped. Plans are committed in their
+  /// order.
   void commit(const BatchPlan& plan, const std::vector<Token>& sampled);
 
-  /// Ends a sequence in any state and frees its blocks; unknown or finished ids are ignored. With a
-  /// step in flight the blocks are freed when that step commits.
+  /// Ends a sequence in any state and frees its blocks; unknown ids are ignored.
   void remove(SequenceId id);
 
-  /// Drops a running sequence's blocks; it is computed again later (tests of "preempted =
-  /// uninterrupted"). False if it is not running.
+  /// Ends the computation of a running sequence but keeps its tokens and blocks (until others need
+  /// the blocks). Trims `n_drop` tokens off the end first (pending ones that are not wanted).
+  void hold(SequenceId id, std::int64_t n_drop = 0);
+  /// Continues a held sequence with a new prompt under the same id: the cache is kept as far as the
+  /// token ids agree (at least one row is always computed). Throws like add(). Returns the kept
+  /// rows.
+  std::int64_t resume(SequenceId id, SequenceRequest request);
+
+  /// Drops a running sequence's blocks; it is computed again later. False if it is not running.
   bool preempt(SequenceId id);
 
   const Sequence* find(SequenceId id) const;  // nullptr if unknown
   SchedulerStats stats() const;
-  bool idle() const;
-  /// Invariants of pool and tables; throws kRuntime (tests, idle checks).
+  bool idle() const { return waiting_.empty() && running_.empty(); }
+  /// Invariants of pool, tables and lists; throws kRuntime (tests, idle checks).
   void check() const;
 
  private:
-  struct InFlight;
-  // ...
+  void check_fits(const SequenceRequest& request) const;
+  void plan_running(BatchPlan& plan);
+  void admit_waiting(BatchPlan& plan);
+  std::int64_t remaining(const Sequence& s) const;
+  bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan* plan);
+  /// Takes the blocks of one held sequence, or of a waiting one that was resumed.
+  bool evict_one_idle(SequenceId except);
+  void drop_blocks(Sequence& s, std::size_t keep);
+  void append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens);
+  std::int64_t chunk_limit(const BatchPlan& plan, const Sequence& s, std::int64_t reserved) const;
+
+  SchedulerOptions options_;
+  BlockPool pool_;
+  std::map<SequenceId, Sequence> sequences_;
+  std::vector<SequenceId> running_;  // oldest first
+  std::deque<SequenceId> waiting_;
+  std::deque<SequenceId> held_;  // least recently held first
+  SequenceId next_id_ = 1;
+  std::vector<std::vector<SequenceId>>
+      in_flight_;  // sampled sequences per uncommitted plan, oldest first
+  SchedulerStats stats_;
 };
 
 }  // namespace heddle

@@ -1,0 +1,205 @@
+#include "models/decoder.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "models/ffn/ffn.h"
+#include "models/mixers/mixer.h"
+#include "models/weight_binder.h"
+
+namespace heddle {
+namespace {
+
+struct Layer {
+  Buffer mixer_norm, ffn_norm;  // [hidden] f32
+  float norm_eps = 0.0F;
+  Mixer mixer;
+  Ffn ffn;
+};
+
+/// Frequencies of one RopeSpec and the step's table for it.
+struct RopeTable {
+  RopeSpec spec;
+  Buffer inv_freq;
+  Buffer cos_sin;  // [max_tokens, 2, rotary_dim / 2]
+};
+
+std::size_t f32_bytes(std::int64_t n) {
+  return Workspace::f32_bytes(n);
+}
+
+}  // namespace
+
+struct Decoder::Impl {
+  Impl(Backend& b, ModelConfig c) : backend(b), config(std::move(c)) {}
+
+  Backend& backend;
+  ModelConfig config;
+  DecoderLimits limits;
+  std::vector<Layer> layers;
+  std::vector<RopeTable> ropes;
+  PackedMatrix embedding, head;
+  Buffer final_norm;
+  Buffer stream, normed, gathered, logits, workspace_memory;
+  Workspace workspace;
+  std::uint64_t weight_bytes = 0;
+  std::uint64_t activation_bytes = 0;
+  Tap tap;
+
+  void bind(Checkpoint& checkpoint);
+  void allocate();
+  std::vector<TensorView> rope_tables(const ForwardBatch& batch);
+  void run_layer(int index, LayerStep& step);
+  TensorView view(const Buffer& buffer, std::int64_t rows, std::int64_t width) const {
+    return {buffer.data(), DType::kF32, {rows, width}, backend.kind()};
+  }
+  TensorView vector(const Buffer& buffer) const {
+    return {buffer.data(), DType::kF32, {config.hidden}, backend.kind()};
+  }
+  void observe(std::string_view name, int layer, const TensorView& value) const {
+    if (!tap) return;
+    backend.synchronize();
+    tap(name, layer, value);
+  }
+};
+
+void Decoder::Impl::bind(Checkpoint& checkpoint) {
+  WeightBinder binder(*checkpoint.weights, backend);
+  const DecoderNames& names = checkpoint.names;
+  embedding = binder.matrix(names.embedding, config.vocab, config.hidden);
+  std::vector<RopeSpec> specs;
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    const LayerSpec& spec = config.layers[i];
+    const LayerNames& n = names.layers[i];
+    Buffer mixer_norm = binder.vector(n.mixer_norm, config.hidden);
+    Mixer mixer = bind_mixer(spec.mixer, n.mixer, config.hidden, specs, binder);
+    Buffer ffn_norm = binder.vector(n.ffn_norm, config.hidden);
+    layers.push_back({std::move(mixer_norm), std::move(ffn_norm), spec.norm_eps, std::move(mixer),
+                      bind_ffn(spec.ffn, n.ffn, config.hidden, binder)});
+  }
+  final_norm = binder.vector(names.final_norm, config.hidden);
+  if (!config.tied_head) head = binder.matrix(names.head, config.vocab, config.hidden);
+  for (RopeSpec& spec : specs) {
+    Buffer inv_freq = binder.constant(spec.inv_freq);
+    ropes.push_back({std::move(spec), std::move(inv_freq), {}});
+  }
+  checkpoint.weights->check_all_bound();
+  weight_bytes = binder.bytes();
+}
+
+void Decoder::Impl::allocate() {
+  const auto take = [this](std::size_t bytes) {
+    activation_bytes += bytes;
+    return backend.allocate(bytes);
+  };
+  const std::int64_t n = limits.max_tokens;
+  stream = take(f32_bytes(n * config.hidden));
+  normed = take(f32_bytes(n * config.hidden));
+  gathered = take(f32_bytes(limits.max_outputs * config.hidden));
+  logits = take(f32_bytes(limits.max_outputs * config.vocab));
+  std::size_t widest = 0;
+  for (const Layer& layer : layers) {
+    widest = std::max({widest, workspace_bytes(layer.mixer, n), workspace_bytes(layer.ffn, n)});
+  }
+  workspace_memory = take(widest);
+  workspace = Workspace(workspace_memory.data(), widest, backend.kind());
+  for (RopeTable& rope : ropes) rope.cos_sin = take(f32_bytes(n * rope.spec.rotary_dim));
+}
+
+std::vector<TensorView> Decoder::Impl::rope_tables(const ForwardBatch& batch) {
+  std::vector<TensorView> tables;
+  for (const RopeTable& rope : ropes) {
+    const std::int64_t half = rope.spec.rotary_dim / 2;
+    const TensorView table(rope.cos_sin.data(), DType::kF32, {batch.n_tokens, 2, half},
+                           backend.kind());
+    backend.ops().rope_angles(
+        {.positions = batch.positions,
+         .inv_freq = {rope.inv_freq.data(), DType::kF32, {half}, backend.kind()},
+         .scale = rope.spec.scale,
+         .cos_sin = table});
+    tables.push_back(table);
+  }
+  return tables;
+}
+
+void Decoder::Impl::run_layer(int index, LayerStep& step) {
+  const Layer& layer = layers[static_cast<std::size_t>(index)];
+  step.ops.rms_norm({.x = step.stream,
+                     .weight = vector(layer.mixer_norm),
+                     .out = step.normed,
+                     .eps = layer.norm_eps});
+  observe("input_layernorm", index, step.normed);
+  step.workspace.reset();
+  heddle::forward(layer.mixer, step);
+  observe("self_attn", index, step.stream);
+  step.ops.rms_norm({.x = step.stream,
+                     .weight = vector(layer.ffn_norm),
+                     .out = step.normed,
+                     .eps = layer.norm_eps});
+  observe("post_attention_layernorm", index, step.normed);
+  step.workspace.reset();
+  heddle::forward(layer.ffn, step);
+  observe("mlp", index, step.stream);
+}
+
+Decoder::Decoder(Checkpoint& checkpoint, Backend& backend, const DecoderLimits& limits)
+    : impl_(std::make_unique<Impl>(backend, checkpoint.config)) {
+  impl_->limits = limits;
+  impl_->bind(checkpoint);
+  impl_->allocate();
+}
+
+Decoder::~Decoder() = default;
+
+TensorView Decoder::forward(const ForwardBatch& batch, const std::vector<LayerCache>& caches) {
+  Impl& d = *impl_;
+  Ops& ops = d.backend.ops();
+  const std::int64_t hidden = d.config.hidden;
+  HEDDLE_CHECK(batch.n_tokens > 0 && batch.n_tokens <= d.limits.max_tokens);
+  HEDDLE_CHECK(batch.n_outputs <= d.limits.max_outputs && caches.size() == d.layers.size());
+
+  const TensorView stream = d.view(d.stream, batch.n_tokens, hidden);
+  const TensorView normed = d.view(d.normed, batch.n_tokens, hidden);
+  ops.embed(
+      {.ids = batch.ids, .table = &d.embedding, .scale = d.config.embedding_scale, .out = stream});
+  d.observe("embed_tokens", -1, stream);
+  const std::vector<TensorView> rope_tables = d.rope_tables(batch);
+  for (std::size_t i = 0; i < d.layers.size(); ++i) {
+    LayerStep step{ops, batch, caches[i], rope_tables, d.workspace, normed, stream};
+    d.run_layer(static_cast<int>(i), step);
+  }
+  const TensorView logits = d.view(d.logits, batch.n_outputs, d.config.vocab);
+  if (batch.n_outputs == 0) return logits;
+  const TensorView gathered = d.view(d.gathered, batch.n_outputs, hidden);
+  ops.gather_rows({.x = stream, .rows = batch.output_rows, .out = gathered});
+  ops.rms_norm({.x = gathered,
+                .weight = d.vector(d.final_norm),
+                .out = gathered,
+                .eps = d.config.final_norm_eps});
+  d.observe("norm", -1, gathered);
+  ops.matmul(
+      {.x = gathered, .targets = {{{d.config.tied_head ? &d.embedding : &d.head, {}, logits}}}});
+  d.observe("lm_head", -1, logits);
+  return logits;
+}
+
+void Decoder::set_tap(Tap tap) {
+  impl_->tap = std::move(tap);
+}
+const ModelConfig& Decoder::config() const {
+  return impl_->config;
+}
+std::uint64_t Decoder::weight_bytes() const {
+  return impl_->weight_bytes;
+}
+std::uint64_t Decoder::activation_bytes() const {
+  return impl_->activation_bytes;
+}
+
+std::vector<CacheNeed> Decoder::cache_needs() const {
+  std::vector<CacheNeed> needs;
+  for (const Layer& layer : impl_->layers) needs.push_back(cache_need(layer.mixer));
+  return needs;
+}
+
+}  // namespace heddle

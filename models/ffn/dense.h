@@ -1,0 +1,23 @@
+#pragma once
+#include "models/checkpoint.h"
+#include "models/layer_step.h"
+#include "models/weight_binder.h"
+
+namespace heddle {
+
+/// stream += W_down (act(W_gate x) * W_up x)
+class DenseFfn {
+ public:
+  static DenseFfn bind(const DenseFfnSpec& spec,
+                       const DenseFfnNames& names,
+                       int hidden,
+                       WeightBinder& binder);
+  std::size_t workspace_bytes(std::int64_t n_tokens) const;
+  void forward(LayerStep& step) const;
+
+ private:
+  Activation activation_ = Activation::kSilu;
+  PackedMatrix gate_, up_, down_;
+};
+
+}  // namespace heddle

@@ -1,0 +1,29 @@
+#include "models/ffn/ffn.h"
+
+#include <fmt/format.h>
+
+namespace heddle {
+
+Ffn bind_ffn(const FfnSpec& spec, const FfnNames& names, int hidden, WeightBinder& binder) {
+  return std::visit(
+      [&](const auto& s, const auto& n) -> Ffn { return DenseFfn::bind(s, n, hidden, binder); },
+      spec, names);
+}
+
+std::size_t workspace_bytes(const Ffn& ffn, std::int64_t n_tokens) {
+  return std::visit([&](const auto& f) { return f.workspace_bytes(n_tokens); }, ffn);
+}
+
+void forward(const Ffn& ffn, LayerStep& step) {
+  std::visit([&](const auto& f) { f.forward(step); }, ffn);
+}
+
+std::string describe(const FfnSpec& spec) {
+  return std::visit(
+      [](const DenseFfnSpec& s) {
+        return fmt::format("dense, {} x {}", name(s.activation), s.intermediate);
+      },
+      spec);
+}
+
+}  // namespace heddle

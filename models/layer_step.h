@@ -1,0 +1,60 @@
+#pragma once
+// What a mixer or FFN gets to compute one layer of one step.
+
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "models/cache_need.h"
+#include "models/forward_batch.h"
+
+namespace heddle {
+
+/// Bump allocator over memory sized at load: a layer takes what it needs, the next layer starts
+/// over.
+class Workspace {
+ public:
+  Workspace() = default;
+  Workspace(std::byte* data, std::size_t bytes, DeviceKind device)
+      : data_(data), bytes_(bytes), device_(device) {}
+
+  TensorView f32(std::initializer_list<std::int64_t> shape) {
+    TensorView view(data_ + used_, DType::kF32, shape, device_);
+    used_ += padded(static_cast<std::size_t>(view.elements()) * sizeof(float));
+    HEDDLE_CHECK(used_ <= bytes_);
+    return view;
+  }
+  void reset() { used_ = 0; }
+  static std::size_t padded(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+  static std::size_t f32_bytes(std::int64_t elements) {
+    return padded(static_cast<std::size_t>(elements) * sizeof(float));
+  }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::size_t used_ = 0;
+  DeviceKind device_ = DeviceKind::kCpu;
+};
+
+/// One layer's paged caches as the kernels see them; made by the engine's CacheStorage.
+struct LayerCache {
+  std::vector<KvPages> paged;  // as CacheNeed::paged
+};
+
+/// Called with intermediate results, named after the reference implementation's modules
+/// ("self_attn" of layer 3); layer -1 outside the layers. The view is valid during the call.
+using Tap = std::function<void(std::string_view name, int layer, const TensorView& value)>;
+
+struct LayerStep {
+  Ops& ops;
+  const ForwardBatch& batch;
+  const LayerCache& cache;
+  const std::vector<TensorView>& rope_tables;  // per distinct RopeSpec of the model
+  Workspace& workspace;
+  TensorView normed;  // [n_tokens, hidden] input of the mixer or FFN
+  TensorView stream;  // [n_tokens, hidden] residual stream; the result is added to it
+};
+
+}  // namespace heddle

@@ -1,0 +1,60 @@
+#include "models/mixers/mixer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace heddle {
+namespace {
+
+int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& specs) {
+  if (spec.rotary_dim == 0) return -1;
+  auto it = std::find(specs.begin(), specs.end(), spec);
+  if (it == specs.end()) it = specs.insert(specs.end(), spec);
+  return static_cast<int>(it - specs.begin());
+}
+
+}  // namespace
+
+Mixer bind_mixer(const MixerSpec& spec,
+                 const MixerNames& names,
+                 int hidden,
+                 std::vector<RopeSpec>& rope_specs,
+                 WeightBinder& binder) {
+  return std::visit(
+      [&](const auto& s, const auto& n) -> Mixer {
+        return SoftmaxAttention::bind(s, n, hidden, rope_index(s.rope, rope_specs), binder);
+      },
+      spec, names);
+}
+
+CacheNeed cache_need(const Mixer& mixer) {
+  return std::visit([](const auto& m) { return m.cache_need(); }, mixer);
+}
+
+std::size_t workspace_bytes(const Mixer& mixer, std::int64_t n_tokens) {
+  return std::visit([&](const auto& m) { return m.workspace_bytes(n_tokens); }, mixer);
+}
+
+void forward(const Mixer& mixer, LayerStep& step) {
+  std::visit([&](const auto& m) { m.forward(step); }, mixer);
+}
+
+CacheNeed cache_need(const MixerSpec& spec) {
+  return std::visit(
+      [](const SoftmaxAttentionSpec& s) {
+        return CacheNeed{{{s.n_kv_heads, s.head_dim}}};
+      },
+      spec);
+}
+
+std::string describe(const MixerSpec& spec) {
+  return std::visit(
+      [](const SoftmaxAttentionSpec& s) {
+        return fmt::format("softmax attention, {} query and {} KV heads of {}, rope {}",
+                           s.n_q_heads, s.n_kv_heads, s.head_dim, s.rope.rotary_dim);
+      },
+      spec);
+}
+
+}  // namespace heddle

@@ -1,0 +1,52 @@
+#include "scheduler/block_pool.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "base/philox.h"
+
+namespace heddle {
+
+BlockPool::BlockPool(int n_blocks, std::uint64_t shuffle_seed)
+    : references_(static_cast<std::size_t>(n_blocks), 0) {
+  HEDDLE_CHECK(n_blocks >= 0);
+  for (int i = n_blocks - 1; i >= 0; --i) free_.push_back(i);
+  if (shuffle_seed == 0) return;
+  for (std::size_t i = free_.size(); i > 1; --i) {
+    const double u = philox_uniform(shuffle_seed, 0, i);
+    std::swap(free_[i - 1], free_[static_cast<std::size_t>(u * static_cast<double>(i))]);
+  }
+}
+
+std::optional<BlockId> BlockPool::allocate() {
+  if (free_.empty()) return std::nullopt;
+  const BlockId block = free_.back();
+  free_.pop_back();
+  references_[static_cast<std::size_t>(block)] = 1;
+  return block;
+}
+
+void BlockPool::share(BlockId block) {
+  HEDDLE_CHECK(references(block) > 0);
+  ++references_[static_cast<std::size_t>(block)];
+}
+
+void BlockPool::release(BlockId block) {
+  HEDDLE_CHECK(references(block) > 0);
+  if (--references_[static_cast<std::size_t>(block)] == 0) free_.push_back(block);
+}
+
+int BlockPool::references(BlockId block) const {
+  HEDDLE_CHECK(block >= 0 && block < n_blocks());
+  return references_[static_cast<std::size_t>(block)];
+}
+
+void BlockPool::check() const {
+  const auto used =
+      std::count_if(references_.begin(), references_.end(), [](int n) { return n > 0; });
+  HEDDLE_CHECK(used + n_free() == n_blocks());
+  for (const BlockId block : free_) HEDDLE_CHECK(references(block) == 0);
+}
+
+}  // namespace heddle
