@@ -43,7 +43,6 @@ struct Decoder::Impl {
   Buffer stream, normed, gathered, logits, workspace_memory;
   Workspace workspace;
   std::uint64_t weight_bytes = 0;
-  std::uint64_t activation_bytes = 0;
   Tap tap;
 
   void bind(Checkpoint& checkpoint);
@@ -88,22 +87,16 @@ void Decoder::Impl::bind(Checkpoint& checkpoint) {
 }
 
 void Decoder::Impl::allocate() {
-  const auto take = [this](std::size_t bytes) {
-    activation_bytes += bytes;
-    return backend.allocate(bytes);
-  };
-  const std::int64_t n = limits.max_tokens;
-  stream = take(f32_bytes(n * config.hidden));
-  normed = take(f32_bytes(n * config.hidden));
-  gathered = take(f32_bytes(limits.max_outputs * config.hidden));
-  logits = take(f32_bytes(limits.max_outputs * config.vocab));
-  std::size_t widest = 0;
-  for (const Layer& layer : layers) {
-    widest = std::max({widest, workspace_bytes(layer.mixer, n), workspace_bytes(layer.ffn, n)});
+  const ActivationSizes sizes(config, limits);
+  stream = backend.allocate(sizes.stream);
+  normed = backend.allocate(sizes.stream);
+  gathered = backend.allocate(sizes.gathered);
+  logits = backend.allocate(sizes.logits);
+  workspace_memory = backend.allocate(sizes.workspace);
+  workspace = Workspace(workspace_memory.data(), sizes.workspace, backend.kind());
+  for (RopeTable& rope : ropes) {
+    rope.cos_sin = backend.allocate(f32_bytes(limits.max_tokens * rope.spec.rotary_dim));
   }
-  workspace_memory = take(widest);
-  workspace = Workspace(workspace_memory.data(), widest, backend.kind());
-  for (RopeTable& rope : ropes) rope.cos_sin = take(f32_bytes(n * rope.spec.rotary_dim));
 }
 
 std::vector<TensorView> Decoder::Impl::rope_tables(const ForwardBatch& batch) {
@@ -192,14 +185,21 @@ const ModelConfig& Decoder::config() const {
 std::uint64_t Decoder::weight_bytes() const {
   return impl_->weight_bytes;
 }
-std::uint64_t Decoder::activation_bytes() const {
-  return impl_->activation_bytes;
+
+std::vector<CacheNeed> cache_needs(const ModelConfig& config) {
+  std::vector<CacheNeed> needs;
+  for (const LayerSpec& layer : config.layers) needs.push_back(cache_need(layer.mixer));
+  return needs;
 }
 
-std::vector<CacheNeed> Decoder::cache_needs() const {
-  std::vector<CacheNeed> needs;
-  for (const Layer& layer : impl_->layers) needs.push_back(cache_need(layer.mixer));
-  return needs;
+std::uint64_t activation_bytes(const ModelConfig& config, const DecoderLimits& limits) {
+  const ActivationSizes sizes(config, limits);
+  int widest_rope = 0;
+  for (const LayerSpec& layer : config.layers) {
+    widest_rope = std::max(widest_rope, rotary_dim(layer.mixer));
+  }
+  return 2 * sizes.stream + sizes.gathered + sizes.logits + sizes.workspace +
+         f32_bytes(limits.max_tokens * widest_rope);
 }
 
 }  // namespace heddle

@@ -34,13 +34,15 @@ class Decoder {
   void set_tap(Tap tap);
 
   const ModelConfig& config() const;
-  std::vector<CacheNeed> cache_needs() const;  // one per layer
   std::uint64_t weight_bytes() const;
-  std::uint64_t activation_bytes() const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// What the config alone says: one need per layer, and the activations of the largest step.
+std::vector<CacheNeed> cache_needs(const ModelConfig& config);
+std::uint64_t activation_bytes(const ModelConfig& config, const DecoderLimits& limits);
 
 }  // namespace heddle

@@ -14,8 +14,8 @@ DenseFfn DenseFfn::bind(const DenseFfnSpec& spec,
   return f;
 }
 
-std::size_t DenseFfn::workspace_bytes(std::int64_t n_tokens) const {
-  return 2 * Workspace::f32_bytes(n_tokens * gate_.n_rows);
+std::size_t DenseFfn::workspace_bytes(const DenseFfnSpec& spec, std::int64_t n_tokens) {
+  return 2 * Workspace::f32_bytes(n_tokens * spec.intermediate);
 }
 
 void DenseFfn::forward(LayerStep& step) const {

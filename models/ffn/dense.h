@@ -12,7 +12,7 @@ class DenseFfn {
                        const DenseFfnNames& names,
                        int hidden,
                        WeightBinder& binder);
-  std::size_t workspace_bytes(std::int64_t n_tokens) const;
+  static std::size_t workspace_bytes(const DenseFfnSpec& spec, std::int64_t n_tokens);
   void forward(LayerStep& step) const;
 
  private:

@@ -10,8 +10,9 @@ Ffn bind_ffn(const FfnSpec& spec, const FfnNames& names, int hidden, WeightBinde
       spec, names);
 }
 
-std::size_t workspace_bytes(const Ffn& ffn, std::int64_t n_tokens) {
-  return std::visit([&](const auto& f) { return f.workspace_bytes(n_tokens); }, ffn);
+std::size_t workspace_bytes(const FfnSpec& spec, std::int64_t n_tokens) {
+  return std::visit([&](const DenseFfnSpec& s) { return DenseFfn::workspace_bytes(s, n_tokens); },
+                    spec);
 }
 
 void forward(const Ffn& ffn, LayerStep& step) {

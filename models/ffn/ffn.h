@@ -11,7 +11,7 @@ namespace heddle {
 using Ffn = std::variant<DenseFfn>;
 
 Ffn bind_ffn(const FfnSpec& spec, const FfnNames& names, int hidden, WeightBinder& binder);
-std::size_t workspace_bytes(const Ffn& ffn, std::int64_t n_tokens);
+std::size_t workspace_bytes(const FfnSpec& spec, std::int64_t n_tokens);
 void forward(const Ffn& ffn, LayerStep& step);
 std::string describe(const FfnSpec& spec);  // "dense silu 1536"
 

@@ -28,24 +28,23 @@ Mixer bind_mixer(const MixerSpec& spec,
       spec, names);
 }
 
-CacheNeed cache_need(const Mixer& mixer) {
-  return std::visit([](const auto& m) { return m.cache_need(); }, mixer);
-}
-
-std::size_t workspace_bytes(const Mixer& mixer, std::int64_t n_tokens) {
-  return std::visit([&](const auto& m) { return m.workspace_bytes(n_tokens); }, mixer);
-}
-
 void forward(const Mixer& mixer, LayerStep& step) {
   std::visit([&](const auto& m) { m.forward(step); }, mixer);
 }
 
 CacheNeed cache_need(const MixerSpec& spec) {
+  return std::visit([](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::cache_need(s); },
+                    spec);
+}
+
+std::size_t workspace_bytes(const MixerSpec& spec, std::int64_t n_tokens) {
   return std::visit(
-      [](const SoftmaxAttentionSpec& s) {
-        return CacheNeed{{{s.n_kv_heads, s.head_dim}}};
-      },
+      [&](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::workspace_bytes(s, n_tokens); },
       spec);
+}
+
+int rotary_dim(const MixerSpec& spec) {
+  return std::visit([](const auto& s) { return s.rope.rotary_dim; }, spec);
 }
 
 std::string describe(const MixerSpec& spec) {

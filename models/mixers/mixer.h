@@ -15,12 +15,12 @@ Mixer bind_mixer(const MixerSpec& spec,
                  int hidden,
                  std::vector<RopeSpec>& rope_specs,
                  WeightBinder& binder);
-CacheNeed cache_need(const Mixer& mixer);
-std::size_t workspace_bytes(const Mixer& mixer, std::int64_t n_tokens);
 void forward(const Mixer& mixer, LayerStep& step);
 
 /// What the specs alone say, before any weight is read (memory plan, inspect).
 CacheNeed cache_need(const MixerSpec& spec);
+std::size_t workspace_bytes(const MixerSpec& spec, std::int64_t n_tokens);
+int rotary_dim(const MixerSpec& spec);
 std::string describe(const MixerSpec& spec);  // "softmax 9/3 heads x 64, rope 64"
 
 }  // namespace heddle

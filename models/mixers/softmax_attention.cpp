@@ -22,14 +22,15 @@ SoftmaxAttention SoftmaxAttention::bind(const SoftmaxAttentionSpec& spec,
   return m;
 }
 
-CacheNeed SoftmaxAttention::cache_need() const {
-  return {.paged = {{n_kv_heads_, head_dim_}}};
+CacheNeed SoftmaxAttention::cache_need(const SoftmaxAttentionSpec& spec) {
+  return {.paged = {{spec.n_kv_heads, spec.head_dim}}};
 }
 
-std::size_t SoftmaxAttention::workspace_bytes(std::int64_t n_tokens) const {
-  const std::int64_t head_row = n_tokens * head_dim_;
-  return 2 * Workspace::f32_bytes(head_row * n_q_heads_) +
-         2 * Workspace::f32_bytes(head_row * n_kv_heads_);
+std::size_t SoftmaxAttention::workspace_bytes(const SoftmaxAttentionSpec& spec,
+                                              std::int64_t n_tokens) {
+  const std::int64_t head_row = n_tokens * spec.head_dim;
+  return 2 * Workspace::f32_bytes(head_row * spec.n_q_heads) +
+         2 * Workspace::f32_bytes(head_row * spec.n_kv_heads);
 }
 
 void SoftmaxAttention::forward(LayerStep& step) const {
