@@ -28,6 +28,21 @@ std::size_t f32_bytes(std::int64_t n) {
   return Workspace::f32_bytes(n);
 }
 
+/// Bytes of each activation buffer, from shapes alone.
+struct ActivationSizes {
+  ActivationSizes(const ModelConfig& config, const DecoderLimits& limits)
+      : stream(f32_bytes(limits.max_tokens * config.hidden)),
+        gathered(f32_bytes(limits.max_outputs * config.hidden)),
+        logits(f32_bytes(limits.max_outputs * config.vocab)) {
+    for (const LayerSpec& layer : config.layers) {
+      workspace = std::max({workspace, workspace_bytes(layer.mixer, limits.max_tokens),
+                            workspace_bytes(layer.ffn, limits.max_tokens)});
+    }
+  }
+  std::size_t stream, gathered, logits;
+  std::size_t workspace = 0;
+};
+
 }  // namespace
 
 struct Decoder::Impl {
