@@ -4,6 +4,7 @@
 
 #include "engine/engine_options.h"
 #include "models/checkpoint.h"
+#include "models/decoder.h"
 
 namespace heddle {
 
@@ -20,6 +21,9 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const ModelConfig& config,
                        const WeightStore& weights,
                        const EngineOptions& options);
+
+/// Rows and logits of the largest step.
+DecoderLimits decoder_limits(const EngineOptions& options);
 
 /// Bytes free for a new process: cgroup limit and MemAvailable, the smaller.
 std::uint64_t available_memory();

@@ -25,26 +25,26 @@ struct SamplingParams {
       1.0F;  // (0, 100]: logits of seen tokens (prompt too) divided if > 0, else multiplied
   float presence_penalty = 0.0F;   // [-100, 100]: subtracted once from generated tokens
   float frequency_penalty = 0.0F;  // [-100, 100]: subtracted per occurrence among generated tokens
-  std::map<std::int32_t, float> logit_bias;  // token -> added, [-100, 100]
+  std::map<std::int32_t, float> logit_bias = {};  // token -> added, [-100, 100]
   std::uint64_t seed = 0;
 };
 
 struct Request {
-  std::vector<std::int32_t> prompt;  // at least one token, all inside the vocabulary
-  SamplingParams sampling;
-  std::int64_t max_new_tokens = 0;     // 0: until the context is full (generate); see `score`
-  std::vector<std::string> stop;       // texts that end the answer and are not part of it
-  std::vector<std::int32_t> stop_ids;  // besides the tokenizer's end-of-sequence tokens
+  std::vector<std::int32_t> prompt = {};  // at least one token, all inside the vocabulary
+  SamplingParams sampling = {};
+  std::int64_t max_new_tokens = 0;          // 0: until the context is full (generate); see `score`
+  std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
+  std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
   int n_logprobs = -1;       // >= 0: log probabilities of the token and of the n best, up to 20
   std::uint32_t choice = 0;  // index among n choices of one request; keys the random numbers
   bool score = false;        // compute log p of every prompt token but the first; no generation
   bool keep = false;         // keep tokens and cache at the end, for continue_from
-  std::optional<RequestId>
-      continue_from;  // a kept request: its cache is reused as far as the ids agree
+  std::optional<RequestId> continue_from =
+      {};  // a kept request: its cache is reused as far as the ids agree
   /// Observation (selftest, tests): every row whose logits are computed, with its position in the
   /// sequence. With `all_logits` also the rows of the prompt.
-  std::function<void(std::int64_t position, std::span<const float> logits)> on_logits;
+  std::function<void(std::int64_t position, std::span<const float> logits)> on_logits = {};
   bool all_logits = false;
 };
 
@@ -60,13 +60,13 @@ struct TokenLogprob {
 /// One piece of progress of one request; delivered in order on the thread that calls step().
 struct RequestEvent {
   RequestId request = 0;
-  std::optional<std::int32_t> token;  // a generated token
-  std::string text;  // text that became certain (whole code points; stop texts held back)
-  std::optional<TokenLogprob> logprob;
-  std::vector<TokenLogprob> top_logprobs;
-  std::vector<float> scores;  // score requests: log p of the next prompt tokens, in order
+  std::optional<std::int32_t> token = {};  // a generated token
+  std::string text = {};  // text that became certain (whole code points; stop texts held back)
+  std::optional<TokenLogprob> logprob = {};
+  std::vector<TokenLogprob> top_logprobs = {};
+  std::vector<float> scores = {};  // score requests: log p of the next prompt tokens, in order
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once: the last event
-  std::string error;                          // kError: what happened
+  std::string error = {};                     // kError: what happened
 };
 using EventSink = std::function<void(const RequestEvent&)>;
 

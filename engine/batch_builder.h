@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "models/forward_batch.h"
+#include "scheduler/batch_plan.h"
+
+namespace heddle {
+
+struct BatchCapacity {
+  std::int64_t max_tokens = 0;
+  std::int64_t max_sequences = 0;
+  std::int64_t max_outputs = 0;
+  std::int64_t max_blocks = 0;  // of one sequence
+  int block_tokens = 16;
+};
+
+/// Turns a BatchPlan into the arrays that kernels read, at addresses that never change.
+class BatchBuilder {
+ public:
+  BatchBuilder(const BatchCapacity& capacity, Backend& backend);
+  /// The batch is valid until the next call.
+  const ForwardBatch& fill(const BatchPlan& plan);
+
+ private:
+  struct Array {
+    Buffer host, device;
+    std::int32_t* values() const { return host.as<std::int32_t>(); }
+  };
+  Array make(std::int64_t n);
+  TensorView upload(const Array& array, std::initializer_list<std::int64_t> shape);
+
+  BatchCapacity capacity_;
+  Backend& backend_;
+  Array ids_, positions_, sequence_, slots_, tables_, output_rows_;
+  ForwardBatch batch_;
+};
+
+}  // namespace heddle

@@ -1,0 +1,497 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/batch_builder.h"
+#include "engine/cache_storage.h"
+#include "engine/numerics_id.h"
+#include "engine/sampler.h"
+#include "engine/stop.h"
+#include "models/checkpoint.h"
+#include "models/decoder.h"
+#include "scheduler/scheduler.h"
+
+namespace heddle {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// One request on its way; the scheduler has the tokens, this has what its caller is owed.
+struct Live {
+  RequestId id = 0;
+  Request request;
+  EventSink sink;
+  SequenceId sequence = 0;
+  TextAssembler text;
+  TokenCounts counts;
+  std::int64_t n_generated = 0;
+};
+
+void require_between(std::string_view what,
+                     std::int64_t value,
+                     std::int64_t low,
+                     std::int64_t high) {
+  if (value < low || value > high) {
+    throw bad_input(fmt::format("{} is {}, allowed: {} .. {}", what, value, low, high));
+  }
+}
+
+/// Fills in every derived value and refuses what cannot be.
+EngineOptions completed(EngineOptions o, const ModelConfig& config) {
+  if (o.context == 0) o.context = config.context;
+  if (o.context < 1 || o.context > config.context) {
+    throw bad_input(
+        fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: "
+                    "1 .. {}",
+                    o.context, config.context, config.context));
+  }
+  require_between("max_sequences", o.max_sequences, 1, 4096);
+  if (o.max_step_tokens == 0) o.max_step_tokens = std::max<std::int64_t>(512, o.max_sequences);
+  require_between("max_step_tokens", o.max_step_tokens, 1, 65536);
+  if (o.max_chunk == 0) o.max_chunk = o.max_step_tokens;
+  require_between("max_chunk", o.max_chunk, 1, o.max_step_tokens);
+  if (o.block_tokens != 16 && o.block_tokens != 32 && o.block_tokens != 64) {
+    throw bad_input(fmt::format("block_tokens is {}, allowed: 16, 32, 64", o.block_tokens));
+  }
+  if (!o.kv_dtype) {
+    const auto forced_to_ref = [&](std::string_view op) {
+      const auto it = o.backend.forced.find(op);
+      return it != o.backend.forced.end() && it->second == "ref";
+    };
+    o.kv_dtype = forced_to_ref("all") ? DType::kF32 : DType::kF16;
+  }
+  if (*o.kv_dtype != DType::kF32 && *o.kv_dtype != DType::kF16 && *o.kv_dtype != DType::kBF16) {
+    throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));
+  }
+  if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
+  require_between("kv_tokens", o.kv_tokens, 1, std::int64_t{1} << 40);
+  return o;
+}
+
+void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
+  const std::uint64_t free = options.memory_limit > 0 ? options.memory_limit : available_memory();
+  if (plan.total() <= free) return;
+  throw Error(ErrorKind::kMemory,
+              fmt::format("memory: needs {}; {} bytes are free; a smaller --ctx or fewer sequences "
+                          "lower it",
+                          plan.describe(), free));
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& o) {
+  return {.max_step_tokens = o.max_step_tokens,
+          .max_step_outputs = decoder_limits(o).max_outputs,
+          .max_running = o.max_sequences,
+          .max_chunk = o.max_chunk,
+          .max_sequence_tokens = o.context,
+          .block_tokens = o.block_tokens,
+          .n_blocks = static_cast<int>((o.kv_tokens + o.block_tokens - 1) / o.block_tokens),
+          .shuffle_seed = o.shuffle_blocks};
+}
+
+}  // namespace
+
+std::string_view name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kNone:
+      return "none";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kError:
+      break;
+  }
+  return "error";
+}
+
+struct Engine::Impl {
+  Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backend> b);
+
+  bool step();
+  RequestId submit(Request request, EventSink sink);
+  void validate_request(const Request& request) const;
+  std::int64_t room_for_answer(const Request& request) const;
+  std::vector<SampleRow> observe(const BatchPlan& plan, const TensorView& logits);
+  void emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens);
+  void emit_token(Live& live, std::int32_t token);
+  void emit_scores(Live& live,
+                   const BatchPlan::Item& item,
+                   std::int64_t first_row,
+                   const TensorView& logits);
+  void finish(Live& live, RequestEvent event);
+  Live* by_sequence(SequenceId id);
+  bool ends_answer(const Request& request, std::int32_t token) const;
+  std::span<const float> row(const TensorView& logits, std::int64_t index) const {
+    return {logits.as<float>() + index * config.vocab, static_cast<std::size_t>(config.vocab)};
+  }
+
+  EngineOptions options;
+  ModelConfig config;
+  std::string numerics;
+  std::unique_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  MemoryPlan memory;
+  std::unique_ptr<Backend> backend;
+  Decoder decoder;
+  CacheStorage cache;
+  Scheduler scheduler;
+  BatchBuilder builder;
+  Sampler sampler;
+  std::map<RequestId, Live> live;
+  std::map<SequenceId, RequestId> request_of;
+  std::map<RequestId, SequenceId> kept;
+  /// Log probabilities of the step's sampled rows, computed before penalties touch the logits.
+  std::map<SequenceId, std::pair<double, std::vector<TokenLogprob>>> step_logprobs;
+  std::map<SequenceId, std::vector<float>>
+      step_raw;  // raw rows of requests that asked for logprobs
+  RequestId next_id = 1;
+  double load_s = 0.0;
+};
+
+Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backend> b)
+    : options(std::move(o)),
+      config(checkpoint.config),
+      numerics(heddle::numerics_id(checkpoint, options, *b)),
+      tokenizer(make_tokenizer(std::move(checkpoint.tokenizer))),
+      memory(plan_memory(config, *checkpoint.weights, options)),
+      backend((check_memory(memory, options), std::move(b))),
+      decoder(checkpoint, *backend, decoder_limits(options)),
+      cache(cache_needs(config),
+            *options.kv_dtype,
+            (options.kv_tokens + options.block_tokens - 1) / options.block_tokens,
+            options.block_tokens,
+            *backend),
+      scheduler(scheduler_options(options)),
+      builder({.max_tokens = options.max_step_tokens,
+               .max_sequences = std::min(options.max_sequences, options.max_step_tokens),
+               .max_outputs = decoder_limits(options).max_outputs,
+               .max_blocks = (options.context + options.block_tokens - 1) / options.block_tokens,
+               .block_tokens = options.block_tokens},
+              *backend),
+      sampler(*backend, decoder_limits(options).max_outputs, config.vocab) {
+  if (tokenizer->vocab_size() != config.vocab) {
+    throw bad_input(fmt::format("{}: the tokenizer has {} tokens, the embedding {} rows",
+                                checkpoint.weights->source(), tokenizer->vocab_size(),
+                                config.vocab));
+  }
+  if (!checkpoint.chat_template.empty()) chat_template.emplace(checkpoint.chat_template);
+}
+
+bool Engine::Impl::step() {
+  const std::optional<BatchPlan> plan = scheduler.plan();
+  if (!plan) return false;
+  const ForwardBatch& batch = builder.fill(*plan);
+  const TensorView logits = decoder.forward(batch, cache.layers());
+  const std::vector<SampleRow> rows = observe(*plan, logits);
+  const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
+  scheduler.commit(*plan, tokens);
+  emit(*plan, tokens);
+  return true;
+}
+
+std::int64_t Engine::Impl::room_for_answer(const Request& request) const {
+  if (request.score) return 0;
+  if (request.max_new_tokens > 0) return request.max_new_tokens;
+  const std::int64_t room = options.context - static_cast<std::int64_t>(request.prompt.size());
+  if (room < 1) {
+    throw bad_input(
+        fmt::format("prompt of {} tokens leaves no room for an answer in a context of {}",
+                    request.prompt.size(), options.context));
+  }
+  return room;
+}
+
+void Engine::Impl::validate_request(const Request& r) const {
+  if (r.prompt.empty()) throw bad_input("the prompt has no tokens");
+  for (std::size_t i = 0; i < r.prompt.size(); ++i) {
+    if (r.prompt[i] < 0 || r.prompt[i] >= config.vocab) {
+      throw bad_input(
+          fmt::format("prompt token {} is {}, allowed: 0 .. {}", i, r.prompt[i], config.vocab - 1));
+    }
+  }
+  validate(r.sampling, config.vocab);
+  require_between("max_new_tokens", r.max_new_tokens, 0, std::int64_t{1} << 40);
+  require_between("n_logprobs", r.n_logprobs, -1, 20);
+  require_between("number of stop texts", static_cast<std::int64_t>(r.stop.size()), 0, 32);
+  for (const std::string& stop : r.stop) {
+    require_between("bytes of a stop text", static_cast<std::int64_t>(stop.size()), 1, 1024);
+  }
+  for (const std::int32_t id : r.stop_ids) require_between("stop id", id, 0, config.vocab - 1);
+}
+
+RequestId Engine::Impl::submit(Request request, EventSink sink) {
+  validate_request(request);
+  SequenceRequest wanted{.prompt = request.prompt,
+                         .max_new_tokens = room_for_answer(request),
+                         .all_outputs = request.score || request.all_logits};
+  SequenceId sequence = 0;
+  const auto held = request.continue_from ? kept.find(*request.continue_from) : kept.end();
+  if (request.continue_from && held == kept.end()) {
+    throw bad_input(fmt::format("request {} is not kept", *request.continue_from));
+  }
+  if (held != kept.end()) {
+    sequence = held->second;
+    scheduler.resume(sequence, std::move(wanted));
+    kept.erase(held);
+  } else {
+    sequence = scheduler.add(std::move(wanted));
+  }
+  const RequestId id = next_id++;
+  Live entry{.id = id,
+             .request = std::move(request),
+             .sink = std::move(sink),
+             .sequence = sequence,
+             .text = TextAssembler({})};
+  entry.text = TextAssembler(entry.request.stop);
+  if (needs_counts(entry.request.sampling)) {
+    for (const std::int32_t token : entry.request.prompt) ++entry.counts[token].in_prompt;
+  }
+  live.emplace(id, std::move(entry));
+  request_of[sequence] = id;
+  return id;
+}
+
+Live* Engine::Impl::by_sequence(SequenceId id) {
+  const auto it = request_of.find(id);
+  return it == request_of.end() ? nullptr : &live.at(it->second);
+}
+
+std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const TensorView& logits) {
+  backend->synchronize();
+  step_raw.clear();
+  std::vector<SampleRow> rows;
+  std::int64_t next = 0;
+  for (const BatchPlan::Item& item : plan.items) {
+    const std::int64_t first = next;
+    next += item.n_outputs;
+    Live* entry = by_sequence(item.sequence);
+    HEDDLE_CHECK(entry != nullptr);
+    const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+    if (entry->request.on_logits) {
+      for (std::int64_t i = 0; i < item.n_outputs; ++i) {
+        entry->request.on_logits(end - item.n_outputs + i, row(logits, first + i));
+      }
+    }
+    if (entry->request.score) emit_scores(*entry, item, first, logits);
+    if (!item.sample) continue;
+    if (entry->request.n_logprobs >= 0) {
+      const std::span<const float> raw = row(logits, next - 1);
+      step_raw[item.sequence].assign(raw.begin(), raw.end());
+    }
+    rows.push_back({.logits_row = next - 1,
+                    .params = &entry->request.sampling,
+                    .counts = &entry->counts,
+                    .choice = entry->request.choice,
+                    .position = end});
+  }
+  return rows;
+}
+
+void Engine::Impl::emit_scores(Live& entry,
+                               const BatchPlan::Item& item,
+                               std::int64_t first_row,
+                               const TensorView& logits) {
+  RequestEvent event;
+  event.request = entry.id;
+  const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+  for (std::int64_t i = 0; i < item.n_outputs; ++i) {
+    const auto predicted = static_cast<std::size_t>(end - item.n_outputs + i + 1);
+    if (predicted >= entry.request.prompt.size()) break;
+    const std::span<const float> values = row(logits, first_row + i);
+    const double logit = values[static_cast<std::size_t>(entry.request.prompt[predicted])];
+    event.scores.push_back(static_cast<float>(logit - log_sum_exp(values)));
+  }
+  if (!event.scores.empty()) entry.sink(event);
+}
+
+void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens) {
+  std::size_t next = 0;
+  for (const BatchPlan::Item& item : plan.items) {
+    const std::int32_t token = item.sample ? tokens[next++] : -1;
+    Live* entry = by_sequence(item.sequence);
+    if (entry == nullptr) continue;  // cancelled by a sink during this step
+    if (item.sample) {
+      emit_token(*entry, token);
+    } else if (entry->request.score &&
+               item.start + static_cast<std::int64_t>(item.tokens.size()) ==
+                   static_cast<std::int64_t>(entry->request.prompt.size())) {
+      finish(*entry, {.finish = FinishReason::kLength});
+    }
+  }
+}
+
+bool Engine::Impl::ends_answer(const Request& request, std::int32_t token) const {
+  const TokenizerSpec& spec = tokenizer->spec();
+  const bool eos = token == spec.eos || token == spec.eot;
+  return (eos && !request.ignore_eos) || std::find(request.stop_ids.begin(), request.stop_ids.end(),
+                                                   token) != request.stop_ids.end();
+}
+
+void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
+  RequestEvent event;
+  event.request = entry.id;
+  if (token < 0) {
+    event.finish = FinishReason::kError;
+    event.error =
+        fmt::format("numeric_error: the logits after token {} are not finite",
+                    entry.request.prompt.size() + static_cast<std::size_t>(entry.n_generated));
+    finish(entry, std::move(event));
+    return;
+  }
+  ++entry.n_generated;
+  if (needs_counts(entry.request.sampling)) ++entry.counts[token].generated;
+  event.token = token;
+  if (const auto raw = step_raw.find(entry.sequence); raw != step_raw.end()) {
+    const double lse = log_sum_exp(raw->second);
+    const double logit = raw->second[static_cast<std::size_t>(token)];
+    event.logprob = TokenLogprob{token, static_cast<float>(logit - lse)};
+    event.top_logprobs = top_logprobs(raw->second, lse, entry.request.n_logprobs);
+  }
+  const bool ended = ends_answer(entry.request, token);
+  if (!ended) event.text = entry.text.push(tokenizer->token_bytes(token));
+  const Sequence* sequence = scheduler.find(entry.sequence);
+  HEDDLE_CHECK(sequence != nullptr);
+  if (ended || entry.text.stopped()) {
+    event.finish = FinishReason::kStop;
+  } else if (entry.n_generated >= sequence->max_new_tokens) {
+    event.finish = FinishReason::kLength;
+  }
+  if (event.finish == FinishReason::kNone) {
+    entry.sink(event);
+  } else {
+    finish(entry, std::move(event));
+  }
+}
+
+void Engine::Impl::finish(Live& entry, RequestEvent event) {
+  event.request = entry.id;
+  if (!entry.text.stopped()) event.text += entry.text.finish();
+  const bool keep = entry.request.keep && event.finish != FinishReason::kError;
+  if (keep) {
+    const Sequence* s = scheduler.find(entry.sequence);
+    const std::int64_t pending = !s->tokens.empty() && s->tokens.back() == kPendingToken ? 1 : 0;
+    scheduler.hold(entry.sequence, pending);
+    kept[entry.id] = entry.sequence;
+  } else {
+    scheduler.remove(entry.sequence);
+  }
+  // The sink may submit or cancel: take the entry out first.
+  const EventSink sink = std::move(entry.sink);
+  request_of.erase(entry.sequence);
+  live.erase(entry.id);
+  sink(event);
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Checkpoint checkpoint = open_checkpoint(options.model);
+  EngineOptions full = completed(options, checkpoint.config);
+  std::unique_ptr<Backend> backend = make_backend(full.backend);
+  full.backend.threads = backend->threads();
+  auto impl = std::make_unique<Impl>(std::move(full), std::move(checkpoint), std::move(backend));
+  impl->load_s = seconds_since(start);
+  log_info(fmt::format("{}: loaded in {:.3f} s; {}", options.model, impl->load_s,
+                       impl->memory.describe()));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+RequestId Engine::submit(Request request, EventSink sink) {
+  return impl_->submit(std::move(request), std::move(sink));
+}
+
+void Engine::cancel(RequestId id) {
+  const auto it = impl_->live.find(id);
+  if (it == impl_->live.end()) return;
+  impl_->finish(it->second, {.finish = FinishReason::kCancelled});
+}
+
+void Engine::forget(RequestId id) {
+  const auto it = impl_->kept.find(id);
+  if (it == impl_->kept.end()) return;
+  impl_->scheduler.remove(it->second);
+  impl_->kept.erase(it);
+}
+
+bool Engine::preempt(RequestId id) {
+  const auto it = impl_->live.find(id);
+  return it != impl_->live.end() && impl_->scheduler.preempt(it->second.sequence);
+}
+
+bool Engine::step() {
+  return impl_->step();
+}
+
+std::vector<TokenId> Engine::encode_chat(const std::vector<ChatMessage>& messages,
+                                         bool add_generation_prompt) const {
+  if (!impl_->chat_template) throw bad_input("the checkpoint has no chat template");
+  const TokenizerSpec& spec = impl_->tokenizer->spec();
+  const auto text_of = [&](const std::optional<TokenId>& id) {
+    return id ? impl_->tokenizer->token_bytes(*id, true) : std::string();
+  };
+  const RenderedPrompt prompt =
+      impl_->chat_template->render({.messages_json = messages_to_json(messages),
+                                    .add_generation_prompt = add_generation_prompt,
+                                    .bos_token = text_of(spec.bos),
+                                    .eos_token = text_of(spec.eos)});
+  // The template itself writes what special tokens the prompt begins with.
+  return impl_->tokenizer->encode(
+      prompt.text, {.add_special = false, .parse_special = true, .plain = prompt.untrusted});
+}
+
+const ModelConfig& Engine::config() const {
+  return impl_->config;
+}
+const Tokenizer& Engine::tokenizer() const {
+  return *impl_->tokenizer;
+}
+const ChatTemplate* Engine::chat_template() const {
+  return impl_->chat_template ? &*impl_->chat_template : nullptr;
+}
+const EngineOptions& Engine::options() const {
+  return impl_->options;
+}
+const MemoryPlan& Engine::memory() const {
+  return impl_->memory;
+}
+Backend& Engine::backend() {
+  return *impl_->backend;
+}
+std::string Engine::numerics_id() const {
+  return impl_->numerics;
+}
+
+EngineStats Engine::stats() const {
+  const SchedulerStats s = impl_->scheduler.stats();
+  return {.load_s = impl_->load_s,
+          .steps = s.steps,
+          .computed_tokens = s.computed_tokens,
+          .reused_tokens = s.reused_tokens,
+          .preemptions = s.preemptions};
+}
+
+SamplingParams Engine::default_sampling() const {
+  SamplingParams p;
+  const GenerationDefaults& d = impl_->config.generation;
+  p.temperature = d.temperature.value_or(p.temperature);
+  p.top_k = d.top_k.value_or(p.top_k);
+  p.top_p = d.top_p.value_or(p.top_p);
+  p.min_p = d.min_p.value_or(p.min_p);
+  p.repetition_penalty = d.repetition_penalty.value_or(p.repetition_penalty);
+  return p;
+}
+
+}  // namespace heddle
