@@ -32,7 +32,7 @@ struct Live {
   EventSink sink;
   SequenceId sequence = 0;
   TextAssembler text;
-  TokenCounts counts;
+  TokenCounts counts = {};
   std::int64_t n_generated = 0;
 };
 

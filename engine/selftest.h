@@ -11,7 +11,7 @@ namespace heddle {
 struct SelftestRow {
   std::string name;  // "chunked = one shot"
   bool ok = false;
-  std::string detail;  // what was compared, or the first differing position
+  std::string detail = {};  // what was compared, or the first differing position
   double seconds = 0.0;
 };
 

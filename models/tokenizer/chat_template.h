@@ -30,12 +30,12 @@ struct TemplateLimits {
 };
 
 struct TemplateInputs {
-  std::string messages_json;              // JSON list of objects
-  std::string tools_json;                 // JSON list or "" (undefined)
-  std::string extra_json;                 // JSON object of further variables (chat_template_kwargs) or ""
+  std::string messages_json = {};  // JSON list of objects
+  std::string tools_json = {};     // JSON list or "" (undefined)
+  std::string extra_json = {};     // JSON object of further variables (chat_template_kwargs) or ""
   bool add_generation_prompt = true;
-  std::string bos_token, eos_token;
-  std::int64_t now_unix_seconds = 0;      // for strftime_now; 0: the real time
+  std::string bos_token = {}, eos_token = {};
+  std::int64_t now_unix_seconds = 0;  // for strftime_now; 0: the real time
 };
 
 /// A rendered prompt. `untrusted` are the parts that came from the inputs (message content, tool
