@@ -1,0 +1,46 @@
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "kernels/cpu/cpu_context.h"
+#include "kernels/ops.h"
+#include "kernels/variant.h"
+
+namespace heddle::cpu {
+
+/// "op: variants" of every CPU op, in order of preference.
+std::vector<std::pair<std::string, std::vector<std::string>>> variants();
+
+/// The variant forced for `op`: its own entry, else the one of "all" if the op has it, else "".
+std::string_view forced_variant(const ForcedVariants& forced, std::string_view op);
+
+/// Throws kBadInput for an op or a variant that does not exist, naming the known ones.
+void check_forced(const ForcedVariants& forced);
+
+/// Ops on one CpuContext (not owned): each call runs the first variant of its table that accepts
+/// the arguments, or the forced one.
+class CpuOps final : public Ops {
+ public:
+  CpuOps(CpuContext& context, const ForcedVariants& forced);
+
+  void embed(const EmbedArgs& args) override;
+  void gather_rows(const GatherRowsArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void matmul(const MatmulArgs& args) override;
+  void rope_angles(const RopeAnglesArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void kv_write(const KvWriteArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void glu(const GluArgs& args) override;
+  void sample(const SampleArgs& args) override;
+
+ private:
+  CpuContext& context_;
+  // The forced variant of each op, "" for none; resolved once.
+  std::string embed_, gather_rows_, rms_norm_, matmul_, rope_angles_, rope_, kv_write_, attention_,
+      glu_, sample_;
+};
+
+}  // namespace heddle::cpu

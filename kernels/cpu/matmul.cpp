@@ -1,0 +1,328 @@
+// Matmul on the CPU: what each variant accepts, the naive oracle, and how the fast variants cut
+// their work. The arithmetic is in kernels/api/matmul.h and matmul_impl.h, the weight layout in
+// pack.h. Bound by memory for few rows of x (weights are read once, at 4.5 to 8.5 bits each), by
+// integer multiply-adds for many.
+//
+// A task is some groups of 16 weight rows times some tiles of x rows. Every output element is
+// computed by one task in one order of k, so its bits depend neither on how many rows of x there
+// are nor on how tasks are cut.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/matmul_kernels.h"
+#include "kernels/cpu/pack.h"
+
+namespace heddle::cpu {
+namespace {
+
+// x elements below which preparing them in parallel costs more than it saves.
+constexpr std::int64_t kInlineElements = 16384;
+// Weight bytes per streaming task: some microseconds of memory time, far above the cost of a claim.
+constexpr std::int64_t kStreamTaskBytes = std::int64_t{128} << 10;
+// Rows of x that make widening a weight panel worth repeating it for another task.
+constexpr std::int64_t kMinPanelRows = 64;
+// Tasks per thread that the cuts aim at, so that a slow thread delays the end by little.
+constexpr std::int64_t kTasksPerThread = 6;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+void check(const MatmulArgs& args) {
+  HEDDLE_CHECK(args.x.rank == 2 && args.x.dtype == DType::kF32);
+  HEDDLE_CHECK(args.n_targets >= 1 && args.n_targets <= MatmulArgs::kMaxTargets);
+  const int s = args.segments;
+  HEDDLE_CHECK(s == 1 || s == 2 || s == 4 || s == 8);
+  const std::int64_t n_tokens = args.x.dim(0);
+  const std::int64_t k = args.x.dim(1);
+  for (int i = 0; i < args.n_targets; ++i) {
+    const MatmulTarget& t = args.targets[static_cast<std::size_t>(i)];
+    HEDDLE_CHECK(t.weight != nullptr && t.weight->n_cols == k);
+    if (s > 1) {
+      const std::int64_t block = info(t.weight->dtype).block_elements;
+      HEDDLE_CHECK(k % (s * std::max<std::int64_t>(32, block)) == 0);
+    }
+    HEDDLE_CHECK(t.out.rank == 2 && t.out.dtype == DType::kF32);
+    HEDDLE_CHECK(t.out.dim(0) == n_tokens && t.out.dim(1) == t.weight->n_rows);
+    HEDDLE_CHECK(t.out.elements() == 0 || t.out.data != args.x.data);
+    if (!t.residual.absent()) {
+      HEDDLE_CHECK(t.residual.rank == 2 && t.residual.dtype == DType::kF32);
+      HEDDLE_CHECK(t.residual.dim(0) == n_tokens && t.residual.dim(1) == t.weight->n_rows);
+    }
+  }
+}
+
+// ---- ref: f64 sums of x as given times the exact weights, no segments.
+
+void matmul_ref(const MatmulArgs& args, CpuContext& context) {
+  check(args);
+  const std::int64_t n_tokens = args.x.dim(0);
+  const std::int64_t k = args.x.dim(1);
+  if (n_tokens == 0) return;
+  constexpr std::int64_t kTaskRows = 16;
+  for (int i = 0; i < args.n_targets; ++i) {
+    const MatmulTarget& target = args.targets[static_cast<std::size_t>(i)];
+    const std::int64_t n = target.weight->n_rows;
+    context.pool.run(ceil_div(n, kTaskRows), [&](std::int64_t task, int worker) {
+      auto* const w = reinterpret_cast<double*>(
+          context.worker(worker, static_cast<std::size_t>(k) * sizeof(double)));
+      for (std::int64_t r = task * kTaskRows; r < std::min(n, (task + 1) * kTaskRows); ++r) {
+        dequantise_row(*target.weight, r, w);
+        for (std::int64_t t = 0; t < n_tokens; ++t) {
+          const float* const x = args.x.as<const float>() + t * k;
+          double sum = 0;
+          for (std::int64_t j = 0; j < k; ++j) sum += x[j] * w[j];
+          const std::int64_t at = t * n + r;
+          if (!target.residual.absent()) sum += target.residual.as<const float>()[at];
+          target.out.as<float>()[at] = static_cast<float>(sum);
+        }
+      }
+    });
+  }
+}
+
+// ---- fast variants
+
+// The rows of x as tiles of up to max_width rows, of widths that differ by at most one.
+class XTiles {
+ public:
+  XTiles(std::int64_t n_tokens, std::int64_t k, int max_width)
+      : n_tokens_(n_tokens), k_(k), n_tiles_(ceil_div(n_tokens, max_width)) {}
+
+  std::int64_t count() const { return n_tiles_; }
+  std::int64_t first_row(std::int64_t tile) const { return tile * n_tokens_ / n_tiles_; }
+  int width(std::int64_t tile) const {
+    return static_cast<int>(first_row(tile + 1) - first_row(tile));
+  }
+  std::int64_t n_blocks() const { return k_ / kBlock; }
+
+  void prepare(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels);
+  XTile tile(std::int64_t i) const;
+
+ private:
+  void fill(const float* x, std::int64_t i, const MatmulKernels& kernels);
+
+  std::int64_t n_tokens_;
+  std::int64_t k_;
+  std::int64_t n_tiles_;
+  QuantisedRows quantised_;
+  float* plain_ = nullptr;
+};
+
+void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels) {
+  bool any_quantised = false;
+  bool any_plain = false;
+  for (int i = 0; i < args.n_targets; ++i) {
+    const DType dtype = args.targets[static_cast<std::size_t>(i)].weight->dtype;
+    (info(dtype).quantised() ? any_quantised : any_plain) = true;
+  }
+  const auto n = static_cast<std::size_t>(n_tokens_);
+  if (any_quantised) {
+    const std::size_t blocks = n * static_cast<std::size_t>(n_blocks());
+    std::byte* at = context.shared(blocks * (kBlock * 2 + 12), 0);
+    const auto take = [&at](std::size_t bytes) {
+      std::byte* const p = at;
+      at += bytes;
+      return p;
+    };
+    quantised_.q = reinterpret_cast<std::int16_t*>(take(blocks * kBlock * 2));
+    quantised_.d = reinterpret_cast<float*>(take(blocks * 4));
+    quantised_.d_sum = reinterpret_cast<float*>(take(blocks * 4));
+    quantised_.minus_8_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
+  }
+  if (any_plain) {
+    plain_ = reinterpret_cast<float*>(
+        context.shared(n * static_cast<std::size_t>(k_) * sizeof(float), 1));
+  }
+  const float* const x = args.x.as<const float>();
+  if (n_tokens_ * k_ <= kInlineElements) {
+    for (std::int64_t i = 0; i < n_tiles_; ++i) fill(x, i, kernels);
+  } else {
+    context.pool.run(n_tiles_, [&](std::int64_t i, int) { fill(x, i, kernels); });
+  }
+}
+
+void XTiles::fill(const float* x, std::int64_t i, const MatmulKernels& kernels) {
+  const XTile to = tile(i);
+  const float* const rows = x + first_row(i) * k_;
+  if (quantised_.q != nullptr) {
+    kernels.quantise(rows, k_, to.width, n_blocks(),
+                     {const_cast<std::int16_t*>(to.q), const_cast<float*>(to.d),
+                      const_cast<float*>(to.d_sum), const_cast<std::int32_t*>(to.minus_8_sum)});
+  }
+  if (plain_ != nullptr) {
+    float* const out = const_cast<float*>(to.x);
+    for (int c = 0; c < to.width; ++c) {
+      for (std::int64_t j = 0; j < k_; ++j) out[j * to.width + c] = rows[c * k_ + j];
+    }
+  }
+}
+
+XTile XTiles::tile(std::int64_t i) const {
+  XTile t;
+  const std::int64_t row = first_row(i);
+  const std::int64_t block = row * n_blocks();
+  t.width = width(i);
+  if (quantised_.q != nullptr) {
+    t.q = quantised_.q + block * kBlock;
+    t.d = quantised_.d + block;
+    t.d_sum = quantised_.d_sum + block;
+    t.minus_8_sum = quantised_.minus_8_sum + block;
+  }
+  if (plain_ != nullptr) t.x = plain_ + row * k_;
+  return t;
+}
+
+// How one target's groups and the x tiles are cut into tasks.
+struct Cut {
+  std::int64_t n_groups = 0;
+  std::int64_t groups_per_task = 1;
+  std::int64_t group_tasks = 0;
+  std::int64_t tile_tasks = 1;
+  std::int64_t tasks() const { return group_tasks * tile_tasks; }
+};
+
+Cut cut(const PackedMatrix& w,
+        std::int64_t all_groups,
+        const XTiles& x,
+        std::int64_t n_tokens,
+        int threads) {
+  Cut c;
+  c.n_groups = ceil_div(w.n_rows, kGroupRows);
+  const std::int64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  if (n_tokens <= kMaxStreamWidth) {
+    const std::int64_t bytes = row_bytes(w.dtype, w.n_cols) * kGroupRows;
+    const std::int64_t most =
+        std::max<std::int64_t>(1, kStreamTaskBytes / std::max<std::int64_t>(1, bytes));
+    c.groups_per_task = std::clamp<std::int64_t>(all_groups / wanted, 1, most);
+  } else if (all_groups < wanted) {
+    // Few weight rows, many threads: cut x as well, as far as the panels stay worth their widening.
+    c.tile_tasks = std::clamp<std::int64_t>(std::min(wanted / all_groups, n_tokens / kMinPanelRows),
+                                            1, x.count());
+  }
+  c.group_tasks = ceil_div(c.n_groups, c.groups_per_task);
+  return c;
+}
+
+OutTile out_tile(const MatmulTarget& target, std::int64_t group, std::int64_t x_row, int segments) {
+  const std::int64_t n = target.weight->n_rows;
+  const std::int64_t row = group * kGroupRows;
+  OutTile t;
+  t.out = target.out.as<float>() + x_row * n + row;
+  if (!target.residual.absent()) t.residual = target.residual.as<const float>() + x_row * n + row;
+  t.stride = n;
+  t.n_rows = static_cast<int>(std::min(kGroupRows, n - row));
+  t.segments = segments;
+  return t;
+}
+
+Panel panel_in(CpuContext& context, int worker, std::int64_t n_blocks) {
+  const std::int64_t pairs = n_blocks * kBlock * kGroupRows;
+  const std::int64_t scales = n_blocks * kGroupRows;
+  std::byte* const p = context.worker(worker, static_cast<std::size_t>(pairs * 2 + scales * 8));
+  Panel panel;
+  panel.pairs = reinterpret_cast<std::int16_t*>(p);
+  panel.d = reinterpret_cast<float*>(p + pairs * 2);
+  panel.m = panel.d + scales;
+  return panel;
+}
+
+void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels) {
+  check(args);
+  const std::int64_t n_tokens = args.x.dim(0);
+  const std::int64_t k = args.x.dim(1);
+  if (n_tokens == 0) return;
+  const bool streaming = n_tokens <= kMaxStreamWidth;
+  XTiles x(n_tokens, k, streaming ? kMaxStreamWidth : kernels.max_width);
+  x.prepare(args, context, kernels);
+
+  std::int64_t all_groups = 0;
+  for (int i = 0; i < args.n_targets; ++i) {
+    all_groups += ceil_div(args.targets[static_cast<std::size_t>(i)].weight->n_rows, kGroupRows);
+  }
+  if (all_groups == 0) return;
+  std::array<Cut, MatmulArgs::kMaxTargets> cuts;
+  std::int64_t n_tasks = 0;
+  for (int i = 0; i < args.n_targets; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    cuts[at] = cut(*args.targets[at].weight, all_groups, x, n_tokens, context.pool.size());
+    n_tasks += cuts[at].tasks();
+  }
+
+  context.pool.run(n_tasks, [&](std::int64_t task, int worker) {
+    std::size_t i = 0;
+    while (task >= cuts[i].tasks()) task -= cuts[i++].tasks();
+    const Cut& c = cuts[i];
+    const MatmulTarget& target = args.targets[i];
+    const PackedMatrix& w = *target.weight;
+    const std::int64_t group_bytes = row_bytes(w.dtype, k) * kGroupRows;
+    const std::int64_t first_group = task / c.tile_tasks * c.groups_per_task;
+    const std::int64_t end_group = std::min(c.n_groups, first_group + c.groups_per_task);
+    const std::int64_t part = task % c.tile_tasks;
+    const std::int64_t first_tile = part * x.count() / c.tile_tasks;
+    const std::int64_t end_tile = (part + 1) * x.count() / c.tile_tasks;
+    const bool quantised = info(w.dtype).quantised();
+    Panel panel;
+    if (quantised && !streaming) panel = panel_in(context, worker, x.n_blocks());
+    for (std::int64_t g = first_group; g < end_group; ++g) {
+      const std::byte* const group = w.data.data() + g * group_bytes;
+      if (quantised && !streaming) kernels.unpack(w.dtype, group, x.n_blocks(), panel);
+      for (std::int64_t t = first_tile; t < end_tile; ++t) {
+        const OutTile out = out_tile(target, g, x.first_row(t), args.segments);
+        if (!quantised) {
+          kernels.plain(w.dtype, group, k, x.tile(t), out);
+        } else if (streaming) {
+          kernels.stream(w.dtype, group, x.n_blocks(), x.tile(t), out);
+        } else {
+          kernels.multiply(panel, x.n_blocks(), x.tile(t), out);
+        }
+      }
+    }
+  });
+}
+
+void matmul_portable(const MatmulArgs& args, CpuContext& context) {
+  run_fast(args, context, matmul_kernels_portable());
+}
+void matmul_avx2(const MatmulArgs& args, CpuContext& context) {
+  run_fast(args, context, *matmul_kernels_avx2());
+}
+void matmul_avx512_vnni(const MatmulArgs& args, CpuContext& context) {
+  run_fast(args, context, *matmul_kernels_avx512_vnni());
+}
+
+bool interleaved(const MatmulArgs& args) {
+  for (int i = 0; i < args.n_targets; ++i) {
+    const PackedMatrix* const w = args.targets[static_cast<std::size_t>(i)].weight;
+    if (w == nullptr || w->layout != WeightLayout::kRows16) return false;
+  }
+  return true;
+}
+
+constexpr Variant<MatmulArgs, CpuContext> kVariants[] = {
+    {"avx512_vnni",
+     [](const MatmulArgs& args, const DeviceCaps& caps) {
+       return caps.avx512_vnni && matmul_kernels_avx512_vnni() != nullptr && interleaved(args);
+     },
+     matmul_avx512_vnni},
+    {"avx2",
+     [](const MatmulArgs& args, const DeviceCaps& caps) {
+       return caps.avx2 && matmul_kernels_avx2() != nullptr && interleaved(args);
+     },
+     matmul_avx2},
+    {"portable", [](const MatmulArgs& args, const DeviceCaps&) { return interleaved(args); },
+     matmul_portable},
+    {"ref", [](const MatmulArgs&, const DeviceCaps&) { return true; }, matmul_ref},
+};
+
+}  // namespace
+
+const Table<MatmulArgs>& matmul_table() {
+  static const Table<MatmulArgs> kTable = {"matmul", kVariants};
+  return kTable;
+}
+
+}  // namespace heddle::cpu

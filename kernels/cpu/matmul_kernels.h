@@ -1,0 +1,88 @@
+#pragma once
+// The inner loops of the fast matmul variants, one set per instruction set; matmul.cpp cuts the
+// work, these do it. matmul_impl.h has the loops, written once.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace heddle::cpu {
+
+/// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: per block of
+/// 32 k and row, q = round-to-even(x * (32767 / max|x|)) and d = max|x| / 32767.
+struct XTile {
+  int width = 0;                              // rows of x
+  const std::int16_t* q = nullptr;            // [n_blocks][width][32]
+  const float* d = nullptr;                   // [n_blocks][width]
+  const float* d_sum = nullptr;               // [n_blocks][width]  d * sum of q
+  const std::int32_t* minus_8_sum = nullptr;  // [n_blocks][width]  -8 * sum of q
+  const float* x = nullptr;                   // [k][width], for weights that are not quantised
+};
+
+/// The same memory while it is being filled.
+struct QuantisedRows {
+  std::int16_t* q = nullptr;
+  float* d = nullptr;
+  float* d_sum = nullptr;
+  std::int32_t* minus_8_sum = nullptr;
+};
+
+/// Where 16 weight rows x `width` x rows of results go.
+struct OutTile {
+  float* out = nullptr;             // element (first x row, first weight row)
+  const float* residual = nullptr;  // likewise, or null; may be `out`
+  std::int64_t stride = 0;          // elements between x rows, of both
+  int n_rows = 0;                   // weight rows to write, 1 .. 16
+  int segments = 1;                 // parts of K, see kernels/api/matmul.h
+};
+
+/// 16 weight rows with their quants widened to int16 pairs, made once for many x rows.
+struct Panel {
+  std::int16_t* pairs = nullptr;  // [n_blocks][16 pairs][16 rows][2]
+  float* d = nullptr;             // [n_blocks][16 rows]
+  float* m = nullptr;             // like d; only for types with a minimum
+  bool has_min = false;
+};
+
+inline constexpr int kMaxSegments = 8;
+inline constexpr int kMaxStreamWidth =
+    4;  // rows of x up to which weights are used as they stream by
+
+struct MatmulKernels {
+  int max_width = 0;  // of an XTile for `multiply` and `plain`
+
+  /// Rows x[0 .. width) of n_blocks * 32 values each, `stride` apart.
+  void (*quantise)(const float* x,
+                   std::int64_t stride,
+                   int width,
+                   std::int64_t n_blocks,
+                   const QuantisedRows& to) = nullptr;
+  /// One group of a quantised kRows16 matrix, straight from memory; width <= kMaxStreamWidth.
+  void (*stream)(DType dtype,
+                 const std::byte* group,
+                 std::int64_t n_blocks,
+                 const XTile& x,
+                 const OutTile& out) = nullptr;
+  void (*unpack)(DType dtype,
+                 const std::byte* group,
+                 std::int64_t n_blocks,
+                 Panel& panel) = nullptr;
+  void (*multiply)(const Panel& panel,
+                   std::int64_t n_blocks,
+                   const XTile& x,
+                   const OutTile& out) = nullptr;
+  /// One group of an F32, F16 or BF16 kRows16 matrix.
+  void (*plain)(DType dtype,
+                const std::byte* group,
+                std::int64_t k,
+                const XTile& x,
+                const OutTile& out) = nullptr;
+};
+
+const MatmulKernels& matmul_kernels_portable();
+/// Null where the build is for another processor.
+const MatmulKernels* matmul_kernels_avx2();
+const MatmulKernels* matmul_kernels_avx512_vnni();
+
+}  // namespace heddle::cpu
