@@ -1,0 +1,403 @@
+#include "scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "base/error.h"
+
+namespace heddle {
+namespace {
+
+using testing::HasSubstr;
+
+SchedulerOptions small_options() {
+  return {.max_step_tokens = 32,
+          .max_step_outputs = 16,
+          .max_running = 4,
+          .max_chunk = 32,
+          .max_sequence_tokens = 200,
+          .block_tokens = 4,
+          .n_blocks = 60};
+}
+
+std::vector<Token> prompt_of(int n, int seed) {
+  std::vector<Token> prompt;
+  for (int i = 0; i < n; ++i) prompt.push_back((seed * 7919 + i * 31) % 1000);
+  return prompt;
+}
+
+/// A model without arithmetic: the next token is a hash of all before it. It also keeps what was
+/// written to every cache slot, and checks that each row finds its whole history in its block
+/// table.
+class FakeModel {
+ public:
+  explicit FakeModel(int block_tokens) : block_tokens_(block_tokens) {}
+
+  std::vector<Token> run(const BatchPlan& plan) {
+    std::vector<Token> sampled;
+    for (const BatchPlan::Item& item : plan.items) {
+      for (std::size_t i = 0; i < item.tokens.size(); ++i) {
+        Token token = item.tokens[i];
+        if (token == kPendingToken) {
+          EXPECT_EQ(i + 1, item.tokens.size());
+          token = last_sampled_.at(static_cast<std::size_t>(item.pending_row));
+        }
+        slots_[slot(item, item.start + static_cast<std::int64_t>(i))] = token;
+      }
+      const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+      std::uint64_t hash = 17;
+      for (std::int64_t p = 0; p < end; ++p) {
+        const auto it = slots_.find(slot(item, p));
+        EXPECT_TRUE(it != slots_.end());
+        hash = hash * 1000003 + static_cast<std::uint64_t>(it->second) + 1;
+      }
+      if (item.sample) sampled.push_back(static_cast<Token>(hash % 1000));
+    }
+    last_sampled_ = sampled;
+    return sampled;
+  }
+
+ private:
+  std::int64_t slot(const BatchPlan::Item& item, std::int64_t position) const {
+    return std::int64_t{item.block_table.at(static_cast<std::size_t>(position / block_tokens_))} *
+               block_tokens_ +
+           position % block_tokens_;
+  }
+
+  int block_tokens_;
+  std::map<std::int64_t, Token> slots_;
+  std::vector<Token> last_sampled_;
+};
+
+std::vector<Token> expected_answer(std::vector<Token> tokens, int n_new) {
+  std::vector<Token> answer;
+  for (int i = 0; i < n_new; ++i) {
+    std::uint64_t hash = 17;
+    for (const Token t : tokens) hash = hash * 1000003 + static_cast<std::uint64_t>(t) + 1;
+    answer.push_back(static_cast<Token>(hash % 1000));
+    tokens.push_back(answer.back());
+  }
+  return answer;
+}
+
+/// Runs until idle; removes sequences that have all their tokens and returns their answers.
+std::map<SequenceId, std::vector<Token>> drain(Scheduler& scheduler,
+                                               FakeModel& model,
+                                               const std::vector<SequenceId>& ids) {
+  std::map<SequenceId, std::vector<Token>> answers;
+  while (const auto plan = scheduler.plan()) {
+    scheduler.commit(*plan, model.run(*plan));
+    scheduler.check();
+    for (const SequenceId id : ids) {
+      const Sequence* s = scheduler.find(id);
+      if (s == nullptr || s->n_generated() < s->max_new_tokens) continue;
+      answers[id].assign(s->tokens.begin() + s->n_prompt, s->tokens.end());
+      scheduler.remove(id);
+    }
+  }
+  return answers;
+}
+
+TEST(Scheduler, AnswerDoesNotDependOnBudgetChunkOrPool) {
+  for (const std::int64_t budget : {1, 3, 8, 64}) {
+    for (const int n_blocks : {40, 60, 200}) {
+      SchedulerOptions options = small_options();
+      options.max_step_tokens = budget;
+      options.max_chunk = std::max<std::int64_t>(1, budget / 2);
+      options.n_blocks = n_blocks;
+      options.shuffle_seed = static_cast<std::uint64_t>(n_blocks);
+      Scheduler scheduler(options);
+      FakeModel model(options.block_tokens);
+      std::vector<SequenceId> ids;
+      for (int i = 0; i < 9; ++i) {
+        ids.push_back(scheduler.add({.prompt = prompt_of(1 + 11 * i, i), .max_new_tokens = 40}));
+      }
+      const auto answers = drain(scheduler, model, ids);
+      for (int i = 0; i < 9; ++i) {
+        EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]),
+                  expected_answer(prompt_of(1 + 11 * i, i), 40))
+            << "budget " << budget << ", blocks " << n_blocks << ", sequence " << i;
+      }
+      EXPECT_TRUE(scheduler.idle());
+      EXPECT_EQ(scheduler.stats().free_blocks, n_blocks);
+    }
+  }
+}
+
+TEST(Scheduler, SmallPoolPreemptsTheYoungestAndLosesNothing) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 20;  // 80 tokens for three sequences that end at 60
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  std::vector<SequenceId> ids;
+  for (int i = 0; i < 3; ++i) {
+    ids.push_back(scheduler.add({.prompt = prompt_of(20, i), .max_new_tokens = 40}));
+  }
+  const auto answers = drain(scheduler, model, ids);
+  EXPECT_GT(scheduler.stats().preemptions, 0);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]), expected_answer(prompt_of(20, i), 40));
+  }
+}
+
+TEST(Scheduler, OldestRunningSequenceIsNeverAVictim) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 20;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId oldest = scheduler.add({.prompt = prompt_of(20, 0), .max_new_tokens = 40});
+  for (int i = 1; i < 4; ++i) scheduler.add({.prompt = prompt_of(20, i), .max_new_tokens = 40});
+  while (const auto plan = scheduler.plan()) {
+    scheduler.commit(*plan, model.run(*plan));
+    const Sequence* s = scheduler.find(oldest);
+    if (s->n_generated() == 40) break;
+    EXPECT_EQ(s->preemptions, 0);
+  }
+  EXPECT_EQ(scheduler.find(oldest)->n_generated(), 40);
+}
+
+TEST(Scheduler, StepMixesADecodeRowWithAPromptChunk) {
+  SchedulerOptions options = small_options();
+  options.max_step_tokens = 8;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  scheduler.add({.prompt = prompt_of(3, 0), .max_new_tokens = 20});
+  scheduler.add({.prompt = prompt_of(50, 1), .max_new_tokens = 5});
+  auto plan = scheduler.plan();
+  scheduler.commit(*plan, model.run(*plan));
+  plan = scheduler.plan();
+  ASSERT_EQ(plan->items.size(), 2U);
+  EXPECT_EQ(plan->items[0].tokens.size(), 1U);
+  EXPECT_EQ(plan->items[0].n_outputs, 1);
+  EXPECT_EQ(plan->items[1].tokens.size(), 7U);
+  EXPECT_EQ(plan->items[1].n_outputs, 0);
+  EXPECT_EQ(plan->n_tokens, 8);
+}
+
+TEST(Scheduler, LongPromptDoesNotStarveDecodingSequences) {
+  SchedulerOptions options = small_options();
+  options.max_step_tokens = 8;
+  options.n_blocks = 400;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  scheduler.add({.prompt = prompt_of(190, 0), .max_new_tokens = 5});
+  auto plan = scheduler.plan();
+  scheduler.commit(*plan, model.run(*plan));
+  const SequenceId chat = scheduler.add({.prompt = prompt_of(1, 1), .max_new_tokens = 50});
+  // The old prompt takes whole steps until it ends; then both decode.
+  int steps = 0;
+  while (scheduler.find(chat)->n_generated() < 2 && steps < 60) {
+    plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+    ++steps;
+  }
+  EXPECT_LE(steps, 30);
+  // A younger prompt must not take a decoding sequence's row.
+  scheduler.add({.prompt = prompt_of(150, 2), .max_new_tokens = 5});
+  for (int i = 0; i < 10; ++i) {
+    const std::int64_t before = scheduler.find(chat)->n_generated();
+    plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+    EXPECT_EQ(scheduler.find(chat)->n_generated(), before + 1);
+  }
+}
+
+TEST(Scheduler, HostMayRunOneStepBehindWithPendingTokens) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 24;  // also under preemption
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  std::vector<SequenceId> ids;
+  for (int i = 0; i < 4; ++i) {
+    ids.push_back(scheduler.add({.prompt = prompt_of(5 + i, i), .max_new_tokens = 30}));
+  }
+  std::map<SequenceId, std::vector<Token>> answers;
+  std::optional<std::pair<BatchPlan, std::vector<Token>>> in_flight;
+  bool saw_pending = false;
+  while (true) {
+    auto plan = scheduler.plan();
+    std::optional<std::pair<BatchPlan, std::vector<Token>>> next;
+    if (plan) {
+      for (const auto& item : plan->items) saw_pending |= item.pending_row >= 0;
+      next.emplace(*plan, model.run(*plan));
+    }
+    if (in_flight) scheduler.commit(in_flight->first, in_flight->second);
+    if (!in_flight && !next) break;
+    in_flight = std::move(next);
+    scheduler.check();
+    for (const SequenceId id : ids) {
+      const Sequence* s = scheduler.find(id);
+      if (s == nullptr || s->n_generated() < 30 || s->tokens.back() == kPendingToken) continue;
+      answers[id].assign(s->tokens.begin() + s->n_prompt, s->tokens.end());
+      scheduler.remove(id);
+    }
+  }
+  EXPECT_TRUE(saw_pending);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]),
+              expected_answer(prompt_of(5 + i, i), 30));
+  }
+}
+
+TEST(Scheduler, ScoringRequestGetsEveryRowOnceAlsoWhenPreempted) {
+  SchedulerOptions options = small_options();
+  options.max_step_outputs = 6;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId id = scheduler.add({.prompt = prompt_of(50, 3), .all_outputs = true});
+  std::vector<std::int64_t> rows;
+  int steps = 0;
+  while (const auto plan = scheduler.plan()) {
+    EXPECT_LE(plan->n_outputs, 6);
+    for (const auto& item : plan->items) {
+      const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+      for (std::int64_t r = end - item.n_outputs; r < end; ++r) rows.push_back(r);
+      EXPECT_FALSE(item.sample);
+    }
+    scheduler.commit(*plan, model.run(*plan));
+    if (++steps == 4) {
+      EXPECT_TRUE(scheduler.preempt(id));
+    }
+    if (scheduler.find(id)->n_computed == 50) scheduler.remove(id);
+  }
+  std::vector<std::int64_t> all(50);
+  for (int i = 0; i < 50; ++i) all[static_cast<std::size_t>(i)] = i;
+  EXPECT_EQ(rows, all);
+}
+
+TEST(Scheduler, HeldSequenceContinuesFromTheCommonPrefix) {
+  const SchedulerOptions options = small_options();
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId id = scheduler.add({.prompt = prompt_of(10, 0), .max_new_tokens = 5});
+  while (scheduler.find(id)->n_generated() < 5) {
+    const auto plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+  }
+  std::vector<Token> second = scheduler.find(id)->tokens;
+  scheduler.hold(id);
+  scheduler.check();
+  EXPECT_TRUE(scheduler.idle());
+  second.insert(second.end(), {5, 6, 7});
+  EXPECT_EQ(scheduler.resume(id, {.prompt = second, .max_new_tokens = 8}),
+            14);  // the last was never computed
+  const auto answers = drain(scheduler, model, {id});
+  EXPECT_EQ(answers.at(id), expected_answer(second, 8));
+
+  const SequenceId other = scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 1});
+  auto plan = scheduler.plan();
+  scheduler.commit(*plan, model.run(*plan));
+  scheduler.hold(other);
+  std::vector<Token> diverging = prompt_of(10, 1);
+  diverging[6] = 999;
+  EXPECT_EQ(scheduler.resume(other, {.prompt = diverging, .max_new_tokens = 3}), 6);
+  EXPECT_EQ(drain(scheduler, model, {other}).at(other), expected_answer(diverging, 3));
+}
+
+TEST(Scheduler, HeldBlocksGiveWayToWorkAndAreComputedAgain) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 12;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId held = scheduler.add({.prompt = prompt_of(30, 0), .max_new_tokens = 1});
+  auto plan = scheduler.plan();
+  scheduler.commit(*plan, model.run(*plan));
+  scheduler.hold(held);
+  const SequenceId big = scheduler.add({.prompt = prompt_of(40, 1), .max_new_tokens = 5});
+  EXPECT_EQ(drain(scheduler, model, {big}).at(big), expected_answer(prompt_of(40, 1), 5));
+  EXPECT_EQ(scheduler.resume(held, {.prompt = prompt_of(30, 0), .max_new_tokens = 4}), 0);
+  EXPECT_EQ(drain(scheduler, model, {held}).at(held), expected_answer(prompt_of(30, 0), 4));
+}
+
+TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 10;
+  Scheduler scheduler(options);
+  const auto refusal = [&](SequenceRequest request) -> std::string {
+    try {
+      scheduler.add(std::move(request));
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
+      return e.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(refusal({.prompt = {}}), "the prompt has no tokens");
+  EXPECT_EQ(refusal({.prompt = prompt_of(150, 0), .max_new_tokens = 51}),
+            "prompt of 150 tokens and 51 new ones need 201, the context has 200");
+  EXPECT_EQ(refusal({.prompt = prompt_of(41, 0)}),
+            "the request needs 11 cache blocks of 4 tokens, the pool has 10");
+  EXPECT_THAT(refusal({.prompt = prompt_of(3, 0), .max_new_tokens = INT64_MAX}),
+              HasSubstr("the context has 200"));
+  EXPECT_TRUE(scheduler.idle());
+}
+
+TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
+  std::int64_t preemptions = 0;
+  for (unsigned seed = 1; seed <= 60; ++seed) {
+    std::mt19937 random(seed);
+    const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+    SchedulerOptions options = small_options();
+    options.max_step_tokens = 1 + pick(20);
+    options.max_step_outputs = 4 + pick(10);
+    options.max_chunk = 1 + pick(10);
+    options.n_blocks = 20 + pick(30);
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    struct Want {
+      std::vector<Token> prompt;
+      int n_new = 0;
+    };
+    std::map<SequenceId, Want> alive;
+    int finished = 0;
+    int cancelled = 0;
+    int added = 0;
+    for (int op = 0; op < 2000 || !alive.empty(); ++op) {
+      if (op < 1500 && pick(6) == 0 && alive.size() < 12) {
+        const Want want{prompt_of(1 + pick(40), op), 1 + pick(30)};
+        alive[scheduler.add({.prompt = want.prompt, .max_new_tokens = want.n_new})] = want;
+        ++added;
+      }
+      if (pick(40) == 0 && !alive.empty()) {
+        const SequenceId id = std::next(alive.begin(), pick(static_cast<int>(alive.size())))->first;
+        if (pick(2) == 0) {
+          scheduler.preempt(id);
+        } else {
+          scheduler.remove(id);
+          scheduler.remove(id);
+          alive.erase(id);
+          ++cancelled;
+        }
+      }
+      const auto plan = scheduler.plan();
+      if (!plan) continue;
+      ASSERT_LE(plan->n_tokens, options.max_step_tokens);
+      ASSERT_LE(plan->n_outputs, options.max_step_outputs);
+      scheduler.commit(*plan, model.run(*plan));
+      scheduler.check();
+      for (auto it = alive.begin(); it != alive.end();) {
+        const Sequence* s = scheduler.find(it->first);
+        if (s->n_generated() < it->second.n_new) {
+          ++it;
+          continue;
+        }
+        ASSERT_EQ(std::vector<Token>(s->tokens.begin() + s->n_prompt, s->tokens.end()),
+                  expected_answer(it->second.prompt, it->second.n_new))
+            << "seed " << seed;
+        scheduler.remove(it->first);
+        it = alive.erase(it);
+        ++finished;
+      }
+      ASSERT_LT(op, 100000) << "no progress, seed " << seed;
+    }
+    EXPECT_EQ(finished + cancelled, added);
+    EXPECT_EQ(scheduler.stats().free_blocks, options.n_blocks);
+    preemptions += scheduler.stats().preemptions;
+  }
+  EXPECT_GT(preemptions, 500);
+}
+
+}  // namespace
+}  // namespace heddle
