@@ -21,7 +21,7 @@ struct BackendOptions {
   DeviceKind device = DeviceKind::kCpu;
   int threads = 0;        // CPU: 0 means available_cores(); 1 .. 1024
   int cuda_device = 0;    // CUDA: ordinal
-  ForcedVariants forced;  // validated by make_backend: unknown ops and variants list the known ones
+  ForcedVariants forced = {};  // validated by make_backend: unknown ops and variants list the known ones
 };
 
 /// A point in a stream's work. Waiting for it waits for everything enqueued before it was recorded.
