@@ -13,9 +13,8 @@ constexpr std::size_t kMaxBytes = 1024;  // bounds the work per position of the 
 
 bool overlaps(const std::vector<ByteRange>* ranges, ByteRange range) {
   if (ranges == nullptr) return false;
-  auto it = std::partition_point(ranges->begin(), ranges->end(), [&](const ByteRange& other) {
-    return other.end <= range.begin;
-  });
+  auto it = std::partition_point(ranges->begin(), ranges->end(),
+                                 [&](const ByteRange& other) { return other.end <= range.begin; });
   while (it != ranges->end() && it->begin == it->end) ++it;  // an empty range covers nothing
   return it != ranges->end() && it->begin < range.end;
 }

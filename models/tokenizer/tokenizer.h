@@ -17,20 +17,23 @@ using TokenId = std::int32_t;
 /// Facts of a tokenizer, as a checkpoint file states them (the GGUF loader fills this; nothing in
 /// it is trusted: make_tokenizer validates all of it).
 struct TokenizerSpec {
-  std::string source;                 // file name, for error texts
-  std::string model;                  // "gpt2": byte-level BPE
-  std::string pre;                    // pre-tokenizer name: smollm, llama-bpe, qwen2
-  std::vector<std::string> tokens;    // byte-level alphabet (GPT-2 byte-to-unicode) per id
-  std::vector<std::int32_t> types;    // GGUF kinds: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
-  std::vector<std::string> merges;    // "left right", rank = index
+  std::string source;               // file name, for error texts
+  std::string model;                // "gpt2": byte-level BPE
+  std::string pre;                  // pre-tokenizer name: smollm, llama-bpe, qwen2
+  std::vector<std::string> tokens;  // per id, normal ones in GPT-2's byte-level alphabet
+  /// Per id, GGUF's kinds: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
+  std::vector<std::int32_t> types;
+  std::vector<std::string> merges;  // "left right", rank = index
   std::optional<TokenId> bos, eos, eot, unk, pad;
   bool add_bos = false;
   bool add_eos = false;
 };
 
 struct EncodeOptions {
-  bool add_special = true;     // BOS/EOS as the tokenizer is set up to add them
-  bool parse_special = true;   // special tokens written in the text become their ids; false: plain text
+  bool add_special = true;  // BOS/EOS as the tokenizer is set up to add them
+  /// Control tokens written in the text become their ids; false: they are plain text. User-defined
+  /// tokens are not special: they are found either way.
+  bool parse_special = true;
   /// Sorted, disjoint parts of the text (message content) in which no special token is recognised:
   /// an occurrence that overlaps one of them is plain text. Pre-tokenisation still runs across
   /// their borders, so a text without special-token look-alikes gives the same ids either way.
@@ -42,15 +45,17 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
   /// Any byte string is accepted; bytes that are not UTF-8 are encoded as U+FFFD replacement
-  /// characters, as the reference does. Linear in the length of the text.
-  virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const = 0;
-  /// Bytes of one token: may be a part of a UTF-8 character. Control tokens give "" unless
-  /// `special` is true. Throws kBadInput for an id outside the vocabulary.
+  /// characters, as the reference does. O(n log n) in the length of the text. Throws kBadInput for
+  /// more than 1 GiB.
+  virtual std::vector<TokenId> encode(std::string_view text,
+                                      const EncodeOptions& options) const = 0;
+  /// Bytes of one token: may be a part of a UTF-8 character. Control, unknown and unused tokens
+  /// give "" unless `special` is true. Throws kBadInput for an id outside the vocabulary.
   virtual std::string token_bytes(TokenId id, bool special = false) const = 0;
   virtual std::int32_t vocab_size() const = 0;
   virtual bool is_control(TokenId id) const = 0;
   virtual std::optional<TokenId> find(std::string_view token) const = 0;  // exact token text
-  virtual const TokenizerSpec& spec() const = 0;  // tokens/merges may be emptied to save memory
+  virtual const TokenizerSpec& spec() const = 0;  // without tokens, types and merges
   virtual std::string describe() const = 0;       // "byte-level BPE, 49152 tokens, pre smollm"
 
   /// Whole-sequence decode; invalid UTF-8 becomes U+FFFD.

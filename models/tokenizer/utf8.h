@@ -28,7 +28,8 @@ bool is_valid_utf8(std::string_view bytes);
 void append_utf8(std::string& text, char32_t code_point);
 
 /// utf8_lossy that also moves byte ranges (sorted, disjoint) along with the bytes that they cover.
-/// A range border inside a replaced part moves to the outer end of its U+FFFD.
+/// A range border inside a replaced part moves to the outer end of its U+FFFD, so two ranges may
+/// come to share one.
 std::string utf8_lossy(std::string_view bytes, std::vector<ByteRange>& ranges);
 
 /// Text of a file or a request as an error message may show it: control characters and invalid

@@ -30,7 +30,12 @@ std::uint64_t hash_bytes(std::string_view bytes) {
   return mix(hash ^ tail);
 }
 
-std::string quoted(std::string_view text) { return "'" + printable_text(text) + "'"; }
+std::string quoted(std::string_view text) {
+  std::string out = printable_text(text);
+  out.insert(out.begin(), '\'');
+  out.push_back('\'');
+  return out;
+}
 
 }  // namespace
 

@@ -1,0 +1,177 @@
+#include "models/tokenizer/tokenizer.h"
+
+#include "base/error.h"
+#include "models/tokenizer/added_tokens.h"
+#include "models/tokenizer/bpe.h"
+#include "models/tokenizer/normalize.h"
+#include "models/tokenizer/pretokenize.h"
+#include "models/tokenizer/utf8.h"
+#include "models/tokenizer/vocabulary.h"
+
+namespace heddle {
+namespace {
+
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30U;  // positions fit in 32 bits
+
+void check_special_ids(const TokenizerSpec& spec) {
+  const auto count = static_cast<std::int64_t>(spec.tokens.size());
+  const auto check = [&](const char* key, const std::optional<TokenId>& id) {
+    if (!id || (*id >= 0 && *id < count)) return;
+    throw bad_input(spec.source + ": tokenizer.ggml." + key + " is " + std::to_string(*id) +
+                    ", allowed: 0 to " + std::to_string(count - 1));
+  };
+  check("bos_token_id", spec.bos);
+  check("eos_token_id", spec.eos);
+  check("eot_token_id", spec.eot);
+  check("unknown_token_id", spec.unk);
+  check("padding_token_id", spec.pad);
+  const auto need = [&](const char* flag, bool on, const char* key, bool present) {
+    if (!on || present) return;
+    throw bad_input(spec.source + ": tokenizer.ggml." + flag +
+                    " is true, allowed: false, as there is no tokenizer.ggml." + key);
+  };
+  need("add_bos_token", spec.add_bos, "bos_token_id", spec.bos.has_value());
+  need("add_eos_token", spec.add_eos, "eos_token_id", spec.eos.has_value());
+}
+
+const PretokenizerKind& require_kind(const TokenizerSpec& spec) {
+  if (spec.model != "gpt2") {
+    throw bad_input(spec.source + ": tokenizer.ggml.model is '" + printable_text(spec.model) +
+                    "', allowed: gpt2");
+  }
+  const PretokenizerKind* kind = find_pretokenizer_kind(spec.pre);
+  if (kind == nullptr) {
+    throw bad_input(spec.source + ": tokenizer.ggml.pre is '" + printable_text(spec.pre) +
+                    "', allowed: " + pretokenizer_names());
+  }
+  return *kind;
+}
+
+void check_plain_ranges(const std::vector<ByteRange>& ranges, std::size_t text_bytes) {
+  std::size_t last_end = 0;
+  for (const ByteRange& range : ranges) {
+    HEDDLE_CHECK(range.begin >= last_end && range.begin <= range.end && range.end <= text_bytes);
+    last_end = range.end;
+  }
+}
+
+class ByteLevelTokenizer final : public Tokenizer {
+ public:
+  explicit ByteLevelTokenizer(TokenizerSpec spec)
+      : spec_(std::move(spec)),
+        kind_(require_kind(spec_)),
+        vocabulary_(spec_),
+        bpe_(spec_, vocabulary_, kind_.whole_words),
+        added_(vocabulary_, spec_.source),
+        pretokenizer_(kind_.pattern) {
+    check_special_ids(spec_);
+    // The vocabulary and the merge table hold all of these now.
+    std::vector<std::string>().swap(spec_.tokens);
+    std::vector<std::string>().swap(spec_.merges);
+    std::vector<std::int32_t>().swap(spec_.types);
+  }
+
+  std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override;
+
+  std::string token_bytes(TokenId id, bool special) const override {
+    if (!vocabulary_.contains(id)) {
+      throw bad_input("token id is " + std::to_string(id) + ", allowed: 0 to " +
+                      std::to_string(vocabulary_.size() - 1));
+    }
+    const bool hidden = vocabulary_.is_control(id) || vocabulary_.kind(id) == TokenKind::kUnused;
+    if (hidden && !special) return {};
+    return std::string(vocabulary_.bytes(id));
+  }
+
+  std::int32_t vocab_size() const override { return vocabulary_.size(); }
+
+  bool is_control(TokenId id) const override {
+    return vocabulary_.contains(id) && vocabulary_.is_control(id);
+  }
+
+  std::optional<TokenId> find(std::string_view token) const override {
+    const TokenId id = vocabulary_.find_text(token);
+    return id < 0 ? std::nullopt : std::optional<TokenId>(id);
+  }
+
+  const TokenizerSpec& spec() const override { return spec_; }
+
+  std::string describe() const override {
+    return "byte-level BPE, " + std::to_string(vocabulary_.size()) + " tokens, pre " + spec_.pre;
+  }
+
+ private:
+  struct Pass;  // what one call of encode carries along
+  void encode_plain(std::string_view text, Pass& pass) const;
+
+  TokenizerSpec spec_;
+  const PretokenizerKind& kind_;
+  TokenVocabulary vocabulary_;
+  Bpe bpe_;
+  AddedTokens added_;
+  Pretokenizer pretokenizer_;
+};
+
+struct ByteLevelTokenizer::Pass {
+  explicit Pass(const Pretokenizer& pretokenizer) : words(pretokenizer) {}
+  Pretokenizer::Cursor words;
+  Bpe::Scratch scratch;
+  std::vector<TokenId> ids;
+};
+
+std::vector<TokenId> ByteLevelTokenizer::encode(std::string_view text,
+                                                const EncodeOptions& options) const {
+  if (text.size() > kMaxTextBytes) {
+    throw bad_input("text has " + std::to_string(text.size()) + " bytes, allowed: up to " +
+                    std::to_string(kMaxTextBytes));
+  }
+  check_plain_ranges(options.plain, text.size());
+  std::string repaired;
+  std::vector<ByteRange> moved_ranges;
+  AddedTokens::Scope scope{options.parse_special, &options.plain};
+  if (!is_valid_utf8(text)) {
+    moved_ranges = options.plain;
+    repaired = utf8_lossy(text, moved_ranges);
+    scope.plain = &moved_ranges;
+    text = repaired;
+  }
+
+  Pass pass(pretokenizer_);
+  if (options.add_special && spec_.add_bos) pass.ids.push_back(*spec_.bos);
+  std::size_t pos = 0;
+  while (const std::optional<AddedTokens::Match> match = added_.next(text, pos, scope)) {
+    encode_plain(text.substr(pos, match->range.begin - pos), pass);
+    pass.ids.push_back(match->id);
+    pos = match->range.end;
+  }
+  encode_plain(text.substr(pos), pass);
+  if (options.add_special && spec_.add_eos) pass.ids.push_back(*spec_.eos);
+  return std::move(pass.ids);
+}
+
+void ByteLevelTokenizer::encode_plain(std::string_view text, Pass& pass) const {
+  if (text.empty()) return;
+  std::string normalized;
+  if (kind_.nfc && !is_surely_nfc(text)) {
+    normalized = to_nfc(text);
+    text = normalized;
+  }
+  pass.words.reset(text);
+  for (std::string_view word; pass.words.next(word);) {
+    bpe_.encode(word, pass.scratch, pass.ids);
+  }
+}
+
+}  // namespace
+
+std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool special) const {
+  std::string bytes;
+  for (const TokenId id : ids) bytes += token_bytes(id, special);
+  return utf8_lossy(bytes);
+}
+
+std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec) {
+  return std::make_unique<const ByteLevelTokenizer>(std::move(spec));
+}
+
+}  // namespace heddle
