@@ -39,6 +39,8 @@ struct Checkpoint {
   ModelConfig config;
   DecoderNames names;
   TokenizerSpec tokenizer;
+  /// Ids that end an answer by the file's own word (eos, eot, eom); ascending, may be empty.
+  std::vector<TokenId> stop_ids;
   std::string chat_template;  // "" if the checkpoint has none
   std::unique_ptr<WeightStore> weights;
   std::uint64_t file_bytes = 0;
