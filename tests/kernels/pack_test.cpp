@@ -1,0 +1,199 @@
+// Packing keeps every value, whatever the layout, the row order and the remainder of rows.
+
+#include "kernels/cpu/pack.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <utility>
+
+#include "base/error.h"
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+#include "tests/support/weights.h"
+
+namespace heddle {
+namespace {
+
+using test::Random;
+using test::Weights;
+
+constexpr WeightLayout kLayouts[] = {WeightLayout::kRows, WeightLayout::kRows16};
+
+void expect_values(const Weights& w,
+                   const PackedMatrix& packed,
+                   const std::vector<std::int32_t>& order) {
+  std::vector<float> row(static_cast<std::size_t>(w.n_cols));
+  std::vector<double> row64(row.size());
+  for (std::int64_t r = 0; r < w.n_rows; ++r) {
+    cpu::dequantise_row(packed, r, row.data());
+    cpu::dequantise_row(packed, r, row64.data());
+    const std::int64_t source = order.empty() ? r : order[static_cast<std::size_t>(r)];
+    for (std::int64_t k = 0; k < w.n_cols; ++k) {
+      const double value = test::weight_at(w, source, k).value();
+      ASSERT_EQ(row64[static_cast<std::size_t>(k)], value) << "row " << r << " k " << k;
+      ASSERT_EQ(row[static_cast<std::size_t>(k)], static_cast<float>(value))
+          << "row " << r << " k " << k;
+    }
+  }
+}
+
+std::vector<std::int32_t> shuffled(std::int64_t n, Random& rng) {
+  std::vector<std::int32_t> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  for (std::size_t i = order.size(); i > 1; --i) {
+    std::swap(order[i - 1],
+              order[static_cast<std::size_t>(rng.integer(0, static_cast<std::int64_t>(i) - 1))]);
+  }
+  return order;
+}
+
+TEST(Pack, EveryValueSurvivesInBothLayouts) {
+  Random rng(1);
+  ThreadPool pool(2);
+  for (const DType dtype : cpu::weight_dtypes()) {
+    const bool quantised = info(dtype).quantised();
+    for (const std::int64_t n : {1, 7, 8, 9, 15, 16, 17, 31, 33}) {
+      for (const std::int64_t k : {1, 31, 32, 96}) {
+        if (quantised && k % 32 != 0) continue;
+        const Weights w = test::random_weights(dtype, n, k, rng);
+        for (const WeightLayout layout : kLayouts) {
+          SCOPED_TRACE(std::string(name(dtype)) + " n " + std::to_string(n));
+          const PackedMatrix packed = cpu::pack(w.view(), layout, {}, nullptr, pool);
+          EXPECT_EQ(packed.n_rows, n);
+          EXPECT_EQ(packed.n_cols, k);
+          EXPECT_EQ(packed.dtype, dtype);
+          EXPECT_EQ(packed.layout, layout);
+          expect_values(w, packed, {});
+        }
+      }
+    }
+  }
+}
+
+TEST(Pack, RowsTakeTheCheckpointsBytesAndGroupsAreFilledUpWithZeroRows) {
+  Random rng(2);
+  ThreadPool pool(1);
+  const Weights w = test::random_weights(DType::kQ4_1, 17, 64, rng);
+  const PackedMatrix rows = cpu::pack(w.view(), WeightLayout::kRows, {}, nullptr, pool);
+  ASSERT_EQ(rows.data.bytes(), w.bytes.size());
+  EXPECT_EQ(std::memcmp(rows.data.data(), w.bytes.data(), w.bytes.size()), 0);
+  const PackedMatrix groups = cpu::pack(w.view(), WeightLayout::kRows16, {}, nullptr, pool);
+  EXPECT_EQ(groups.data.bytes(), static_cast<std::size_t>(32 * row_bytes(DType::kQ4_1, 64)));
+  PackedMatrix all;  // the same bytes, pad rows included
+  all.data = cpu::pack(w.view(), WeightLayout::kRows16, {}, nullptr, pool).data;
+  all.n_rows = 32;
+  all.n_cols = 64;
+  all.dtype = DType::kQ4_1;
+  all.layout = WeightLayout::kRows16;
+  std::vector<float> pad(64, 1.0F);
+  for (std::int64_t r = 17; r < 32; ++r) {
+    cpu::dequantise_row(all, r, pad.data());
+    EXPECT_THAT(pad, testing::Each(0.0F)) << r;
+  }
+}
+
+TEST(Pack, InterleavedNibblesAreInt16PairsByShiftAndMask) {
+  // The map that the kernels rely on, spelled out for one block of row 3.
+  Random rng(3);
+  ThreadPool pool(1);
+  const Weights w = test::random_weights(DType::kQ4_0, 16, 32, rng);
+  const PackedMatrix packed = cpu::pack(w.view(), WeightLayout::kRows16, {}, nullptr, pool);
+  const auto* const words = reinterpret_cast<const std::uint32_t*>(packed.data.data() + 32);
+  for (std::int64_t k = 0; k < 32; k += 2) {
+    const std::uint32_t pair = words[k / 8 * 16 + 3] >> (k % 8 / 2 * 4) & 0x000F000FU;
+    EXPECT_EQ(static_cast<int>(pair & 0xffffU) - 8, test::weight_at(w, 3, k).q) << k;
+    EXPECT_EQ(static_cast<int>(pair >> 16) - 8, test::weight_at(w, 3, k + 1).q) << k;
+  }
+}
+
+TEST(Pack, RowOrderNamesTheSourceRow) {
+  Random rng(4);
+  ThreadPool pool(2);
+  for (const DType dtype : {DType::kF32, DType::kQ8_0}) {
+    const Weights w = test::random_weights(dtype, 37, 64, rng);
+    const std::vector<std::int32_t> order = shuffled(37, rng);
+    for (const WeightLayout layout : kLayouts) {
+      expect_values(w, cpu::pack(w.view(), layout, order, nullptr, pool), order);
+    }
+  }
+}
+
+TEST(Pack, ReadCallbackCoversTheSourceOnceInOrderAndNeverARowStillNeeded) {
+  Random rng(5);
+  ThreadPool pool(2);
+  // Rows of 16 KiB: a panel is a few hundred rows, so there are several.
+  const std::int64_t n = 1500;
+  const std::int64_t k = 4096;
+  Weights w;
+  w.dtype = DType::kF32;
+  w.n_rows = n;
+  w.n_cols = k;
+  w.bytes.resize(static_cast<std::size_t>(n * k * 4));
+  const auto fill = [&] {
+    for (std::int64_t r = 0; r < n; ++r) {
+      auto* const row = reinterpret_cast<float*>(w.bytes.data() + r * k * 4);
+      std::fill(row, row + k, static_cast<float>(r + 1));
+    }
+  };
+  std::vector<std::int32_t> swapped(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < swapped.size(); ++i) swapped[i] = static_cast<std::int32_t>(i ^ 1U);
+  const std::vector<std::int32_t> orders[] = {{}, swapped, shuffled(n, rng)};
+  for (const auto& order : orders) {
+    for (const WeightLayout layout : kLayouts) {
+      fill();
+      std::size_t done = 0;
+      int calls = 0;
+      const auto read = [&](std::size_t begin, std::size_t end) {
+        EXPECT_EQ(begin, done);
+        EXPECT_GT(end, begin);
+        done = end;
+        ++calls;
+        std::memset(w.bytes.data() + begin, 0xff, end - begin);  // whoever reads it again sees NaN
+      };
+      const PackedMatrix packed = cpu::pack(w.view(), layout, order, read, pool);
+      EXPECT_EQ(done, w.bytes.size());
+      if (order.empty()) {
+        EXPECT_GT(calls, 3);
+      }
+      std::vector<float> row(static_cast<std::size_t>(k));
+      for (std::int64_t r = 0; r < n; ++r) {
+        cpu::dequantise_row(packed, r, row.data());
+        const std::int64_t source = order.empty() ? r : order[static_cast<std::size_t>(r)];
+        ASSERT_EQ(row.front(), static_cast<float>(source + 1));
+        ASSERT_EQ(row.back(), static_cast<float>(source + 1));
+      }
+    }
+  }
+}
+
+TEST(Pack, RefusesWhatIsNoWeightOrNoPermutation) {
+  ThreadPool pool(1);
+  const std::vector<std::int32_t> ids(64, 0);
+  const TensorView integers(ids.data(), DType::kI32, {2, 32});
+  try {
+    cpu::pack(integers, WeightLayout::kRows16, {}, nullptr, pool);
+    FAIL() << "I32 was taken";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
+    EXPECT_THAT(e.what(), testing::HasSubstr("known: F32"));
+  }
+  const TensorView floats(ids.data(), DType::kF32, {2, 32});
+  EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0}, nullptr, pool), Error);
+  EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0, 0}, nullptr, pool), Error);
+  EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0, 2}, nullptr, pool), Error);
+}
+
+TEST(Pack, EmptyMatrixIsEmpty) {
+  ThreadPool pool(2);
+  const TensorView none(nullptr, DType::kQ4_0, {0, 64});
+  for (const WeightLayout layout : kLayouts) {
+    const PackedMatrix packed = cpu::pack(none, layout, {}, nullptr, pool);
+    EXPECT_EQ(packed.n_rows, 0);
+    EXPECT_EQ(packed.n_cols, 64);
+  }
+}
+
+}  // namespace
+}  // namespace heddle
