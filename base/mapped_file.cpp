@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -92,6 +93,11 @@ std::string read_file(const std::string& path, std::size_t limit) {
   while (true) {
     const ssize_t n = ::read(fd.get(), chunk.data(), chunk.size());
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) {  // a pipe whose writer is slow: `-f <(command)`
+      pollfd waiting = {fd.get(), POLLIN, 0};
+      ::poll(&waiting, 1, -1);
+      continue;
+    }
     if (n < 0) throw bad_input(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
     if (n == 0) return text;
     text.append(chunk.data(), static_cast<std::size_t>(n));

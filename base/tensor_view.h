@@ -45,7 +45,7 @@ struct TensorView {
   /// The first `n` rows of the outermost dimension.
   TensorView first(std::int64_t n) const {
     TensorView v = *this;
-    HEDDLE_CHECK(rank > 0 && n <= dims[0]);
+    HEDDLE_CHECK(rank > 0 && n >= 0 && n <= dims[0]);
     v.dims[0] = n;
     return v;
   }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -24,6 +25,17 @@ void relax() {
 }
 
 constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr int kPollsBeforeYield = 1000;
+
+/// The cores that a quota line of cgroup v2 ("max 100000", "150000 100000") leaves of `cores`.
+int limit_by_quota(const std::string& path, int cores) {
+  std::ifstream file(path);
+  std::string quota;
+  double period = 0;
+  if (!(file >> quota >> period) || quota == "max" || !(period > 0)) return cores;
+  const double share = std::strtod(quota.c_str(), nullptr) / period;
+  return share > 0 ? std::min(cores, std::max(1, static_cast<int>(share))) : cores;
+}
 
 }  // namespace
 
@@ -53,20 +65,29 @@ void ThreadPool::work(int worker) {
 
 void ThreadPool::run(std::int64_t n_tasks, TaskRef task) {
   if (n_tasks <= 0) return;
-  if (n_threads_ == 1 || n_tasks == 1) {
-    for (std::int64_t i = 0; i < n_tasks; ++i) task(i, 0);
-    return;
-  }
   task_ = &task;
   n_tasks_ = n_tasks;
   next_.store(0, std::memory_order_relaxed);
+  if (n_threads_ == 1 || n_tasks == 1) {
+    work(0);
+    rethrow();
+    return;
+  }
   running_.store(n_threads_ - 1, std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   work(0);
-  while (running_.load(std::memory_order_acquire) != 0) relax();
-  if (failed_.load()) {
-    failed_.store(false);
+  // Where threads outnumber cores, the worker we wait for may need this one's core.
+  for (int polls = 1; running_.load(std::memory_order_acquire) != 0; ++polls) {
+    if (polls % kPollsBeforeYield == 0) std::this_thread::yield();
+    relax();
+  }
+  rethrow();
+}
+
+void ThreadPool::rethrow() {
+  if (failed_.load(std::memory_order_relaxed)) {
+    failed_.store(false, std::memory_order_relaxed);
     std::rethrow_exception(std::exchange(error_, nullptr));
   }
 }
@@ -89,18 +110,22 @@ void ThreadPool::worker_loop(int worker) {
   }
 }
 
-int available_cores() {
+int available_cores(const std::string& root) {
   cpu_set_t set;
   CPU_ZERO(&set);
   int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
-  // cgroup v2: "max 100000" or "150000 100000"
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (file >> quota >> period && quota != "max" && period > 0) {
-    const double share = std::strtod(quota.c_str(), nullptr) / period;
-    if (share > 0) cores = std::min(cores, std::max(1, static_cast<int>(share)));
+  // Our group is the line "0::/a/b"; a quota of any group above it holds too.
+  std::ifstream groups(root + "/proc/self/cgroup");
+  std::string group;
+  for (std::string line; std::getline(groups, line);) {
+    if (line.starts_with("0::/")) group = line.substr(3);
+  }
+  while (true) {
+    cores = limit_by_quota(root + "/sys/fs/cgroup" + group + "/cpu.max", cores);
+    const std::size_t slash = group.rfind('/');
+    if (slash == std::string::npos) break;
+    group.resize(slash);
   }
   return std::max(1, cores);
 }

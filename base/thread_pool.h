@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <string>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -44,6 +45,7 @@ class ThreadPool {
  private:
   void worker_loop(int worker);
   void work(int worker);
+  void rethrow();
 
   int n_threads_;
   std::vector<std::thread> threads_;
@@ -57,7 +59,8 @@ class ThreadPool {
   std::atomic<bool> stop_{false};
 };
 
-/// Cores this process may use: CPU affinity and the cgroup's quota, at least 1.
-int available_cores();
+/// Cores this process may use: CPU affinity and the quotas of its cgroup (v2) and of those above
+/// it, at least 1. `root` stands before /proc and /sys (tests).
+int available_cores(const std::string& root = "");
 
 }  // namespace heddle

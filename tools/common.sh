@@ -27,11 +27,12 @@ fail() {
 }
 
 # stage "what" command...: one line, with the time it took; the end of its output only on failure.
+# The command runs where bash ignores `set -e`: functions given here chain with && themselves.
 stage() {
   local what=$1 start=$SECONDS status=0
   shift
   printf '%-42s' "$what"
-  (set -e; "$@") >"$logs/stage" 2>&1 </dev/null || status=$?
+  "$@" >"$logs/stage" 2>&1 </dev/null || status=$?
   if [ "$status" -ne 0 ]; then
     printf 'FAILED\n'
     tail -n "${HEDDLE_LOG_LINES:-80}" "$logs/stage" >&2
@@ -55,7 +56,7 @@ missing_packages() {
   local package
   for package in "$@"; do
     case "$(dpkg-query -W -f='${db:Status-Status} ' "$package" 2>/dev/null)" in
-      *"installed "*) [ "$(dpkg-query -W -f='${db:Status-Status}' "$package")" = installed ] || echo "$package" ;;
+      "installed "*) ;;
       *) echo "$package" ;;
     esac
   done
@@ -85,8 +86,8 @@ install_packages() {
 apt_install() {
   local sudo=$1
   shift
-  $sudo apt-get update -q
-  $sudo apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+  $sudo apt-get update -q &&
+    $sudo apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
 }
 
 # Compilers want about 1.5 GB each: as many jobs as cores and memory allow.
