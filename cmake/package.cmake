@@ -10,9 +10,7 @@ target_link_libraries(heddle_library INTERFACE heddle_engine)
 set(folders base kernels models scheduler engine)
 set(targets heddle_library)
 foreach(folder IN LISTS folders)
-  if(TARGET heddle_${folder})
-    list(APPEND targets heddle_${folder})
-  endif()
+  list(APPEND targets heddle_${folder})
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/heddle
     FILES_MATCHING PATTERN "*.h")
 endforeach()
@@ -21,5 +19,6 @@ install(TARGETS ${targets} EXPORT heddle ARCHIVE DESTINATION ${CMAKE_INSTALL_LIB
 install(EXPORT heddle NAMESPACE heddle:: DESTINATION ${package_dir} FILE heddleTargets.cmake)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/heddleConfigVersion.cmake
   COMPATIBILITY SameMinorVersion)
-install(FILES cmake/heddleConfig.cmake ${PROJECT_BINARY_DIR}/heddleConfigVersion.cmake
+configure_file(cmake/heddleConfig.cmake.in heddleConfig.cmake @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/heddleConfig.cmake ${PROJECT_BINARY_DIR}/heddleConfigVersion.cmake
   DESTINATION ${package_dir})
