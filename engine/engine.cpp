@@ -140,6 +140,7 @@ struct Engine::Impl {
   ModelConfig config;
   std::string numerics;
   std::unique_ptr<const Tokenizer> tokenizer;
+  std::vector<TokenId> end_ids;  // of the checkpoint
   std::optional<ChatTemplate> chat_template;
   MemoryPlan memory;
   std::unique_ptr<Backend> backend;
@@ -164,6 +165,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
       config(checkpoint.config),
       numerics(heddle::numerics_id(checkpoint, options, *b)),
       tokenizer(make_tokenizer(std::move(checkpoint.tokenizer))),
+      end_ids(checkpoint.stop_ids),
       memory(plan_memory(config, *checkpoint.weights, options)),
       backend((check_memory(memory, options), std::move(b))),
       decoder(checkpoint, *backend, decoder_limits(options)),
