@@ -10,7 +10,7 @@
 #include "models/gguf_checkpoint.h"
 #include "models/gguf_keys.h"
 #include "models/gguf_tokenizer.h"
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {
@@ -26,7 +26,7 @@ const Family& find_family(const GgufDirectory& file) {
     if (!known.empty()) known += ", ";
     known += family.name;
   }
-  throw keys.error(key, quoted(*wanted), known);
+  throw keys.error(key, quote_text(*wanted), known);
 }
 
 /// general.sampling.*; a value outside its range would fail every request later.

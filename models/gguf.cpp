@@ -10,7 +10,7 @@
 
 #include "base/checked_size.h"
 #include "base/error.h"
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {
@@ -55,7 +55,7 @@ std::string guess_format(std::span<const std::byte> file) {
   if (starts_with_any(text, {"ggml", "ggjt", "lmgg", "tjgg"}))
     return "a GGML file from before GGUF";
   if (text.size() > 9 && text[8] == '{') return "a safetensors file";
-  return quoted(text.substr(0, 4));
+  return quote_text(text.substr(0, 4));
 }
 
 }  // namespace
@@ -139,7 +139,7 @@ class GgufParser {
         std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
     if (!printable) {
       const std::string reason =
-          fmt::format("{}, got {}, allowed printable ASCII", what, quoted(text));
+          fmt::format("{}, got {}, allowed printable ASCII", what, quote_text(text));
       throw in_tensors ? tensor_error(reason) : header_error(reason);
     }
     return text;
@@ -148,8 +148,8 @@ class GgufParser {
   std::span<const std::byte> read_string(std::string_view key) {
     const auto length = read<std::uint64_t>();
     if (length > GgufLimits::kMetadataBytes) {
-      throw header_error(fmt::format("string length in {}, got {}, allowed up to {}", quoted(key),
-                                     length, GgufLimits::kMetadataBytes));
+      throw header_error(fmt::format("string length in {}, got {}, allowed up to {}",
+                                     quote_text(key), length, GgufLimits::kMetadataBytes));
     }
     return take(length);
   }
@@ -186,7 +186,7 @@ class GgufParser {
     for (std::size_t i = 1; i < out_.by_key_.size(); ++i) {
       const std::string_view key = out_.entries_[out_.by_key_[i]].key;
       if (key == out_.entries_[out_.by_key_[i - 1]].key) {
-        throw header_error(fmt::format("key {}, got it twice, allowed once", quoted(key)));
+        throw header_error(fmt::format("key {}, got it twice, allowed once", quote_text(key)));
       }
     }
   }
@@ -196,7 +196,7 @@ class GgufParser {
     const std::optional<GgufKind> kind = gguf_kind(number);
     if (!kind) {
       throw header_error(
-          fmt::format("{} of {}, got {}, allowed 0 to {}", what, quoted(key), number, limit));
+          fmt::format("{} of {}, got {}, allowed 0 to {}", what, quote_text(key), number, limit));
     }
     return *kind;
   }
@@ -212,7 +212,7 @@ class GgufParser {
     } else {
       entry.payload = take(fixed_bytes(entry.kind));
       if (entry.kind == GgufKind::kBool && std::to_integer<int>(entry.payload[0]) > 1) {
-        throw header_error(fmt::format("value of {}, got {}, allowed 0 or 1", quoted(entry.key),
+        throw header_error(fmt::format("value of {}, got {}, allowed 0 or 1", quote_text(entry.key),
                                        std::to_integer<int>(entry.payload[0])));
       }
     }
@@ -223,7 +223,7 @@ class GgufParser {
     entry.element = read_kind(entry.key, "element kind", 12);
     if (entry.element == GgufKind::kArray) {
       throw header_error(fmt::format("element kind of {}, got array, allowed numbers and strings",
-                                     quoted(entry.key)));
+                                     quote_text(entry.key)));
     }
     entry.count = read<std::uint64_t>();
     const bool strings = entry.element == GgufKind::kString;
@@ -232,7 +232,7 @@ class GgufParser {
     if (strings) limit = GgufLimits::kStrings - n_strings_;
     if (entry.count > limit) {
       throw header_error(fmt::format("array length of {}, got {}, allowed up to {}",
-                                     quoted(entry.key), entry.count, limit));
+                                     quote_text(entry.key), entry.count, limit));
     }
     need(entry.count * least);
     if (!strings) {
@@ -281,7 +281,7 @@ class GgufParser {
       const std::string_view tensor_name = out_.tensors_[out_.by_name_[i]].name;
       if (tensor_name == out_.tensors_[out_.by_name_[i - 1]].name) {
         throw tensor_error(
-            fmt::format("tensor {}, got it twice, allowed once", quoted(tensor_name)));
+            fmt::format("tensor {}, got it twice, allowed once", quote_text(tensor_name)));
       }
     }
   }
@@ -292,14 +292,14 @@ class GgufParser {
     const auto rank = read<std::uint32_t>();
     if (rank < 1 || rank > 4) {
       throw tensor_error(
-          fmt::format("rank of {}, got {}, allowed 1 to 4", quoted(tensor.name), rank));
+          fmt::format("rank of {}, got {}, allowed 1 to 4", quote_text(tensor.name), rank));
     }
     tensor.rank = static_cast<int>(rank);
     for (std::uint32_t i = 0; i < rank; ++i) {
       const auto dim = read<std::uint64_t>();
       if (dim < 1 || dim > GgufLimits::kDim) {
         throw tensor_error(fmt::format("dimension {} of {}, got {}, allowed 1 to {}", i,
-                                       quoted(tensor.name), dim, GgufLimits::kDim));
+                                       quote_text(tensor.name), dim, GgufLimits::kDim));
       }
       tensor.dims[rank - 1 - i] = static_cast<std::int64_t>(dim);
     }
@@ -316,11 +316,11 @@ class GgufParser {
     const std::string_view known = gguf_tensor_type_name(number);
     if (known.empty()) {
       throw tensor_error(fmt::format("type of {}, got unknown number {}, allowed {}",
-                                     quoted(tensor_name), number, gguf_dtype_list()));
+                                     quote_text(tensor_name), number, gguf_dtype_list()));
     }
     throw tensor_error(
         fmt::format("tensor {} has type {}, which this version does not read; it reads {}",
-                    quoted(tensor_name), known, gguf_dtype_list()));
+                    quote_text(tensor_name), known, gguf_dtype_list()));
   }
 
   std::uint64_t tensor_bytes(const GgufTensor& tensor) const {
@@ -330,7 +330,7 @@ class GgufParser {
         static_cast<std::uint64_t>(tensor.dims[static_cast<std::size_t>(tensor.rank) - 1]);
     if (row % block != 0) {
       throw tensor_error(fmt::format("row length of {}, got {}, allowed multiples of {} ({})",
-                                     quoted(tensor.name), row, block, type.name));
+                                     quote_text(tensor.name), row, block, type.name));
     }
     CheckedSize bytes = row / block;
     bytes = checked_mul(bytes, static_cast<std::uint64_t>(type.block_bytes));
@@ -340,7 +340,7 @@ class GgufParser {
     }
     if (!bytes || *bytes > (1ULL << 62)) {
       throw tensor_error(fmt::format("size of {}, got more than 2^62 bytes, allowed up to {}",
-                                     quoted(tensor.name), file_.size()));
+                                     quote_text(tensor.name), file_.size()));
     }
     return *bytes;
   }
@@ -351,12 +351,12 @@ class GgufParser {
     for (GgufTensor& tensor : out_.tensors_) {
       if (tensor.offset % out_.alignment_ != 0) {
         throw tensor_error(fmt::format("offset of {}, got {}, allowed multiples of {}",
-                                       quoted(tensor.name), tensor.offset, out_.alignment_));
+                                       quote_text(tensor.name), tensor.offset, out_.alignment_));
       }
       const CheckedSize begin = checked_add(tensor.offset, data);
       if (!checked_add(begin, tensor.bytes)) {
         throw tensor_error(fmt::format("offset of {}, got {}, allowed up to the file's {} bytes",
-                                       quoted(tensor.name), tensor.offset, file_.size()));
+                                       quote_text(tensor.name), tensor.offset, file_.size()));
       }
       tensor.offset = *begin;
     }
@@ -372,7 +372,7 @@ class GgufParser {
       const GgufTensor& tensor = out_.tensors_[i];
       if (tensor.offset < end) {
         throw tensor_error(fmt::format("ranges, got {} and {} overlapping, allowed disjoint ones",
-                                       quoted(before->name), quoted(tensor.name)));
+                                       quote_text(before->name), quote_text(tensor.name)));
       }
       gapless = gapless && checked_align_up(end, out_.alignment_) == tensor.offset;
       end = tensor.offset + tensor.bytes;
@@ -381,7 +381,7 @@ class GgufParser {
       // A file whose tensors follow each other without gaps was cut; else its directory lies.
       if (gapless) throw truncated(tensor.offset, tensor.bytes);
       throw tensor_error(fmt::format("range of {}, got bytes {} to {}, allowed up to {}",
-                                     quoted(tensor.name), tensor.offset, end, file_.size()));
+                                     quote_text(tensor.name), tensor.offset, end, file_.size()));
     }
   }
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {

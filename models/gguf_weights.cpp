@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {
@@ -62,12 +62,12 @@ TensorView GgufWeights::require(std::string_view name,
   const std::string wanted = dims_text(shape.begin(), shape.size());
   const std::optional<std::size_t> at = index(name);
   if (!at) {
-    throw bad_input(
-        fmt::format("{}: tensor {} is missing, wanted shape {}", source(), quoted(name), wanted));
+    throw bad_input(fmt::format("{}: tensor {} is missing, wanted shape {}", source(),
+                                quote_text(name), wanted));
   }
   const TensorView& view = tensors_[*at].view;
   if (!std::equal(shape.begin(), shape.end(), view.dims.begin(), view.dims.begin() + view.rank)) {
-    throw bad_input(fmt::format("{}: tensor {}: shape is {}, wanted {}", source(), quoted(name),
+    throw bad_input(fmt::format("{}: tensor {}: shape is {}, wanted {}", source(), quote_text(name),
                                 dims_text(view.dims.data(), static_cast<std::size_t>(view.rank)),
                                 wanted));
   }
@@ -77,8 +77,8 @@ TensorView GgufWeights::require(std::string_view name,
       if (!allowed.empty()) allowed += ", ";
       allowed += heddle::name(dtype);
     }
-    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: {}", source(), quoted(name),
-                                heddle::name(view.dtype), allowed));
+    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: {}", source(),
+                                quote_text(name), heddle::name(view.dtype), allowed));
   }
   bound_[*at] = true;
   return view;
@@ -115,7 +115,7 @@ void GgufWeights::check_all_bound() const {
   std::size_t n = 0;
   for (std::size_t i = 0; i < bound_.size(); ++i) {
     if (bound_[i]) continue;
-    if (n < kNamed) names += (n == 0 ? "" : ", ") + quoted(tensors_[i].name);
+    if (n < kNamed) names += (n == 0 ? "" : ", ") + quote_text(tensors_[i].name);
     ++n;
   }
   if (n == 0) return;

@@ -12,7 +12,7 @@
 #include "models/families/families.h"
 #include "models/families/tensor_check.h"
 #include "models/gguf_keys.h"
-#include "models/quoted.h"
+#include "models/quote_text.h"
 #include "models/rope_scaling.h"
 
 namespace heddle {
@@ -127,7 +127,7 @@ void refuse_variations(const LlamaKeys& keys) {
   }
   const std::string type(raw.text("llama.rope.scaling.type").value_or("none"));
   if (type != "none") {
-    throw keys.error("rope.scaling.type", quoted(type),
+    throw keys.error("rope.scaling.type", quote_text(type),
                      "'none' (llama3 scaling comes as tensor rope_freqs.weight)");
   }
   // Without a type, readers of this format take a factor as linear scaling.

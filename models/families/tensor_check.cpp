@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 
@@ -14,12 +14,12 @@ TensorView TensorCheck::expect(const std::string& name, std::initializer_list<st
   const TensorView view = store_.find(name);
   if (view.absent()) {
     throw bad_input(fmt::format("{}: tensor {} is missing, wanted shape {}", store_.source(),
-                                quoted(name), wanted));
+                                quote_text(name), wanted));
   }
   const auto* dims = view.dims.data();
   if (!std::equal(shape.begin(), shape.end(), dims, dims + view.rank)) {
     throw bad_input(fmt::format("{}: tensor {}: shape is [{}], wanted {}", store_.source(),
-                                quoted(name), fmt::join(dims, dims + view.rank, ", "), wanted));
+                                quote_text(name), fmt::join(dims, dims + view.rank, ", "), wanted));
   }
   known_.insert(name);
   return view;
@@ -34,7 +34,7 @@ std::string TensorCheck::vector(const std::string& name, std::int64_t n) {
   const TensorView view = expect(name, {n});
   if (info(view.dtype).quantised()) {
     throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: F32, F16", store_.source(),
-                                quoted(name), heddle::name(view.dtype)));
+                                quote_text(name), heddle::name(view.dtype)));
   }
   return name;
 }
@@ -57,7 +57,7 @@ void TensorCheck::finish(std::string_view family,
   const std::string more = unknown > 1 ? fmt::format(" (and {} more)", unknown - 1) : "";
   const std::string why = hint(first);
   throw bad_input(fmt::format("{}: tensor {}{} has no place in family {} with this config{}",
-                              store_.source(), quoted(first), more, family,
+                              store_.source(), quote_text(first), more, family,
                               why.empty() ? "" : ": " + why));
 }
 

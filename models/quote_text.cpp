@@ -1,4 +1,4 @@
-#include "models/quoted.h"
+#include "models/quote_text.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 
 namespace heddle {
 
-std::string quoted(std::string_view text, std::size_t limit) {
+std::string quote_text(std::string_view text, std::size_t limit) {
   std::string result = "'";
   for (const char c : text.substr(0, limit)) {
     const auto byte = static_cast<unsigned char>(c);
