@@ -1,0 +1,51 @@
+"""The documents stay true to the tree: links lead somewhere, paths in backticks exist, the README's
+folder map is complete, and no document grows past 200 lines."""
+import pathlib
+import re
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+FOLDERS = ["base", "kernels", "models", "scheduler", "engine", "tools", "configs", "tests", "docs", "cmake"]
+LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
+# `kernels/api/foo.h`, not `tests/FOLDER/NAME_test.cpp` or `kernels/*.h`
+PATH = re.compile(r"`((?:" + "|".join(FOLDERS) + r")/[a-z0-9_./-]*)`")
+
+
+class Docs(unittest.TestCase):
+    def test_links_lead_somewhere(self):
+        for doc in DOCS:
+            for target in LINK.findall(doc.read_text()):
+                with self.subTest(doc=doc.name, target=target):
+                    self.assertTrue((doc.parent / target).exists())
+
+    def test_paths_exist(self):
+        seen = 0
+        for doc in DOCS:
+            if doc.name == "CHANGELOG.md":  # speaks of the past too
+                continue
+            for path in PATH.findall(doc.read_text()):
+                seen += 1
+                with self.subTest(doc=doc.name, path=path):
+                    self.assertTrue((ROOT / path).exists())
+        self.assertGreater(seen, 20)
+
+    def test_readme_maps_every_folder(self):
+        text = (ROOT / "README.md").read_text()
+        for child in ROOT.iterdir():
+            if child.is_dir() and not child.name.startswith((".", "build")):
+                with self.subTest(folder=child.name):
+                    self.assertIn(f"| `{child.name}/` |", text)
+
+    def test_documents_are_short(self):
+        for doc in DOCS:
+            with self.subTest(doc=doc.name):
+                self.assertLessEqual(len(doc.read_text().splitlines()), 200)
+
+    def test_library_example_is_short(self):
+        text = (ROOT / "docs" / "library_example.cpp").read_text()
+        self.assertLessEqual(len(text.splitlines()), 25)
+
+
+if __name__ == "__main__":
+    unittest.main()
