@@ -1,0 +1,70 @@
+#pragma once
+// The inner loops of the fast attention variants, one set per instruction set; attention.cpp plans
+// and cuts the work, these do it. attention_impl.h has the loops, written once; docs/kernels.md,
+// "paged attention on the CPU", explains them.
+
+#include <cstdint>
+
+namespace heddle::cpu {
+
+/// AttentionArgs as plain pointers and counts. The grouping: q heads group * g .. group * (g+1) - 1
+/// share kv head g; a "pair" is one (query row, q head of the group), numbered row * group + head.
+struct AttentionProblem {
+  const float* q = nullptr;
+  float* out = nullptr;
+  const std::uint8_t* head_mask = nullptr;  // or null
+  const void* k_pages = nullptr;
+  const void* v_pages = nullptr;
+  const std::int32_t* block_tables = nullptr;
+  const std::int32_t* sequence = nullptr;
+  const std::int32_t* positions = nullptr;
+  std::int64_t max_blocks = 0;
+  std::int64_t n_q_heads = 0;
+  std::int64_t n_kv_heads = 0;
+  std::int64_t group = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t block_tokens = 0;
+  float scale = 0.0F;
+};
+
+enum class KvType : std::uint8_t { kF32, kF16, kBF16 };
+
+/// Some pairs of one sequence and kv head, against some tiles of keys. If the tiles are all the
+/// pairs have, `partial` is null and the results are written; else partial[tile - tile_begin]
+/// receives, per pair, m, l and o[head_dim] of that tile alone.
+struct AttentionTask {
+  std::int64_t first_row = 0;
+  std::int64_t pair_begin = 0;  // counted from first_row * group
+  std::int64_t n_pairs = 0;     // 1 .. kMaxAttentionPairs
+  std::int64_t kv_head = 0;
+  std::int64_t tile_begin = 0;
+  std::int64_t tile_end = 0;
+  float* partial = nullptr;
+};
+
+inline constexpr std::int64_t kMaxAttentionPairs = 48;
+inline constexpr std::int64_t kMaxAttentionHeadDim = 256;
+
+/// A pair's partial of one tile: m, l, unused up to here, then o[head_dim].
+inline constexpr std::int64_t kAttentionPartialHead = 16;
+
+struct AttentionKernels {
+  /// f32 elements of scratch memory that `run` and `merge` need, 64-byte aligned.
+  std::int64_t (*scratch)(std::int64_t head_dim) = nullptr;
+  void (*run)(const AttentionProblem& problem,
+              KvType type,
+              const AttentionTask& task,
+              float* scratch) = nullptr;
+  /// Merges the partials of n_tiles tiles (task.partial: [tile][pair]) left to right and writes the
+  /// results; task.tile_begin is 0.
+  void (*merge)(const AttentionProblem& problem,
+                const AttentionTask& task,
+                float* scratch) = nullptr;
+};
+
+const AttentionKernels& attention_kernels_portable();
+/// Null where the build is for another processor.
+const AttentionKernels* attention_kernels_avx2();
+const AttentionKernels* attention_kernels_avx512();
+
+}  // namespace heddle::cpu

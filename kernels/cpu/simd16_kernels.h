@@ -1,0 +1,55 @@
+#pragma once
+// The row kernels of the small ops (norm, rotation, activation, rounding, sampling), one set per
+// instruction set; the .cpp of each op cuts the work, these do it. simd16_kernels_impl.h has the
+// loops, written once.
+
+#include <cstdint>
+
+#include "kernels/cpu/simd16.h"
+
+namespace heddle::cpu {
+
+/// What a first pass over a row of logits finds.
+struct LogitScan {
+  float max = 0.0F;
+  bool nan = false;
+  std::int64_t argmax = 0;  // lowest index of max; meaningless if nan
+};
+
+/// Sums over a row of e_i = exp_f32((logits[i] - max) / temperature).
+struct LogitSums {
+  double lanes = 0;  // of e_i: 16 f64 lanes (i mod 16) in ascending order, then the halving tree
+  double grid = 0;   // of e_i rounded to multiples of 2^-34: exact, so any order gives this
+};
+
+enum class GluKind : std::uint8_t { kSilu, kGelu, kGeluTanh };
+
+struct RowKernels {
+  void (*rms_norm)(const float* x, const float* weight, float* out, std::int64_t width, float eps) =
+      nullptr;
+  /// One head's 2 * half rotated elements, in place.
+  void (*rope)(const float* cos, const float* sin, float* head, std::int64_t half) = nullptr;
+  /// out may be gate or up.
+  void (*glu)(GluKind kind, const float* gate, const float* up, float* out, std::int64_t n) =
+      nullptr;
+  void (*to_f16)(const float* x, F16* out, std::int64_t n) = nullptr;
+  void (*to_bf16)(const float* x, BF16* out, std::int64_t n) = nullptr;
+
+  LogitScan (*scan)(const float* logits, std::int64_t n) = nullptr;
+  /// e: where to store the e_i, or null.
+  LogitSums (*exp_sums)(
+      const float* logits, std::int64_t n, float max, float temperature, float* e) = nullptr;
+
+  // The functions behind the ops, for their own tests.
+  void (*exp_any)(const float* x, float* out, std::int64_t n) = nullptr;
+  void (*exp_nonpositive)(const float* x, float* out, std::int64_t n) = nullptr;
+  void (*from_f16)(const F16* x, float* out, std::int64_t n) = nullptr;    // n % 16 == 0
+  void (*from_bf16)(const BF16* x, float* out, std::int64_t n) = nullptr;  // n % 16 == 0
+};
+
+const RowKernels& row_kernels_portable();
+/// Null where the build is for another processor.
+const RowKernels* row_kernels_avx2();
+const RowKernels* row_kernels_avx512();
+
+}  // namespace heddle::cpu
