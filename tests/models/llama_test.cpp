@@ -1,0 +1,646 @@
+// Family llama: from keys and tensor names to a ModelConfig; cases M10 and M13 of the reliability
+// notes, as far as the file alone can show them; RoPE frequencies.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <string>
+
+#include "base/error.h"
+#include "models/gguf_checkpoint.h"
+#include "models/rope_scaling.h"
+#include "tests/support/gguf_writer.h"
+#include "tests/support/tiny_llama.h"
+
+namespace heddle {
+namespace {
+
+using test::GgufDoc;
+using test::tiny_llama;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Checkpoint read(const std::string& file) {
+  return checkpoint_from_gguf(GgufWeights::over(std::as_bytes(std::span(file)), "x.gguf"));
+}
+
+std::string refusal_of(const std::function<void(GgufDoc&)>& change) {
+  GgufDoc doc = tiny_llama();
+  change(doc);
+  const std::string file = doc.serialise();
+  try {
+    read(file);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
+    return error.what();
+  }
+  return "";
+}
+
+/// The change is one u32 key.
+std::string refusal_of(const std::string& key, std::uint32_t value) {
+  return refusal_of([&](GgufDoc& d) { d.set(key, value); });
+}
+std::string refusal_of(const std::string& key, float value) {
+  return refusal_of([&](GgufDoc& d) { d.set(key, value); });
+}
+
+const SoftmaxAttentionSpec& attention(const Checkpoint& checkpoint, std::size_t layer) {
+  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixer);
+}
+
+TEST(LlamaGguf, BecomesAValidatedConfig) {
+  const std::string file = tiny_llama().serialise();
+  const Checkpoint checkpoint = read(file);
+  const ModelConfig& config = checkpoint.config;
+  EXPECT_EQ(config.name, "tiny");
+  EXPECT_EQ(config.family, "llama");
+  EXPECT_EQ(config.hidden, 8);
+  EXPECT_EQ(config.vocab, 6);
+  EXPECT_EQ(config.context, 64);
+  EXPECT_TRUE(config.tied_head);
+  EXPECT_EQ(config.embedding_scale, 1.0F);
+  EXPECT_EQ(config.final_norm_eps, 1e-5F);
+  ASSERT_EQ(config.layers.size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const SoftmaxAttentionSpec& mixer = attention(checkpoint, i);
+    EXPECT_EQ(mixer.n_q_heads, 2);
+    EXPECT_EQ(mixer.n_kv_heads, 1);
+    EXPECT_EQ(mixer.head_dim, 4);
+    EXPECT_EQ(mixer.scale, 0.5F);
+    EXPECT_EQ(mixer.rope.rotary_dim, 4);
+    EXPECT_THAT(mixer.rope.inv_freq, ElementsAre(1.0F, 0.01F));
+    EXPECT_EQ(mixer.rope.scale, 1.0F);
+    EXPECT_EQ(std::get<DenseFfnSpec>(config.layers[i].ffn).intermediate, 12);
+    EXPECT_EQ(std::get<DenseFfnSpec>(config.layers[i].ffn).activation, Activation::kSilu);
+    EXPECT_EQ(config.layers[i].norm_eps, 1e-5F);
+  }
+  EXPECT_EQ(checkpoint.file_bytes, file.size());
+  EXPECT_EQ(checkpoint.chat_template, "{{ messages[0].content }}");
+}
+
+TEST(LlamaGguf, EveryNameOfTheDecoderIsATensorAndNoneIsLeftOver) {
+  const std::string file = tiny_llama().serialise();
+  const Checkpoint checkpoint = read(file);
+  WeightStore& weights = *checkpoint.weights;
+  const DecoderNames& names = checkpoint.names;
+  weights.require(names.embedding, {6, 8});
+  weights.require(names.final_norm, {8});
+  EXPECT_EQ(names.head, names.embedding);
+  for (const LayerNames& layer : names.layers) {
+    const auto& mixer = std::get<SoftmaxAttentionNames>(layer.mixer);
+    const auto& ffn = std::get<DenseFfnNames>(layer.ffn);
+    weights.require(layer.mixer_norm, {8});
+    weights.require(mixer.q, {8, 8});
+    weights.require(mixer.k, {4, 8});
+    weights.require(mixer.v, {4, 8});
+    weights.require(mixer.o, {8, 8});
+    weights.require(layer.ffn_norm, {8});
+    weights.require(ffn.gate, {12, 8});
+    weights.require(ffn.up, {12, 8});
+    weights.require(ffn.down, {8, 12});
+  }
+  EXPECT_NO_THROW(weights.check_all_bound());
+}
+
+TEST(LlamaGguf, QueryAndKeyRowsAreTurnedBackToHalves) {
+  const std::string file = tiny_llama().serialise();
+  const Checkpoint checkpoint = read(file);
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixer);
+  EXPECT_THAT(names.q_row_order, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  EXPECT_THAT(names.k_row_order, ElementsAre(0, 2, 1, 3));
+}
+
+TEST(LlamaGguf, RowOrderUndoesThePermutationOfConverters) {
+  // Converters reshape each head's rows [2, d/2, n] and swap the first two axes.
+  constexpr int kHeads = 3;
+  constexpr int kHeadDim = 16;
+  GgufDoc doc = tiny_llama();
+  doc.set<std::uint32_t>("llama.attention.head_count", kHeads);
+  doc.set<std::uint32_t>("llama.attention.head_count_kv", kHeads);
+  doc.set<std::uint32_t>("llama.attention.key_length", kHeadDim);
+  doc.set<std::uint32_t>("llama.attention.value_length", kHeadDim);
+  doc.set<std::uint32_t>("llama.rope.dimension_count", kHeadDim);
+  const std::uint64_t rows = kHeads * kHeadDim;
+  for (const char* block : {"blk.0.", "blk.1."}) {
+    for (const char* name :
+         {"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight"}) {
+      const bool output = name == std::string("attn_output.weight");
+      doc.remove_tensor(std::string(block) + name);
+      doc.add_f32(
+          std::string(block) + name,
+          output ? std::vector<std::uint64_t>{rows, 8} : std::vector<std::uint64_t>{8, rows},
+          test::counting(8 * rows, 0.0F));
+    }
+  }
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  std::vector<int> stored;  // which original row each stored row is
+  for (int h = 0; h < kHeads; ++h) {
+    for (int i = 0; i < kHeadDim / 2; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        stored.push_back(h * kHeadDim + half * kHeadDim / 2 + i);
+      }
+    }
+  }
+  const auto& order = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer).q_row_order;
+  ASSERT_EQ(order.size(), rows);
+  for (std::size_t row = 0; row < rows; ++row) {
+    EXPECT_EQ(stored[static_cast<std::size_t>(order[row])], static_cast<int>(row));
+  }
+}
+
+TEST(LlamaGguf, DimensionsThatDoNotRotateKeepTheirPlace) {
+  GgufDoc doc = tiny_llama();
+  doc.set<std::uint32_t>("llama.rope.dimension_count", 2);
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  EXPECT_THAT(attention(checkpoint, 0).rope.inv_freq, ElementsAre(1.0F));
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer);
+  EXPECT_THAT(names.k_row_order, ElementsAre(0, 1, 2, 3));
+}
+
+TEST(LlamaGguf, AnOutputTensorIsAnUntiedHead) {
+  GgufDoc doc = tiny_llama();
+  doc.add_f32("output.weight", {8, 6}, test::counting(48, 0.0F));
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  EXPECT_FALSE(checkpoint.config.tied_head);
+  EXPECT_EQ(checkpoint.names.head, "output.weight");
+}
+
+TEST(LlamaGguf, AbsentKeysHaveTheFormatsDefaults) {
+  GgufDoc doc = tiny_llama();
+  for (const char* key :
+       {"llama.attention.head_count_kv", "llama.rope.freq_base", "llama.rope.dimension_count",
+        "llama.vocab_size", "general.name", "tokenizer.chat_template", "tokenizer.ggml.token_type",
+        "tokenizer.ggml.add_bos_token"}) {
+    doc.remove(key);
+  }
+  for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.1.attn_k.weight",
+                           "blk.1.attn_v.weight"}) {
+    doc.remove_tensor(name);
+    doc.add_f32(name, {8, 8}, test::counting(64, 0.0F));
+  }
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  EXPECT_EQ(attention(checkpoint, 0).n_kv_heads, 2);
+  EXPECT_THAT(attention(checkpoint, 0).rope.inv_freq, ElementsAre(1.0F, 0.01F));
+  EXPECT_EQ(checkpoint.config.vocab, 6);
+  EXPECT_EQ(checkpoint.config.name, "");
+  EXPECT_EQ(checkpoint.chat_template, "");
+  EXPECT_THAT(checkpoint.tokenizer.types, ElementsAre(1, 1, 1, 1, 1, 1));
+  EXPECT_FALSE(checkpoint.tokenizer.add_bos);
+  EXPECT_FALSE(checkpoint.config.generation.temperature.has_value());
+}
+
+TEST(LlamaGguf, EqualValuesPerLayerAreOneValue) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_array<std::int32_t>("llama.attention.head_count", {2, 2});
+              d.set_array<std::uint32_t>("llama.feed_forward_length", {12, 12});
+            }),
+            "");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_array<std::int32_t>("llama.attention.head_count_kv", {1, 2});
+            }),
+            "x.gguf: config: llama.attention.head_count_kv, got 1 and 2 in different layers, "
+            "allowed one value for all layers");
+}
+
+TEST(LlamaGguf, FactorsInRopeFreqsDivideTheFrequencies) {
+  GgufDoc doc = tiny_llama();
+  doc.add_f32("rope_freqs.weight", {2}, {1.0F, 8.0F});
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  EXPECT_THAT(attention(checkpoint, 1).rope.inv_freq, ElementsAre(1.0F, 0.01F / 8.0F));
+}
+
+TEST(LlamaGguf, RopeFactorsAreFiniteAndPositive) {
+  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity()}) {
+    const std::string text = refusal_of([&](GgufDoc& d) {
+      d.add_f32("rope_freqs.weight", {2}, {1.0F, bad});
+    });
+    EXPECT_THAT(text, HasSubstr("x.gguf: config: rope_freqs.weight[1], got ")) << bad;
+    EXPECT_THAT(text, HasSubstr(", allowed 1e-06 to 1e+06")) << bad;
+  }
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.add_f32("rope_freqs.weight", {3}, {1, 1, 1});
+            }),
+            "x.gguf: tensor 'rope_freqs.weight': shape is [3], wanted [2]");
+}
+
+TEST(LlamaGguf, TablesOfOldConvertersAreHarmless) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.add_f32("blk.1.attn_rot_embd.weight", {2}, {1, 2});
+            }),
+            "");
+}
+
+TEST(LlamaGguf, SamplingDefaultsAreRead) {
+  GgufDoc doc = tiny_llama();
+  doc.set<float>("general.sampling.temp", 0.5F);
+  doc.set<float>("general.sampling.top_p", 0.75F);
+  doc.set<float>("general.sampling.min_p", 0.0625F);
+  doc.set<std::int32_t>("general.sampling.top_k", 40);
+  const std::string file = doc.serialise();
+  const GenerationDefaults generation = read(file).config.generation;
+  EXPECT_EQ(generation.temperature, 0.5F);
+  EXPECT_EQ(generation.top_p, 0.75F);
+  EXPECT_EQ(generation.min_p, 0.0625F);
+  EXPECT_EQ(generation.top_k, 40);
+  EXPECT_EQ(refusal_of("general.sampling.temp", -1.0F),
+            "x.gguf: config: general.sampling.temp, got -1, allowed 0 to 100");
+  EXPECT_EQ(refusal_of("general.sampling.top_p", 1.5F),
+            "x.gguf: config: general.sampling.top_p, got 1.5, allowed 0 to 1");
+}
+
+// --- refused configs
+
+TEST(LlamaRefuses, OtherArchitecturesListingTheKnownOnes) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("general.architecture", "nosuch"); }),
+            "x.gguf: config: general.architecture, got 'nosuch', allowed llama");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("general.architecture"); }),
+            "x.gguf: config: general.architecture is missing");
+}
+
+TEST(LlamaRefuses, MissingKeysByName) {
+  for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length",
+                          "llama.feed_forward_length", "llama.attention.head_count",
+                          "llama.attention.layer_norm_rms_epsilon"}) {
+    EXPECT_EQ(refusal_of([&](GgufDoc& d) { d.remove(key); }),
+              std::string("x.gguf: config: ") + key + " is missing");
+  }
+}
+
+TEST(LlamaRefuses, NumbersOutOfRange) {
+  EXPECT_EQ(refusal_of("llama.block_count", 0U),
+            "x.gguf: config: llama.block_count, got 0, allowed 1 to 10000");
+  EXPECT_EQ(refusal_of("llama.block_count", 1000000000U),
+            "x.gguf: config: llama.block_count, got 1000000000, allowed 1 to 10000");
+  EXPECT_EQ(refusal_of("llama.attention.head_count", 0U),
+            "x.gguf: config: llama.attention.head_count, got 0, allowed 1 to 65536");
+  EXPECT_EQ(refusal_of("llama.attention.head_count", 3U),
+            "x.gguf: config: llama.embedding_length, got 8, allowed multiples of "
+            "llama.attention.head_count = 3");
+  EXPECT_EQ(refusal_of("llama.attention.head_count_kv", 0U),
+            "x.gguf: config: llama.attention.head_count_kv, got 0, allowed 1 to 65536");
+  EXPECT_EQ(refusal_of("llama.attention.head_count_kv", 4U),
+            "x.gguf: config: llama.attention.head_count_kv, got 4, allowed divisors of "
+            "llama.attention.head_count = 2");
+  EXPECT_EQ(refusal_of("llama.context_length", 0U),
+            "x.gguf: config: llama.context_length, got 0, allowed 1 to 1073741824");
+  EXPECT_EQ(refusal_of("llama.context_length", 1U << 31),
+            "x.gguf: config: llama.context_length, got 2147483648, allowed 1 to 1073741824");
+  EXPECT_EQ(refusal_of("llama.vocab_size", 7U),
+            "x.gguf: config: llama.vocab_size, got 7, allowed 6 (rows of token_embd.weight)");
+  EXPECT_EQ(refusal_of("llama.rope.dimension_count", 6U),
+            "x.gguf: config: llama.rope.dimension_count, got 6, allowed even numbers from 2 to the "
+            "head's 4");
+  EXPECT_EQ(refusal_of("llama.rope.dimension_count", 3U),
+            "x.gguf: config: llama.rope.dimension_count, got 3, allowed even numbers from 2 to the "
+            "head's 4");
+  EXPECT_EQ(refusal_of("llama.attention.value_length", 8U),
+            "x.gguf: config: llama.attention.value_length, got 8, allowed "
+            "llama.attention.key_length = 4");
+}
+
+TEST(LlamaRefuses, EpsilonAndThetaThatAreNotPositiveNumbers) {
+  const std::string eps = "llama.attention.layer_norm_rms_epsilon";
+  EXPECT_EQ(refusal_of(eps, -0.5F),
+            "x.gguf: config: " + eps + ", got -0.5, allowed numbers above 0, up to 1");
+  EXPECT_EQ(refusal_of(eps, 0.0F),
+            "x.gguf: config: " + eps + ", got 0, allowed numbers above 0, up to 1");
+  EXPECT_EQ(refusal_of(eps, std::numeric_limits<float>::quiet_NaN()),
+            "x.gguf: config: " + eps + ", got nan, allowed finite numbers");
+  EXPECT_EQ(refusal_of("llama.rope.freq_base", 0.0F),
+            "x.gguf: config: llama.rope.freq_base, got 0, allowed 1 to 1e15");
+  EXPECT_EQ(refusal_of("llama.rope.freq_base", std::numeric_limits<float>::quiet_NaN()),
+            "x.gguf: config: llama.rope.freq_base, got nan, allowed finite numbers");
+}
+
+TEST(LlamaRefuses, KindsThatAreNotNumbers) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.block_count", "2"); }),
+            "x.gguf: config: llama.block_count, got a value of kind string, allowed an integer");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<float>("llama.block_count", 2.0F); }),
+            "x.gguf: config: llama.block_count, got a value of kind f32, allowed an integer");
+}
+
+TEST(LlamaRefuses, WhatItDoesNotCompute) {
+  EXPECT_EQ(refusal_of("llama.expert_count", 8U),
+            "x.gguf: config: llama.expert_count, got 8, allowed 0 (this version does not read "
+            "mixtures of experts)");
+  EXPECT_EQ(refusal_of("llama.expert_count", 0U), "");
+  EXPECT_EQ(refusal_of("llama.attention.sliding_window", 4096U),
+            "x.gguf: config: llama.attention.sliding_window, got 4096, allowed 0 (this version "
+            "does not read sliding windows)");
+  EXPECT_EQ(refusal_of("llama.logit_scale", 2.0F),
+            "x.gguf: config: llama.logit_scale, got 2, allowed 1");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<bool>("llama.attention.causal", false); }),
+            "x.gguf: config: llama.attention.causal, got false, allowed true");
+}
+
+TEST(LlamaRefuses, RopeScalingsOtherThanNone) {
+  for (const char* type : {"linear", "yarn", "longrope"}) {
+    EXPECT_EQ(refusal_of([&](GgufDoc& d) { d.set_text("llama.rope.scaling.type", type); }),
+              std::string("x.gguf: config: llama.rope.scaling.type, got '") + type +
+                  "', allowed 'none' (llama3 scaling comes as tensor rope_freqs.weight)");
+  }
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.rope.scaling.type", "none"); }), "");
+  EXPECT_EQ(refusal_of("llama.rope.scaling.factor", 4.0F),
+            "x.gguf: config: llama.rope.scaling.factor, got 4, allowed 1");
+  EXPECT_EQ(refusal_of("llama.rope.scale_linear", 2.0F),
+            "x.gguf: config: llama.rope.scale_linear, got 2, allowed 1");
+}
+
+TEST(LlamaRefuses, MissingTensorsByName) {
+  const GgufDoc whole = tiny_llama();
+  for (const test::GgufTensorInfo& tensor : whole.tensors) {
+    EXPECT_THAT(refusal_of([&](GgufDoc& d) { d.remove_tensor(tensor.name); }),
+                HasSubstr("x.gguf: tensor '" + tensor.name + "' is missing"));
+  }
+  EXPECT_EQ(refusal_of("llama.block_count", 3U),
+            "x.gguf: tensor 'blk.2.attn_norm.weight' is missing, wanted shape [8]");
+}
+
+TEST(LlamaRefuses, ShapesThatTheConfigDoesNotGive) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.tensor("blk.1.attn_k.weight").dims = {4, 8};
+            }),
+            "x.gguf: tensor 'blk.1.attn_k.weight': shape is [8, 4], wanted [4, 8]");
+  EXPECT_EQ(refusal_of("llama.feed_forward_length", 16U),
+            "x.gguf: tensor 'blk.0.ffn_gate.weight': shape is [12, 8], wanted [16, 8]");
+}
+
+TEST(LlamaRefuses, NormsInBlocks) {
+  GgufDoc doc = tiny_llama();
+  doc.set<std::uint32_t>("llama.embedding_length", 32);
+  doc.tensors.clear();
+  doc.data.clear();
+  doc.add_f32("token_embd.weight", {32, 6}, test::counting(192, 0.0F));
+  doc.add_tensor("output_norm.weight", {32}, DType::kQ8_0, std::string(34, '\1'));
+  const std::string file = doc.serialise();
+  try {
+    read(file);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "x.gguf: tensor 'output_norm.weight': dtype is Q8_0, allowed: F32, F16");
+  }
+}
+
+TEST(LlamaRefuses, TensorsThatNothingUses) {
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) { d.add_f32("blk.0.attn_q.bias", {8}, test::counting(8, 0.0F)); }),
+      "x.gguf: tensor 'blk.0.attn_q.bias' has no place in family llama with this config: "
+      "this version does not read biases");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.add_f32("blk.0.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
+              d.add_f32("blk.1.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
+            }),
+            "x.gguf: tensor 'blk.0.ffn_gate_inp.weight' (and 1 more) has no place in family llama "
+            "with this config: this version does not read mixtures of experts");
+  EXPECT_EQ(refusal_of("llama.block_count", 1U),
+            "x.gguf: tensor 'blk.1.attn_norm.weight' (and 8 more) has no place in family llama "
+            "with this config");
+}
+
+// --- M13: the tokenizer's keys
+
+TEST(GgufTokenizer, KeysBecomeASpec) {
+  GgufDoc doc = tiny_llama();
+  doc.set<std::uint32_t>("tokenizer.ggml.eot_token_id", 5);
+  doc.set<std::uint32_t>("tokenizer.ggml.eom_token_id", 4);
+  doc.set<std::uint32_t>("tokenizer.ggml.padding_token_id", 1);
+  doc.set<std::uint32_t>("tokenizer.ggml.unknown_token_id", 0);
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  const TokenizerSpec& spec = checkpoint.tokenizer;
+  EXPECT_EQ(spec.source, "x.gguf");
+  EXPECT_EQ(spec.model, "gpt2");
+  EXPECT_EQ(spec.pre, "smollm");
+  EXPECT_THAT(spec.tokens, ElementsAre("<s>", "</s>", "a", "b", "ab", "c"));
+  EXPECT_THAT(spec.types, ElementsAre(3, 3, 1, 1, 1, 1));
+  EXPECT_THAT(spec.merges, ElementsAre("a b"));
+  EXPECT_EQ(spec.bos, 0);
+  EXPECT_EQ(spec.eos, 1);
+  EXPECT_EQ(spec.eot, 5);
+  EXPECT_EQ(spec.unk, 0);
+  EXPECT_EQ(spec.pad, 1);
+  EXPECT_THAT(checkpoint.stop_ids, ElementsAre(1, 4, 5));
+}
+
+TEST(GgufTokenizer, LlamaThreeAddsABeginOfTextUnlessTheFileSaysNo) {
+  for (const char* pre : {"llama-bpe", "smollm"}) {
+    GgufDoc doc = tiny_llama();
+    doc.set_text("tokenizer.ggml.pre", pre);
+    doc.remove("tokenizer.ggml.add_bos_token");
+    const std::string file = doc.serialise();
+    EXPECT_EQ(read(file).tokenizer.add_bos, pre == std::string("llama-bpe"));
+    doc.set<bool>("tokenizer.ggml.add_bos_token", false);
+    const std::string explicit_file = doc.serialise();
+    EXPECT_FALSE(read(explicit_file).tokenizer.add_bos);
+  }
+}
+
+TEST(GgufTokenizer, WrongElementKindsAreNamed) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_array<std::int32_t>("tokenizer.ggml.tokens", {1, 2, 3, 4, 5, 6});
+            }),
+            "x.gguf: tokenizer: tokenizer.ggml.tokens, got an array of i32, allowed an array of "
+            "string");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_array<float>("tokenizer.ggml.token_type", {3, 3, 1, 1, 1, 1});
+            }),
+            "x.gguf: tokenizer: tokenizer.ggml.token_type, got an array of f32, allowed an array "
+            "of i32");
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) {
+        d.set_array<std::uint8_t>("tokenizer.ggml.scores", {0, 0, 0, 0, 0, 0});
+      }),
+      "x.gguf: tokenizer: tokenizer.ggml.scores, got an array of u8, allowed an array of f32");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("tokenizer.ggml.merges", "a b"); }),
+            "x.gguf: tokenizer: tokenizer.ggml.merges, got a value of kind string, allowed an "
+            "array of string");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<std::uint32_t>("tokenizer.ggml.model", 1); }),
+            "x.gguf: tokenizer: tokenizer.ggml.model, got a value of kind u32, allowed a string");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<std::uint32_t>("tokenizer.ggml.add_bos_token", 1); }),
+            "x.gguf: tokenizer: tokenizer.ggml.add_bos_token, got a value of kind u32, allowed a "
+            "bool");
+}
+
+TEST(GgufTokenizer, LengthsThatAreNotTheVocabularysAreNamed) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_texts("tokenizer.ggml.tokens", {"a", "b"});
+            }),
+            "x.gguf: tokenizer: tokenizer.ggml.tokens, got 2 entries, allowed 6, one per row of "
+            "token_embd.weight");
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) {
+        d.set_array<std::int32_t>("tokenizer.ggml.token_type", {1, 1});
+      }),
+      "x.gguf: tokenizer: tokenizer.ggml.token_type, got 2 entries, allowed 6, one per token");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_array<float>("tokenizer.ggml.scores", {0.0F}); }),
+            "x.gguf: tokenizer: tokenizer.ggml.scores, got 1 entries, allowed 6, one per token");
+}
+
+TEST(GgufTokenizer, IdsBeyondThirtyOneBitsAreNamed) {
+  EXPECT_EQ(refusal_of("tokenizer.ggml.eos_token_id", 1U << 31),
+            "x.gguf: tokenizer: tokenizer.ggml.eos_token_id, got 2147483648, allowed 0 to "
+            "2147483647");
+}
+
+TEST(GgufTokenizer, AFileWithoutOneIsRefused) {
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("tokenizer.ggml.model"); }),
+            "x.gguf: tokenizer: tokenizer.ggml.model is missing");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("tokenizer.ggml.tokens"); }),
+            "x.gguf: tokenizer: tokenizer.ggml.tokens is missing");
+}
+
+// --- rotary frequencies; the expected bits were computed with torch 1.13.1 (f32, CPU) by the
+// formulas of transformers' default and llama3 rotary embeddings
+
+std::int64_t ulps(float value, std::uint32_t bits) {
+  return std::llabs(static_cast<std::int64_t>(std::bit_cast<std::uint32_t>(value)) -
+                    static_cast<std::int64_t>(bits));
+}
+
+TEST(RopeFrequencies, EqualTheReferenceBitForBit) {
+  const std::vector<std::uint32_t> want_100k_64 = {
+      0x3f800000, 0x3f32a506, 0x3ef953cf, 0x3eadfcff, 0x3e72d423, 0x3e297409, 0x3dec7fd6,
+      0x3da50956, 0x3d6655c2, 0x3d20bc1d, 0x3ce054d2, 0x3c9c8b97, 0x3c5a7bf2, 0x3c187705,
+      0x3bd4ca15, 0x3b947dae, 0x3b4f3e38, 0x3b109edb, 0x3ac9d75c, 0x3a8cd9db, 0x3a44948c,
+      0x3a092e02, 0x39bf74d7, 0x39859aa9, 0x393a7753, 0x39021f2b, 0x38b59b1b, 0x387d75d4,
+      0x3830df52, 0x37f6da96, 0x37ac431d, 0x37706b6d};
+  const std::vector<float> got_100k_64 = rope_inv_freq(100000.0, 64);
+  ASSERT_EQ(got_100k_64.size(), want_100k_64.size());
+  for (std::size_t i = 0; i < want_100k_64.size(); ++i) {
+    EXPECT_EQ(ulps(got_100k_64[i], want_100k_64[i]), 0) << i;
+  }
+  const std::vector<std::uint32_t> want_10k_128 = {
+      0x3f800000, 0x3f5dafd7, 0x3f3ff911, 0x3f263de0, 0x3f0ff59a, 0x3ef953cf, 0x3ed7e89b,
+      0x3ebaf81b, 0x3ea1e89b, 0x3e8c3504, 0x3e72d423, 0x3e5247ed, 0x3e361887, 0x3e1db040,
+      0x3e088d77, 0x3dec7fd6, 0x3dcccccd, 0x3db15978, 0x3d99940d, 0x3d84fe4d, 0x3d6655c2,
+      0x3d47763f, 0x3d2cba15, 0x3d159348, 0x3d0186e3, 0x3ce054d2, 0x3cc2434f, 0x3ca8398b,
+      0x3c91ad39, 0x3c7c4d33, 0x3c5a7bf2, 0x3c3d3311, 0x3c23d70a, 0x3c0de12d, 0x3bf5b9b0,
+      0x3bd4ca15, 0x3bb8449c, 0x3b9f91cc, 0x3b8a2e77, 0x3b6f520e, 0x3b4f3e38, 0x3b33770f,
+      0x3b1b690d, 0x3b06946f, 0x3ae91528, 0x3ac9d75c, 0x3aaec98e, 0x3a975c0e, 0x3a83126f,
+      0x3a6301e2, 0x3a44948c, 0x3a2a3b44, 0x3a136a16, 0x39ff4fac, 0x39dd1725, 0x39bf74d7,
+      0x39a5cb60, 0x398f9272, 0x3978a815, 0x395753e4, 0x393a7753, 0x39217916, 0x390bd472,
+      0x38f22ce2};
+  const std::vector<float> got_10k_128 = rope_inv_freq(10000.0, 128);
+  ASSERT_EQ(got_10k_128.size(), want_10k_128.size());
+  for (std::size_t i = 0; i < want_10k_128.size(); ++i) {
+    EXPECT_EQ(ulps(got_10k_128[i], want_10k_128[i]), 0) << i;
+  }
+}
+
+TEST(RopeFrequencies, AreWithinOneUlpForOddBases) {
+  for (const double theta : {10000.0, 150000.0, 1000000.0, 5000000.0}) {
+    for (const int dim : {2, 48, 80, 96, 128, 256}) {
+      const std::vector<float> got = rope_inv_freq(theta, dim);
+      ASSERT_EQ(got.size(), static_cast<std::size_t>(dim / 2));
+      for (int i = 0; i < dim / 2; ++i) {
+        const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
+        const auto exact = static_cast<float>(1.0 / std::pow(theta, static_cast<double>(exponent)));
+        EXPECT_LE(ulps(got[static_cast<std::size_t>(i)], std::bit_cast<std::uint32_t>(exact)), 1);
+      }
+    }
+  }
+}
+
+TEST(RopeFrequencies, LlamaThreeScalingEqualsTheReferenceBitForBit) {
+  const std::vector<std::uint32_t> want_8 = {
+      0x3f800000, 0x3f508ac1, 0x3f29e1c6, 0x3f0a6384, 0x3ee177bc, 0x3eb7ab7d, 0x3e959ee3,
+      0x3e73c461, 0x3e4693b0, 0x3e21c3a0, 0x3e03c6a0, 0x3dd6b19c, 0x3daee4ad, 0x3d8e7898,
+      0x3d681e67, 0x3d3d1684, 0x3d1a08c8, 0x3cfaf53f, 0x3ccc6f49, 0x3ca68939, 0x3c87a9c3,
+      0x3c5d06ec, 0x3c340d6d, 0x3c12ac7f, 0x3beef74f, 0x3bc2aa76, 0x3b9e9402, 0x3b812e35,
+      0x3b527720, 0x3b0dfd06, 0x3ab3d11d, 0x3a60979e, 0x3a0995d2, 0x39a3f108, 0x393b2dd2,
+      0x38c86886, 0x38a3418d, 0x3884fdbf, 0x3858ac81, 0x38308199, 0x380fc8f8, 0x37ea426f,
+      0x37bed4f4, 0x379b7475, 0x377d45c3, 0x374e51f5, 0x3728126b, 0x3708ea0f, 0x36df10c4,
+      0x36b5b687, 0x369406cb, 0x36712b80, 0x36447610, 0x36200a69, 0x36025f34, 0x35d46808,
+      0x35ad07a7, 0x358cf400, 0x3565a54d, 0x353b12c7, 0x351864a7, 0x34f848c2, 0x34ca41b0,
+      0x34a4c2ff};
+  const std::vector<float> got_8 =
+      scale_llama3(rope_inv_freq(500000.0, 128), {8.0, 1.0, 4.0, 8192});
+  ASSERT_EQ(got_8.size(), want_8.size());
+  for (std::size_t i = 0; i < want_8.size(); ++i) {
+    EXPECT_EQ(ulps(got_8[i], want_8[i]), 0) << i;
+  }
+  const std::vector<std::uint32_t> want_32 = {
+      0x3f800000, 0x3f29e1c6, 0x3ee177bc, 0x3e959ee3, 0x3e4693b0, 0x3e03c6a0, 0x3daee4ad,
+      0x3d681e67, 0x3d1a08c8, 0x3ccc6f49, 0x3c87a9c3, 0x3c340d6d, 0x3beef74f, 0x3b9e9402,
+      0x3b527720, 0x3aa9279b, 0x39e13620, 0x38cb98f7, 0x37a3418d, 0x3758ac81, 0x370fc8f8,
+      0x36bed4f4, 0x367d45c3, 0x3628126b, 0x35df10c4, 0x359406cb, 0x35447610, 0x35025f34,
+      0x34ad07a7, 0x3465a54d, 0x341864a7, 0x33ca41b0};
+  const std::vector<float> got_32 =
+      scale_llama3(rope_inv_freq(500000.0, 64), {32.0, 1.0, 4.0, 8192});
+  ASSERT_EQ(got_32.size(), want_32.size());
+  for (std::size_t i = 0; i < want_32.size(); ++i) {
+    EXPECT_EQ(ulps(got_32[i], want_32[i]), 0) << i;
+  }
+}
+
+TEST(RopeFrequencies, LlamaThreeScalingKeepsHighAndDividesLow) {
+  const std::vector<float> plain = rope_inv_freq(500000.0, 128);
+  const std::vector<float> scaled = scale_llama3(plain, {8.0, 1.0, 4.0, 8192});
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    const double wavelength = 2.0 * 3.14159265358979 / static_cast<double>(plain[i]);
+    if (wavelength < 8192.0 / 4.0) {
+      EXPECT_EQ(scaled[i], plain[i]) << i;
+    } else if (wavelength > 8192.0) {
+      EXPECT_EQ(scaled[i], plain[i] / 8.0F) << i;
+    } else {
+      EXPECT_LT(scaled[i], plain[i]) << i;
+      EXPECT_GT(scaled[i], plain[i] / 8.0F) << i;
+    }
+  }
+}
+
+// --- the default model
+
+std::string default_model() {
+  if (const char* path = std::getenv("HEDDLE_TEST_MODEL")) return path;
+  const char* home = std::getenv("HEDDLE_HOME");
+  const char* user = std::getenv("HOME");
+  const std::string base = home != nullptr   ? home
+                           : user != nullptr ? std::string(user) + "/.cache/heddle"
+                                             : "";
+  return base + "/SmolLM2-135M-Instruct.Q4_1.gguf";
+}
+
+TEST(DefaultModel, OpensQuicklyWithEveryTensorKnown) {
+  const std::string path = default_model();
+  if (!std::filesystem::exists(path))
+    GTEST_SKIP() << path << " is absent (heddle pull smollm2-135m)";
+  const Checkpoint checkpoint = open_checkpoint(path);
+  EXPECT_EQ(checkpoint.config.layers.size(), 30U);
+  EXPECT_EQ(checkpoint.config.hidden, 576);
+  EXPECT_EQ(checkpoint.config.vocab, 49152);
+  EXPECT_EQ(checkpoint.config.context, 8192);
+  EXPECT_TRUE(checkpoint.config.tied_head);
+  EXPECT_EQ(attention(checkpoint, 29).n_q_heads, 9);
+  EXPECT_EQ(attention(checkpoint, 29).n_kv_heads, 3);
+  EXPECT_EQ(attention(checkpoint, 29).rope.inv_freq, rope_inv_freq(100000.0, 64));
+  EXPECT_EQ(checkpoint.tokenizer.tokens.size(), 49152U);
+  EXPECT_EQ(checkpoint.tokenizer.merges.size(), 48900U);
+  EXPECT_THAT(checkpoint.stop_ids, ElementsAre(2));
+  EXPECT_THAT(checkpoint.chat_template, HasSubstr("<|im_start|>"));
+  std::int64_t parameters = 0;
+  for (const StoredTensor& tensor : checkpoint.weights->tensors()) {
+    parameters += tensor.view.elements();
+  }
+  EXPECT_EQ(parameters, 134515008);
+}
+
+}  // namespace
+}  // namespace heddle
