@@ -6,7 +6,9 @@
 namespace heddle::jinja {
 namespace {
 
-bool is_continuation(char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; }
+bool is_continuation(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
+}
 
 /// Bytes of the well-formed sequence at `pos`, or 0 (Unicode table 3-7).
 std::size_t sequence_length(std::string_view s, std::size_t pos) {

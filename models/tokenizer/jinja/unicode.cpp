@@ -98,20 +98,37 @@ bool is_space(char32_t c) {
          c == 0x3000;
 }
 
-bool is_alpha(char32_t c) { return contains(kUnicode.alpha, c); }
-bool is_digit(char32_t c) { return contains(kUnicode.digit, c); }
-bool is_decimal(char32_t c) { return contains(kUnicode.decimal, c); }
-bool is_numeric(char32_t c) { return contains(kUnicode.numeric, c); }
-bool is_printable(char32_t c) { return !contains(kUnicode.unprintable, c); }
-bool is_cased(char32_t c) { return contains(kUnicode.cased, c); }
-bool is_case_ignorable(char32_t c) { return contains(kUnicode.ignorable, c); }
-bool is_upper(char32_t c) { return contains(kUnicode.upper, c); }
-bool is_lower(char32_t c) { return contains(kUnicode.lower, c); }
+bool is_alpha(char32_t c) {
+  return contains(kUnicode.alpha, c);
+}
+bool is_digit(char32_t c) {
+  return contains(kUnicode.digit, c);
+}
+bool is_decimal(char32_t c) {
+  return contains(kUnicode.decimal, c);
+}
+bool is_numeric(char32_t c) {
+  return contains(kUnicode.numeric, c);
+}
+bool is_printable(char32_t c) {
+  return !contains(kUnicode.unprintable, c);
+}
+bool is_cased(char32_t c) {
+  return contains(kUnicode.cased, c);
+}
+bool is_case_ignorable(char32_t c) {
+  return contains(kUnicode.ignorable, c);
+}
+bool is_upper(char32_t c) {
+  return contains(kUnicode.upper, c);
+}
+bool is_lower(char32_t c) {
+  return contains(kUnicode.lower, c);
+}
 
 std::string to_upper(std::string_view text) {
-  return map_chars(text, [](std::string& out, char32_t c, std::size_t, std::size_t) {
-    append_upper(out, c);
-  });
+  return map_chars(
+      text, [](std::string& out, char32_t c, std::size_t, std::size_t) { append_upper(out, c); });
 }
 
 std::string to_lower(std::string_view text) {

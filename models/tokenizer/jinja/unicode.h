@@ -1,5 +1,6 @@
 #pragma once
-// Character properties and case mapping of Python's str, from Unicode 14 (the tables are generated).
+// Character properties and case mapping of Python's str, from Unicode 14 (the tables are
+// generated).
 
 #include <string>
 #include <string_view>
@@ -20,7 +21,7 @@ bool is_lower(char32_t c);  // the property Lowercase
 /// Full case mappings of valid UTF-8, with the final-sigma rule.
 std::string to_upper(std::string_view text);
 std::string to_lower(std::string_view text);
-std::string to_title(std::string_view text);       // str.title
+std::string to_title(std::string_view text);        // str.title
 std::string to_capitalized(std::string_view text);  // str.capitalize
 std::string swap_case(std::string_view text);
 
