@@ -10,7 +10,7 @@ struct ChildCommand {
   std::vector<std::string> arguments;
   std::string directory;  // working directory
   std::string log;        // file for its standard error, and for its standard output unless piped
-  std::vector<std::pair<std::string, std::string>> environment;  // besides ours
+  std::vector<std::pair<std::string, std::string>> environment = {};  // besides ours
   bool pipe_output = false;
 };
 

@@ -25,7 +25,7 @@ struct PullResult {
 struct PullOptions {
   std::string python = "python3";  // looked up in PATH; must have pip
   /// Called about ten times a second; may throw to end the pull, which then leaves nothing behind.
-  std::function<void(const PullProgress&)> progress;
+  std::function<void(const PullProgress&)> progress = nullptr;
 };
 
 /// After it, HOME/FILE is the registry's file, byte for byte: it is written under another name,
