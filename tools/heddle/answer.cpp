@@ -1,0 +1,138 @@
+#include "tools/heddle/answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "tools/heddle/io.h"
+
+namespace heddle::cli {
+namespace {
+
+double per_second(double count, double seconds) {
+  return seconds > 0.0 ? count / seconds : 0.0;
+}
+
+}  // namespace
+
+void check_room(const Engine& engine, std::size_t n_prompt, const std::string& where) {
+  const auto context = static_cast<std::size_t>(engine.options().context);
+  if (n_prompt == 0) throw bad_input(where + "the prompt has no tokens");
+  if (n_prompt >= context) {
+    throw bad_input(
+        fmt::format("{}the prompt has {} tokens, which leaves no room in a context of {} (--ctx; "
+                    "the checkpoint allows {})",
+                    where, n_prompt, context, engine.config().context));
+  }
+}
+
+std::vector<std::int32_t> encode_prompt(const Engine& engine,
+                                        const std::string& text,
+                                        const std::string& system,
+                                        bool raw) {
+  if (raw || engine.chat_template() == nullptr) {
+    if (!system.empty()) {
+      throw bad_input(raw ? "--system needs the chat template, which --raw turns off"
+                          : "--system needs a chat template, which this checkpoint does not have");
+    }
+    return engine.tokenizer().encode(text, {});
+  }
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) messages.push_back({.role = "system", .content = system, .extra_json = ""});
+  messages.push_back({.role = "user", .content = text, .extra_json = ""});
+  return engine.encode_chat(messages);
+}
+
+void Answer::start(Engine& engine, Request request) {
+  check_room(engine, request.prompt.size(), "");
+  prompt_ = request.prompt;
+  seed_ = request.sampling.seed;
+  wants_logprobs_ = request.n_logprobs >= 0;
+  const std::int64_t room = engine.options().context - n_prompt();
+  request.max_new_tokens =
+      request.max_new_tokens == 0 ? room : std::min(request.max_new_tokens, room);
+  started_ = first_token_ = last_ = Clock::now();
+  id_ = engine.submit(std::move(request), [this](const RequestEvent& event) { receive(event); });
+}
+
+void Answer::receive(const RequestEvent& event) {
+  last_ = Clock::now();
+  if (event.token) {
+    if (tokens_.empty()) first_token_ = last_;
+    tokens_.push_back(*event.token);
+    if (wants_logprobs_) logprobs_.push_back(event);
+  }
+  text_ += event.text;
+  if (event.finish != FinishReason::kNone) {
+    finish_ = event.finish;
+    error_ = event.error;
+  }
+}
+
+std::string Answer::take_new_text() {
+  std::string part = text_.substr(taken_);
+  taken_ = text_.size();
+  return part;
+}
+
+double Answer::prefill_s() const {
+  return std::chrono::duration<double>(first_token_ - started_).count();
+}
+
+double Answer::decode_s() const {
+  return tokens_.empty() ? 0.0 : std::chrono::duration<double>(last_ - first_token_).count();
+}
+
+std::string Answer::describe_timings() const {
+  const double decoded = std::max<double>(0.0, static_cast<double>(tokens_.size()) - 1.0);
+  return fmt::format(
+      "prompt {} tokens in {:.2f} s ({:.1f} tok/s), answer {} tokens in {:.2f} s ({:.1f} tok/s), "
+      "peak {:.0f} MiB",
+      prompt_.size(), prefill_s(), per_second(static_cast<double>(prompt_.size()), prefill_s()),
+      tokens_.size(), decode_s(), per_second(decoded, decode_s()),
+      static_cast<double>(peak_rss_bytes()) / (1 << 20));
+}
+
+Json Answer::logprobs_json(const Engine& engine) const {
+  const auto entry = [&](const TokenLogprob& value) {
+    return Json{{"token", value.token},
+                {"text", utf8_lossy(engine.tokenizer().token_bytes(value.token, true))},
+                {"logprob", value.logprob}};
+  };
+  Json list = Json::array();
+  for (const RequestEvent& event : logprobs_) {
+    Json row = event.logprob ? entry(*event.logprob) : Json::object();
+    row["top"] = Json::array();
+    for (const TokenLogprob& top : event.top_logprobs) row["top"].push_back(entry(top));
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+Json Answer::to_json(const Engine& engine, const std::string& model) const {
+  const double decoded = std::max<double>(0.0, static_cast<double>(tokens_.size()) - 1.0);
+  Json json;
+  json["model"] = model;
+  json["prompt_tokens"] = prompt_.size();
+  json["completion_tokens"] = tokens_.size();
+  json["prompt_token_ids"] = prompt_;
+  json["tokens"] = tokens_;
+  json["text"] = text_;
+  json["finish_reason"] = name(finish_);
+  if (finish_ == FinishReason::kError) json["error"] = error_;
+  json["seed"] = seed_;
+  json["timings"] = {
+      {"load_s", engine.stats().load_s},
+      {"prefill_s", prefill_s()},
+      {"prefill_tok_s", per_second(static_cast<double>(prompt_.size()), prefill_s())},
+      {"decode_s", decode_s()},
+      {"decode_tok_s", per_second(decoded, decode_s())}};
+  json["peak_rss_bytes"] = peak_rss_bytes();
+  if (wants_logprobs_) json["logprobs"] = logprobs_json(engine);
+  return json;
+}
+
+}  // namespace heddle::cli

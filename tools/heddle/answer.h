@@ -1,0 +1,69 @@
+#pragma once
+// One request on its way through the engine, as generate and chat see it.
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "engine/engine.h"
+
+namespace heddle::cli {
+
+/// Collects what comes back. Must stay where it is until the request has finished.
+class Answer {
+ public:
+  Answer() = default;
+  Answer(const Answer&) = delete;
+  Answer& operator=(const Answer&) = delete;
+
+  /// Submits; fits max_new_tokens to the context. Throws kBadInput for a prompt that leaves no
+  /// room.
+  void start(Engine& engine, Request request);
+
+  bool done() const { return finish_ != FinishReason::kNone; }
+  RequestId id() const { return id_; }
+  FinishReason finish() const { return finish_; }
+  const std::string& error() const { return error_; }
+  const std::string& text() const { return text_; }
+  /// The part of the text that was not taken yet.
+  std::string take_new_text();
+  std::int64_t n_prompt() const { return static_cast<std::int64_t>(prompt_.size()); }
+  std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
+
+  /// The object that --json prints; `model` as the user named it.
+  Json to_json(const Engine& engine, const std::string& model) const;
+  /// "prompt 31 tokens in 0.05 s (620.0 tok/s), answer ..."
+  std::string describe_timings() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void receive(const RequestEvent& event);
+  double prefill_s() const;
+  double decode_s() const;
+  Json logprobs_json(const Engine& engine) const;
+
+  RequestId id_ = 0;
+  std::vector<std::int32_t> prompt_;
+  std::uint64_t seed_ = 0;
+  bool wants_logprobs_ = false;
+  std::vector<std::int32_t> tokens_;
+  std::vector<RequestEvent> logprobs_;
+  std::string text_;
+  std::size_t taken_ = 0;
+  FinishReason finish_ = FinishReason::kNone;
+  std::string error_;
+  Clock::time_point started_, first_token_, last_;
+};
+
+/// Refuses a prompt that fills the context; `where` begins the message ("prompts.jsonl:3: ").
+void check_room(const Engine& engine, std::size_t n_prompt, const std::string& where);
+
+/// Tokens of one text as generate sees it: a user message through the template, or raw.
+std::vector<std::int32_t> encode_prompt(const Engine& engine,
+                                        const std::string& text,
+                                        const std::string& system,
+                                        bool raw);
+
+}  // namespace heddle::cli

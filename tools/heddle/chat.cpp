@@ -1,0 +1,217 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "tools/heddle/answer.h"
+#include "tools/heddle/commands.h"
+#include "tools/heddle/interrupt.h"
+#include "tools/heddle/io.h"
+#include "tools/heddle/options.h"
+
+namespace heddle::cli {
+namespace {
+
+constexpr std::string_view kCommands =
+    "/clear forgets the conversation, /regen answers the last message again, /system TEXT sets the "
+    "system message (without TEXT: removes it), /help, /exit; a message that begins with a slash "
+    "is written with two";
+
+void say(std::string_view line) {
+  write_stderr(std::string(line) + "\n");
+}
+
+/// Lines of standard input; a last one without a newline counts.
+class LineReader {
+ public:
+  std::optional<std::string> next() {
+    for (;;) {
+      const std::size_t end = pending_.find('\n', searched_);
+      if (end != std::string::npos) {
+        std::string line = pending_.substr(0, end);
+        pending_.erase(0, end + 1);
+        searched_ = 0;
+        if (line.ends_with('\r')) line.pop_back();
+        return line;
+      }
+      searched_ = pending_.size();
+      if (pending_.size() > kMaxLineBytes) {
+        throw bad_input(fmt::format("chat: a line of more than {} bytes", kMaxLineBytes));
+      }
+      char buffer[4096];
+      const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) {
+        if (pending_.empty()) return std::nullopt;
+        searched_ = 0;
+        return std::exchange(pending_, {});
+      }
+      pending_.append(buffer, static_cast<std::size_t>(n));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kMaxLineBytes = std::size_t{64} << 20;
+  std::string pending_;
+  std::size_t searched_ = 0;
+};
+
+class Conversation {
+ public:
+  Conversation(Engine& engine, const Arguments& args)
+      : engine_(engine),
+        raw_(args.on("raw") || engine.chat_template() == nullptr),
+        system_(args.text("system").value_or("")),
+        base_(request_template(args, engine.default_sampling())) {
+    if (raw_ && !system_.empty()) encode_prompt(engine_, "", system_, args.on("raw"));  // refuses
+  }
+
+  void clear() {
+    turns_.clear();
+    forget();
+    say("the conversation is forgotten");
+  }
+
+  void set_system(const std::string& text) {
+    if (raw_) return say("/system needs a chat template, which is not in use");
+    system_ = text;
+    say(text.empty() ? "no system message" : "the system message is set");
+  }
+
+  void regenerate() {
+    if (turns_.empty()) return say("/regen: there is no message to answer");
+    if (turns_.back().role == "assistant") turns_.pop_back();
+    ++choice_;  // other random numbers: greedy answers stay the same
+    answer();
+  }
+
+  void message(const std::string& text) {
+    turns_.push_back({.role = "user", .content = text, .extra_json = ""});
+    choice_ = 0;
+    answer();
+  }
+
+ private:
+  std::vector<std::int32_t> encode() const {
+    if (!raw_) {
+      std::vector<ChatMessage> messages;
+      if (!system_.empty()) {
+        messages.push_back({.role = "system", .content = system_, .extra_json = ""});
+      }
+      messages.insert(messages.end(), turns_.begin(), turns_.end());
+      return engine_.encode_chat(messages);
+    }
+    std::string text;
+    for (const ChatMessage& turn : turns_) text += turn.content + "\n";
+    return engine_.tokenizer().encode(text, {});
+  }
+
+  void forget() {
+    if (kept_) engine_.forget(*kept_);
+    kept_.reset();
+  }
+
+  /// Answers the last turn, which is the user's. A turn that cannot be answered is taken back.
+  void answer() {
+    Request request = base_;
+    Answer answer;
+    const std::int64_t reused_before = engine_.stats().reused_tokens;
+    const PolledInterrupt interrupt;
+    try {
+      request.prompt = encode();
+      request.choice = choice_;
+      request.keep = true;
+      request.continue_from = kept_;
+      answer.start(engine_, std::move(request));
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kBadInput) throw;
+      turns_.pop_back();
+      return say(
+          fmt::format("error: {}; the message was not added, /clear starts afresh", e.what()));
+    }
+    kept_.reset();
+    while (!answer.done() && engine_.step()) {
+      write_stdout(answer.take_new_text());
+      if (interrupt.raised() && !answer.done()) engine_.cancel(answer.id());
+    }
+    HEDDLE_CHECK(answer.done());
+    write_stdout(answer.take_new_text() + "\n");
+    finish(answer, engine_.stats().reused_tokens - reused_before);
+  }
+
+  void finish(const Answer& answer, std::int64_t reused) {
+    if (answer.finish() == FinishReason::kError) {
+      turns_.pop_back();
+      return say(fmt::format("error: {}; the message was not added", answer.error()));
+    }
+    kept_ = answer.id();
+    turns_.push_back({.role = "assistant", .content = answer.text(), .extra_json = ""});
+    if (answer.n_prompt() + answer.n_tokens() >= engine_.options().context) {
+      say(fmt::format("the context of {} tokens is full: the answer was cut; /clear starts afresh",
+                      engine_.options().context));
+    } else if (answer.finish() == FinishReason::kLength) {
+      note("the answer was cut at its length limit (-n)");
+    }
+    if (log_level() <= LogLevel::kInfo) {
+      say(fmt::format("reused {} of {} prompt tokens; {}", reused, answer.n_prompt(),
+                      answer.describe_timings()));
+    }
+  }
+
+  Engine& engine_;
+  bool raw_;
+  std::string system_;
+  Request base_;
+  std::vector<ChatMessage> turns_;
+  std::optional<RequestId> kept_;
+  std::uint32_t choice_ = 0;
+};
+
+/// False: leave.
+bool handle(Conversation& conversation, const std::string& line) {
+  if (line.empty()) return true;
+  if (!line.starts_with('/') || line.starts_with("//")) {
+    conversation.message(line.starts_with('/') ? line.substr(1) : line);
+    return true;
+  }
+  const std::size_t space = line.find(' ');
+  const std::string command = line.substr(0, space);
+  const std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
+  if (command == "/exit" || command == "/quit") return false;
+  if (command == "/clear") {
+    conversation.clear();
+  } else if (command == "/regen") {
+    conversation.regenerate();
+  } else if (command == "/system") {
+    conversation.set_system(rest);
+  } else if (command == "/help") {
+    say(kCommands);
+  } else {
+    say(fmt::format("error: unknown command '{}'; {}", command, kCommands));
+  }
+  return true;
+}
+
+}  // namespace
+
+int run_chat(const Arguments& args) {
+  request_template(args, {});  // what is wrong with the flags shows before the model is loaded
+  const std::unique_ptr<Engine> engine = Engine::load(engine_options(args));
+  Conversation conversation(*engine, args);
+  const bool interactive = ::isatty(STDIN_FILENO) == 1;
+  if (interactive) say(fmt::format("{}", kCommands));
+  LineReader reader;
+  for (;;) {
+    if (interactive) write_stderr("> ");
+    const auto line = reader.next();
+    if (!line || !handle(conversation, *line)) return 0;
+  }
+}
+
+}  // namespace heddle::cli

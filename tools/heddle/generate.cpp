@@ -1,0 +1,65 @@
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "tools/heddle/answer.h"
+#include "tools/heddle/commands.h"
+#include "tools/heddle/interrupt.h"
+#include "tools/heddle/io.h"
+#include "tools/heddle/options.h"
+
+namespace heddle::cli {
+namespace {
+
+std::string required_prompt(const Arguments& args) {
+  const auto text = input_text(args);
+  if (!text) {
+    throw bad_input(
+        "generate: a prompt is missing: -p TEXT, -f FILE, - (standard input) or --prompts FILE");
+  }
+  if (text->empty()) throw bad_input("generate: the prompt is empty");
+  return *text;
+}
+
+}  // namespace
+
+int run_generate(const Arguments& args) {
+  if (args.has("prompts")) return run_prompts(args);
+  const bool json = args.on("json");
+  const auto n_logprobs = args.integer("logprobs");
+  if (n_logprobs && !json) throw bad_input("--logprobs needs --json");
+  request_template(args, {});  // what is wrong with the flags shows before the model is loaded
+  const EngineOptions options = engine_options(args);
+  const std::string text = required_prompt(args);
+
+  const std::unique_ptr<Engine> engine = Engine::load(options);
+  Request request = request_template(args, engine->default_sampling());
+  request.prompt = encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw"));
+  request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
+
+  Answer answer;
+  bool interrupted = false;
+  {
+    const PolledInterrupt interrupt;
+    answer.start(*engine, std::move(request));
+    while (!answer.done() && engine->step()) {
+      if (!json) write_stdout(answer.take_new_text());
+      if (interrupt.raised() && !answer.done()) {
+        interrupted = true;
+        engine->cancel(answer.id());
+      }
+    }
+  }
+  HEDDLE_CHECK(answer.done());
+  if (json && answer.finish() != FinishReason::kError) {
+    write_json(answer.to_json(*engine, args.operands()[0]));
+  } else if (!json) {
+    write_stdout(answer.take_new_text() + "\n");
+  }
+  if (answer.finish() == FinishReason::kError) throw runtime_failure(answer.error());
+  if (!json) note(answer.describe_timings());
+  return interrupted ? kExitInterrupted : 0;
+}
+
+}  // namespace heddle::cli

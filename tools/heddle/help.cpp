@@ -1,0 +1,153 @@
+#include "tools/heddle/help.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace heddle::cli {
+namespace {
+
+constexpr std::size_t kWidth = 96;
+
+/// `text` wrapped at kWidth columns, every line after `indent` blanks; newlines start paragraphs.
+std::string wrap(std::string_view text, std::size_t indent) {
+  std::string out(indent, ' ');
+  std::size_t column = indent;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find_first_of(" \n"), text.size());
+    const std::string_view word = text.substr(0, end);
+    if (column > indent && column + 1 + word.size() > kWidth) {
+      out += "\n" + std::string(indent, ' ');
+      column = indent;
+    }
+    if (column > indent) {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+    if (end < text.size() && text[end] == '\n') {
+      out += "\n" + std::string(indent, ' ');
+      column = indent;
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
+std::string flag_head(const FlagSpec& flag) {
+  std::string head = flag.letter != '\0' ? fmt::format("-{}, --{}", flag.letter, flag.name)
+                                         : fmt::format("    --{}", flag.name);
+  if (flag.kind != ValueKind::kSwitch) head += fmt::format(" {}", flag.value);
+  return head;
+}
+
+bool has_range(const FlagSpec& flag) {
+  return flag.kind == ValueKind::kInt || flag.kind == ValueKind::kFloat ||
+         flag.kind == ValueKind::kIntList || flag.kind == ValueKind::kChoice;
+}
+
+std::string flag_text(const FlagSpec& flag) {
+  std::string text(flag.help);
+  if (has_range(flag)) text += fmt::format("; {}", allowed_values(flag));
+  if (!flag.fallback.empty()) text += fmt::format(" [{}]", flag.fallback);
+  if (flag.env) text += fmt::format(" ({})", env_name(flag));
+  return text;
+}
+
+std::string usage_line(const CommandSpec& command) {
+  std::string line = fmt::format("heddle {}", command.name);
+  if (!command.operands.empty()) line += fmt::format(" {}", command.operands);
+  return line + " [flags]";
+}
+
+/// A cell of a table of Markdown.
+std::string cell(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+constexpr std::string_view kExitCodes =
+    "0 done; 1 failed while running; 2 wrong usage or input; 3 not enough memory; 4 device; "
+    "130 interrupted";
+
+}  // namespace
+
+std::string help_overview() {
+  std::string text = "heddle: LLM inference\n\nusage: heddle COMMAND [operands] [flags]\n\n";
+  for (const CommandSpec& command : command_table()) {
+    if (!command.hidden) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
+  }
+  text += "\nMODEL is a .gguf file or the name of a pulled model (heddle pull smollm2-135m).\n";
+  text += "Answers go to standard output, all else to standard error.\n";
+  text += fmt::format("Exit codes: {}.\n", kExitCodes);
+  text += "heddle help COMMAND tells all about one; heddle --list-kernels lists the kernels.\n";
+  return text;
+}
+
+std::string help_of(const CommandSpec& command) {
+  std::string text = fmt::format("heddle {}: {}\n\nusage: {}\n", command.name, command.summary,
+                                 usage_line(command));
+  if (!command.details.empty()) text += "\n" + wrap(command.details, 0) + "\n";
+  text += "\nflags (with [default] and (environment variable)):\n";
+  for (const FlagSpec* flag : flags_of(command)) {
+    text += fmt::format("  {}\n{}\n", flag_head(*flag), wrap(flag_text(*flag), 8));
+  }
+  return text;
+}
+
+std::string cli_markdown() {
+  std::string text =
+      "# The command line\n\n"
+      "<!-- Made by `heddle docs cli > docs/cli.md` from tools/heddle/flag_table.cpp; a test "
+      "compares. -->\n\n"
+      "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file or the name of a model fetched "
+      "with `heddle pull`.\nAnswers go to standard output, all else to standard error; progress "
+      "bars appear only on a terminal.\nErrors begin with `error: `. A number that is no number or "
+      "outside its range is an error, not a guess.\nOf a flag given twice the last one counts, "
+      "unless it may be repeated. Flags take their value as\n`--flag VALUE` or `--flag=VALUE`; "
+      "`--` ends the flags. The environment twins and the `--config` file:\n"
+      "[configuration.md](configuration.md).\n\n";
+  text +=
+      "| exit code | meaning |\n| --- | --- |\n"
+      "| 0 | done |\n"
+      "| 1 | failed while running (a write that failed and a failed selftest too) |\n"
+      "| 2 | wrong usage or input, numbers out of range |\n"
+      "| 3 | not enough memory; the message says what is needed, free and to lower |\n"
+      "| 4 | the device or its driver |\n"
+      "| 130 | interrupted |\n\n";
+  text += "| command | |\n| --- | --- |\n";
+  for (const CommandSpec& command : command_table()) {
+    if (command.hidden) continue;
+    text += fmt::format("| [`{0}`](#heddle-{0}) | {1} |\n", command.name, cell(command.summary));
+  }
+  for (const CommandSpec& command : command_table()) {
+    if (command.hidden) continue;
+    text += fmt::format("\n## heddle {}\n\n`{}`: {}.\n", command.name, usage_line(command),
+                        command.summary);
+    std::string_view rest = command.details;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find('\n'), rest.size());
+      text += fmt::format("\n{}\n", wrap(rest.substr(0, end), 0));
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    text += "\n| flag | value | default | environment | |\n| --- | --- | --- | --- | --- |\n";
+    for (const FlagSpec* flag : flags_of(command)) {
+      const std::string names = flag->letter != '\0'
+                                    ? fmt::format("`-{}`, `--{}`", flag->letter, flag->name)
+                                    : fmt::format("`--{}`", flag->name);
+      const std::string value = flag->kind == ValueKind::kSwitch ? ""
+                                : has_range(*flag)               ? allowed_values(*flag)
+                                                                 : std::string(flag->value);
+      text += fmt::format("| {} | {} | {} | {} | {} |\n", names, cell(value), cell(flag->fallback),
+                          flag->env ? fmt::format("`{}`", env_name(*flag)) : "", cell(flag->help));
+    }
+  }
+  return text;
+}
+
+}  // namespace heddle::cli

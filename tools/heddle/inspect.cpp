@@ -1,0 +1,169 @@
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "engine/memory_plan.h"
+#include "models/checkpoint.h"
+#include "models/ffn/ffn.h"
+#include "models/mixers/mixer.h"
+#include "tools/heddle/commands.h"
+#include "tools/heddle/io.h"
+#include "tools/heddle/options.h"
+
+namespace heddle::cli {
+namespace {
+
+/// What one pass over the tensors tells.
+struct Totals {
+  std::int64_t parameters = 0;
+  std::map<std::string, std::uint64_t> bytes;  // by dtype
+};
+
+Totals add_up(const WeightStore& weights) {
+  Totals totals;
+  for (const StoredTensor& tensor : weights.tensors()) {
+    totals.parameters += tensor.view.elements();
+    totals.bytes[std::string(name(tensor.view.dtype))] +=
+        static_cast<std::uint64_t>(tensor.view.bytes());
+  }
+  return totals;
+}
+
+Json layers_json(const ModelConfig& config) {
+  Json layers = Json::array();
+  for (const LayerSpec& layer : config.layers) {
+    layers.push_back({{"mixer", describe(layer.mixer)}, {"ffn", describe(layer.ffn)}});
+  }
+  return layers;
+}
+
+/// "0-29  softmax ...": runs of equal layers.
+std::string layers_text(const ModelConfig& config) {
+  std::string text;
+  for (std::size_t begin = 0; begin < config.layers.size();) {
+    const auto line = [&](std::size_t i) {
+      return fmt::format("{}; {}", describe(config.layers[i].mixer),
+                         describe(config.layers[i].ffn));
+    };
+    const std::string first = line(begin);
+    std::size_t end = begin + 1;
+    while (end < config.layers.size() && line(end) == first) ++end;
+    text += end == begin + 1
+                ? fmt::format("layer {:<9} {}\n", begin, first)
+                : fmt::format("layers {:<8} {}\n", fmt::format("{}-{}", begin, end - 1), first);
+    begin = end;
+  }
+  return text;
+}
+
+Json tensors_json(const WeightStore& weights) {
+  Json tensors = Json::array();
+  for (const StoredTensor& tensor : weights.tensors()) {
+    Json shape = Json::array();
+    for (int i = 0; i < tensor.view.rank; ++i) shape.push_back(tensor.view.dim(i));
+    tensors.push_back(
+        {{"name", tensor.name}, {"shape", shape}, {"dtype", name(tensor.view.dtype)}});
+  }
+  return tensors;
+}
+
+Json generation_json(const GenerationDefaults& g) {
+  Json json = Json::object();
+  if (g.temperature) json["temperature"] = *g.temperature;
+  if (g.top_k) json["top_k"] = *g.top_k;
+  if (g.top_p) json["top_p"] = *g.top_p;
+  if (g.min_p) json["min_p"] = *g.min_p;
+  if (g.repetition_penalty) json["repetition_penalty"] = *g.repetition_penalty;
+  return json;
+}
+
+Json tokenizer_json(const Tokenizer& tokenizer) {
+  const TokenizerSpec& spec = tokenizer.spec();
+  const auto token = [](const std::optional<TokenId>& id) {
+    return id ? Json(*id) : Json(nullptr);
+  };
+  return {{"description", tokenizer.describe()},
+          {"model", spec.model},
+          {"pre", spec.pre},
+          {"size", tokenizer.vocab_size()},
+          {"bos", token(spec.bos)},
+          {"eos", token(spec.eos)},
+          {"eot", token(spec.eot)},
+          {"add_bos", spec.add_bos},
+          {"add_eos", spec.add_eos}};
+}
+
+std::string mib(std::uint64_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+}  // namespace
+
+int run_inspect(const Arguments& args) {
+  EngineOptions options = engine_options(args);
+  Checkpoint checkpoint = open_checkpoint(options.model);
+  const ModelConfig& config = checkpoint.config;
+  const Totals totals = add_up(*checkpoint.weights);
+  if (options.context == 0) options.context = config.context;
+  const MemoryPlan plan = plan_memory(config, *checkpoint.weights, options);
+  const std::string kv_dtype(name(options.kv_dtype.value_or(DType::kF16)));
+  const std::unique_ptr<const Tokenizer> tokenizer =
+      make_tokenizer(std::move(checkpoint.tokenizer));
+
+  if (args.on("json")) {
+    Json bytes = Json::object();
+    for (const auto& [dtype, n] : totals.bytes) bytes[dtype] = n;
+    write_json({{"model", args.operands()[0]},
+                {"path", options.model},
+                {"name", config.name},
+                {"family", config.family},
+                {"parameters", totals.parameters},
+                {"file_bytes", checkpoint.file_bytes},
+                {"bytes", bytes},
+                {"hidden", config.hidden},
+                {"vocab", config.vocab},
+                {"context", config.context},
+                {"tied_head", config.tied_head},
+                {"layers", layers_json(config)},
+                {"tensors", tensors_json(*checkpoint.weights)},
+                {"tokenizer", tokenizer_json(*tokenizer)},
+                {"chat_template",
+                 checkpoint.chat_template.empty() ? Json(nullptr) : Json(checkpoint.chat_template)},
+                {"generation", generation_json(config.generation)},
+                {"kv_bytes_per_token", plan.kv_bytes_per_token},
+                {"memory",
+                 {{"ctx", options.context},
+                  {"seqs", options.max_sequences},
+                  {"kv_dtype", kv_dtype},
+                  {"weights", plan.weights},
+                  {"kv", plan.kv},
+                  {"activations", plan.activations},
+                  {"total", plan.total()}}}});
+    return 0;
+  }
+  std::string text = fmt::format(
+      "{}\nfamily {}, {} parameters, {} layers, hidden {}, vocabulary {}, {} head, context {}\n",
+      config.name.empty() ? options.model : config.name, config.family, totals.parameters,
+      config.layers.size(), config.hidden, config.vocab, config.tied_head ? "tied" : "untied",
+      config.context);
+  text += layers_text(config);
+  for (const auto& [dtype, n] : totals.bytes) text += fmt::format("{:<15} {}\n", dtype, mib(n));
+  text += fmt::format("{:<15} {}\n", "tokenizer", tokenizer->describe());
+  text += fmt::format("{:<15} {}\n", "chat template",
+                      checkpoint.chat_template.empty()
+                          ? "none"
+                          : fmt::format("{} bytes", checkpoint.chat_template.size()));
+  text += fmt::format("{:<15} {} of {} ({} bytes a token)\n", "KV cache", mib(plan.kv), kv_dtype,
+                      plan.kv_bytes_per_token);
+  text +=
+      fmt::format("{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, activations {}\n",
+                  "memory", mib(plan.total()), options.max_sequences, options.context,
+                  mib(plan.weights), mib(plan.kv), mib(plan.activations));
+  write_stdout(text);
+  return 0;
+}
+
+}  // namespace heddle::cli

@@ -1,0 +1,291 @@
+// generate --prompts: a file of requests, batched, answered in input order.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "models/checkpoint.h"
+#include "tools/heddle/answer.h"
+#include "tools/heddle/commands.h"
+#include "tools/heddle/interrupt.h"
+#include "tools/heddle/io.h"
+#include "tools/heddle/options.h"
+
+namespace heddle::cli {
+namespace {
+
+constexpr std::string_view kKeys[] = {"prompt", "messages", "id",    "max_tokens", "temperature",
+                                      "top_k",  "top_p",    "min_p", "seed",       "stop"};
+
+struct Line {
+  std::string where;  // "FILE:3: "
+  Json object;
+};
+
+std::vector<Line> read_lines(const std::string& file) {
+  const std::string text = read_input(file);
+  const std::string shown = file == "-" ? "standard input" : file;
+  std::vector<Line> lines;
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const std::string where = fmt::format("{}:{}", shown, number);
+    Json object = parse_json(line, where);
+    if (!object.is_object()) throw bad_input(where + ": must be a JSON object");
+    lines.push_back({where + ": ", std::move(object)});
+  }
+  if (lines.empty()) throw bad_input(shown + ": holds no prompts");
+  return lines;
+}
+
+/// The value of a numeric key inside [low, high], nullopt if absent.
+std::optional<double> number_of(
+    const Line& line, const char* key, double low, double high, bool whole) {
+  const auto it = line.object.find(key);
+  if (it == line.object.end()) return std::nullopt;
+  const bool kind_ok = whole ? it->is_number_integer() : it->is_number();
+  const double value = kind_ok ? it->get<double>() : 0.0;
+  if (!kind_ok || !(value >= low && value <= high)) {
+    throw bad_input(fmt::format("{}'{}' is {}, allowed: a {}number from {:.0f} to {:.0f}",
+                                line.where, key, json_line(*it).substr(0, 40),
+                                whole ? "whole " : "", low, high));
+  }
+  return value;
+}
+
+void apply_stop(const Line& line, Request& request) {
+  const auto it = line.object.find("stop");
+  if (it == line.object.end()) return;
+  const Json list = it->is_array() ? *it : Json::array({*it});
+  request.stop.clear();
+  for (const Json& stop : list) {
+    if (!stop.is_string() || stop.get_ref<const std::string&>().empty()) {
+      throw bad_input(line.where + "'stop' must be a text or a list of texts, none of them empty");
+    }
+    request.stop.push_back(stop.get<std::string>());
+  }
+}
+
+void apply_overrides(const Line& line, Request& request) {
+  for (const auto& [key, value] : line.object.items()) {
+    if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
+      std::string valid;
+      for (const auto known : kKeys) valid += (valid.empty() ? "" : ", ") + std::string(known);
+      throw bad_input(fmt::format("{}unknown key '{}'; valid: {}", line.where, key, valid));
+    }
+  }
+  SamplingParams& p = request.sampling;
+  if (const auto v = number_of(line, "max_tokens", 0, 2147483647, true)) {
+    request.max_new_tokens = static_cast<std::int64_t>(*v);
+  }
+  if (const auto v = number_of(line, "temperature", 0, 100, false)) {
+    p.temperature = static_cast<float>(*v);
+  }
+  if (const auto v = number_of(line, "top_k", 0, 2147483647, true)) p.top_k = static_cast<int>(*v);
+  if (const auto v = number_of(line, "top_p", 0, 1, false)) p.top_p = static_cast<float>(*v);
+  if (const auto v = number_of(line, "min_p", 0, 1, false)) p.min_p = static_cast<float>(*v);
+  if (const auto v = number_of(line, "seed", 0, 9007199254740992.0, true)) {
+    p.seed = static_cast<std::uint64_t>(*v);
+  }
+  if (p.top_p == 0.0F) throw bad_input(line.where + "'top_p' is 0, allowed: above 0 up to 1");
+  apply_stop(line, request);
+}
+
+std::vector<ChatMessage> messages_of(const Line& line, const std::string& system) {
+  const Json& list = line.object.at("messages");
+  if (!list.is_array() || list.empty()) {
+    throw bad_input(line.where + "'messages' must be a list of messages, not empty");
+  }
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) messages.push_back({.role = "system", .content = system, .extra_json = ""});
+  for (const Json& item : list) {
+    const auto text = [&](const char* key) {
+      const auto it = item.is_object() ? item.find(key) : item.end();
+      if (!item.is_object() || it == item.end() || !it->is_string()) {
+        throw bad_input(
+            fmt::format("{}every message must have the texts 'role' and 'content'", line.where));
+      }
+      return it->get<std::string>();
+    };
+    ChatMessage message{.role = text("role"), .content = text("content"), .extra_json = ""};
+    Json extra = item;
+    extra.erase("role");
+    extra.erase("content");
+    if (!extra.empty()) message.extra_json = extra.dump();
+    messages.push_back(std::move(message));
+  }
+  return messages;
+}
+
+std::vector<std::int32_t> encode_line(const Engine& engine,
+                                      const Line& line,
+                                      const Arguments& args) {
+  const std::string system = args.text("system").value_or("");
+  if (line.object.contains("messages")) {
+    if (args.on("raw"))
+      throw bad_input(line.where + "'messages' need the template: not with --raw");
+    return engine.encode_chat(messages_of(line, system));
+  }
+  return encode_prompt(engine, line.object.at("prompt").get<std::string>(), system, args.on("raw"));
+}
+
+/// Structure and values of every line; needs no model.
+void check_lines(const std::vector<Line>& lines, const Arguments& args) {
+  for (const Line& line : lines) {
+    const bool prompt = line.object.contains("prompt");
+    if (prompt == line.object.contains("messages")) {
+      throw bad_input(line.where + "must have either 'prompt' or 'messages'");
+    }
+    if (prompt && (!line.object["prompt"].is_string() || line.object["prompt"].empty() ||
+                   line.object["prompt"].get_ref<const std::string&>().empty())) {
+      throw bad_input(line.where + "'prompt' must be a text, not empty");
+    }
+    if (!prompt) messages_of(line, "");
+    Request draft = request_template(args, {});
+    apply_overrides(line, draft);
+  }
+}
+
+/// Enough cache for the `parallel` largest lines at the same time, from their bytes (a token has at
+/// least one); more than that is never used. 0: as the engine derives it.
+std::int64_t cache_tokens(const std::vector<Line>& lines,
+                          const Arguments& args,
+                          std::int64_t parallel,
+                          std::int64_t context) {
+  constexpr std::int64_t kTemplateTokens = 512;
+  std::vector<std::int64_t> needs;
+  for (const Line& line : lines) {
+    Request draft = request_template(args, {});
+    apply_overrides(line, draft);
+    const std::int64_t answer = draft.max_new_tokens == 0 ? context : draft.max_new_tokens;
+    const auto bytes = static_cast<std::int64_t>(json_line(line.object).size());
+    needs.push_back(std::min(context, bytes + answer + kTemplateTokens));
+  }
+  std::sort(needs.rbegin(), needs.rend());
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < needs.size() && static_cast<std::int64_t>(i) < parallel; ++i) {
+    total += needs[i] + 64;  // a block begun
+  }
+  return std::min(total, context * parallel);
+}
+
+/// Keeps `parallel` requests going and prints finished ones in order.
+class Batch {
+ public:
+  Batch(Engine& engine, const Arguments& args, const std::vector<Line>& lines)
+      : engine_(engine), args_(args), lines_(lines) {
+    // One seed for all lines that name none: a line gives the same answer alone.
+    Request common = request_template(args_, engine_.default_sampling());
+    common.n_logprobs = static_cast<int>(args_.integer("logprobs").value_or(-1));
+    for (const Line& line : lines_) {
+      Request request = common;
+      apply_overrides(line, request);
+      try {
+        request.prompt = encode_line(engine_, line, args_);
+      } catch (const Error& e) {
+        const std::string text = e.what();
+        throw Error(e.kind(), text.starts_with(line.where) ? text : line.where + text);
+      }
+      check_room(engine_, request.prompt.size(), line.where);
+      requests_.push_back(std::move(request));
+    }
+    answers_.resize(lines_.size());
+  }
+
+  int run(std::int64_t parallel) {
+    const PolledInterrupt interrupt;
+    ProgressLine progress;
+    bool cancelled = false;
+    for (;;) {
+      while (!cancelled && next_ < lines_.size() && running() < parallel) start_next();
+      const bool stepped = engine_.step();
+      print_ready();
+      progress.show(fmt::format("{} of {} prompts", printed_, lines_.size()));
+      if (interrupt.raised() && !cancelled) {
+        cancelled = true;
+        for (std::size_t i = printed_; i < next_; ++i) engine_.cancel(answers_[i]->id());
+        print_ready();
+      }
+      if (!stepped && (cancelled || next_ == lines_.size())) break;
+    }
+    print_ready();
+    HEDDLE_CHECK(printed_ == next_);
+    progress.clear();
+    if (cancelled) return kExitInterrupted;
+    if (n_failed_ > 0) {
+      throw runtime_failure(fmt::format("{} of {} prompts failed; the first: {}", n_failed_,
+                                        lines_.size(), first_error_));
+    }
+    return 0;
+  }
+
+ private:
+  std::int64_t running() const {
+    std::int64_t n = 0;
+    for (std::size_t i = printed_; i < next_; ++i) n += answers_[i]->done() ? 0 : 1;
+    return n;
+  }
+
+  void start_next() {
+    answers_[next_] = std::make_unique<Answer>();
+    answers_[next_]->start(engine_, std::move(requests_[next_]));
+    ++next_;
+  }
+
+  void print_ready() {
+    for (; printed_ < next_ && answers_[printed_]->done(); ++printed_) {
+      const Answer& answer = *answers_[printed_];
+      Json json;
+      json["index"] = printed_;
+      const Json& line = lines_[printed_].object;
+      if (line.contains("id")) json["id"] = line["id"];
+      json.update(answer.to_json(engine_, args_.operands()[0]));
+      write_stdout(json_line(json));
+      if (answer.finish() == FinishReason::kError && n_failed_++ == 0) {
+        first_error_ = lines_[printed_].where + answer.error();
+      }
+      answers_[printed_].reset();
+    }
+  }
+
+  Engine& engine_;
+  const Arguments& args_;
+  const std::vector<Line>& lines_;
+  std::vector<Request> requests_;
+  std::vector<std::unique_ptr<Answer>> answers_;
+  std::size_t next_ = 0;     // lines before it were submitted
+  std::size_t printed_ = 0;  // lines before it were printed
+  std::size_t n_failed_ = 0;
+  std::string first_error_;
+};
+
+}  // namespace
+
+int run_prompts(const Arguments& args) {
+  if (args.has("prompt") || args.has("file") || args.operands().size() > 1) {
+    throw bad_input("--prompts cannot be combined with -p, -f or -");
+  }
+  EngineOptions options = engine_options(args);
+  const std::vector<Line> lines = read_lines(*args.text("prompts"));
+  check_lines(lines, args);
+  options.max_sequences = std::min<std::int64_t>(args.integer("parallel").value_or(8),
+                                                 static_cast<std::int64_t>(lines.size()));
+  if (options.kv_tokens == 0) {
+    const std::int64_t trained = open_checkpoint(options.model).config.context;
+    const std::int64_t context = options.context == 0 ? trained : options.context;
+    options.kv_tokens = cache_tokens(lines, args, options.max_sequences, context);
+  }
+  const std::unique_ptr<Engine> engine = Engine::load(options);
+  return Batch(*engine, args, lines).run(options.max_sequences);
+}
+
+}  // namespace heddle::cli
