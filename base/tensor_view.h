@@ -50,6 +50,15 @@ struct TensorView {
     return v;
   }
 
+  /// The same memory as [dim 0, all the rest].
+  TensorView matrix() const {
+    TensorView v = *this;
+    HEDDLE_CHECK(rank > 0);
+    v.dims = {dims[0], dims[0] == 0 ? 0 : elements() / dims[0], 0, 0};
+    v.rank = 2;
+    return v;
+  }
+
   template <typename T>
   T* as() const {
     return static_cast<T*>(data);

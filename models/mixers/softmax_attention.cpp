@@ -42,7 +42,9 @@ void SoftmaxAttention::forward(LayerStep& step) const {
   const KvPages& pages = step.cache.paged.front();
 
   step.ops.matmul(
-      {.x = step.normed, .targets = {{{&q_, {}, q}, {&k_, {}, k}, {&v_, {}, v}}}, .n_targets = 3});
+      {.x = step.normed,
+       .targets = {{{&q_, {}, q.matrix()}, {&k_, {}, k.matrix()}, {&v_, {}, v.matrix()}}},
+       .n_targets = 3});
   if (rope_table_ >= 0) {
     step.ops.rope(
         {.cos_sin = step.rope_tables[static_cast<std::size_t>(rope_table_)], .q = q, .k = k});
@@ -56,7 +58,7 @@ void SoftmaxAttention::forward(LayerStep& step) const {
                       .head_mask = {},
                       .out = mixed,
                       .scale = scale_});
-  step.ops.matmul({.x = mixed,
+  step.ops.matmul({.x = mixed.matrix(),
                    .targets = {{{&o_, step.stream, step.stream}}},
                    .segments = row_parallel_segments(o_.n_cols, o_.dtype)});
 }
