@@ -122,27 +122,31 @@ class Conversation {
     Request request = base_;
     Answer answer;
     const std::int64_t reused_before = engine_.stats().reused_tokens;
-    const PolledInterrupt interrupt;
     try {
       request.prompt = encode();
       request.choice = choice_;
       request.keep = true;
       request.continue_from = kept_;
-      answer.start(engine_, std::move(request));
+      run(answer, std::move(request));
     } catch (const Error& e) {
       if (e.kind() != ErrorKind::kBadInput) throw;
       turns_.pop_back();
       return say(
           fmt::format("error: {}; the message was not added, /clear starts afresh", e.what()));
     }
+    HEDDLE_CHECK(answer.done());
+    write_stdout(answer.take_new_text() + "\n");
+    finish(answer, engine_.stats().reused_tokens - reused_before);
+  }
+
+  void run(Answer& answer, Request request) {
+    const PolledInterrupt interrupt;
+    answer.start(engine_, std::move(request));
     kept_.reset();
     while (!answer.done() && engine_.step()) {
       write_stdout(answer.take_new_text());
       if (interrupt.raised() && !answer.done()) engine_.cancel(answer.id());
     }
-    HEDDLE_CHECK(answer.done());
-    write_stdout(answer.take_new_text() + "\n");
-    finish(answer, engine_.stats().reused_tokens - reused_before);
   }
 
   void finish(const Answer& answer, std::int64_t reused) {

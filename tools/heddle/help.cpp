@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace heddle::cli {
 namespace {
@@ -71,6 +72,64 @@ std::string cell(std::string_view text) {
   return out;
 }
 
+bool belongs(const FlagSpec& flag, const CommandSpec& command) {
+  return (flag.commands & (1U << static_cast<unsigned>(command.id))) != 0;
+}
+
+bool is_shared(const FlagSpec& flag) {
+  return std::popcount(flag.commands) > 1;
+}
+
+std::string commands_of(const FlagSpec& flag) {
+  std::string names;
+  bool all = true;
+  for (const CommandSpec& command : command_table()) {
+    if (command.hidden) continue;
+    if (belongs(flag, command)) {
+      names += (names.empty() ? "" : ", ") + std::string(command.name);
+    } else {
+      all = false;
+    }
+  }
+  return all ? "all" : names;
+}
+
+/// A row without its end: the table of shared flags has one more column.
+std::string flag_row(const FlagSpec& flag) {
+  const std::string names = flag.letter != '\0'
+                                ? fmt::format("`-{}`, `--{}`", flag.letter, flag.name)
+                                : fmt::format("`--{}`", flag.name);
+  const std::string value = flag.kind == ValueKind::kSwitch ? ""
+                            : has_range(flag)               ? allowed_values(flag)
+                                                            : std::string(flag.value);
+  return fmt::format("| {} | {} | {} | {} | {} |", names, cell(value), cell(flag.fallback),
+                     flag.env ? fmt::format("`{}`", env_name(flag)) : "", cell(flag.help));
+}
+
+std::string command_markdown(const CommandSpec& command) {
+  std::string text = fmt::format("\n## heddle {}\n\n`{}`: {}.\n", command.name, usage_line(command),
+                                 command.summary);
+  std::string_view rest = command.details;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    text += fmt::format("\n{}\n", rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  std::string own;
+  std::string shared;
+  for (const FlagSpec* flag : flags_of(command)) {
+    if (is_shared(*flag)) {
+      shared += fmt::format("{}`--{}`", shared.empty() ? "" : ", ", flag->name);
+    } else {
+      own += flag_row(*flag) + "\n";
+    }
+  }
+  if (!own.empty()) {
+    text += "\n| flag | value | default | environment | |\n| --- | --- | --- | --- | --- |\n" + own;
+  }
+  return text + fmt::format("\nAlso ([below](#flags-of-several-commands)): {}.\n", shared);
+}
+
 constexpr std::string_view kExitCodes =
     "0 done; 1 failed while running; 2 wrong usage or input; 3 not enough memory; 4 device; "
     "130 interrupted";
@@ -126,26 +185,13 @@ std::string cli_markdown() {
     text += fmt::format("| [`{0}`](#heddle-{0}) | {1} |\n", command.name, cell(command.summary));
   }
   for (const CommandSpec& command : command_table()) {
-    if (command.hidden) continue;
-    text += fmt::format("\n## heddle {}\n\n`{}`: {}.\n", command.name, usage_line(command),
-                        command.summary);
-    std::string_view rest = command.details;
-    while (!rest.empty()) {
-      const std::size_t end = std::min(rest.find('\n'), rest.size());
-      text += fmt::format("\n{}\n", wrap(rest.substr(0, end), 0));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-    text += "\n| flag | value | default | environment | |\n| --- | --- | --- | --- | --- |\n";
-    for (const FlagSpec* flag : flags_of(command)) {
-      const std::string names = flag->letter != '\0'
-                                    ? fmt::format("`-{}`, `--{}`", flag->letter, flag->name)
-                                    : fmt::format("`--{}`", flag->name);
-      const std::string value = flag->kind == ValueKind::kSwitch ? ""
-                                : has_range(*flag)               ? allowed_values(*flag)
-                                                                 : std::string(flag->value);
-      text += fmt::format("| {} | {} | {} | {} | {} |\n", names, cell(value), cell(flag->fallback),
-                          flag->env ? fmt::format("`{}`", env_name(*flag)) : "", cell(flag->help));
-    }
+    if (!command.hidden) text += command_markdown(command);
+  }
+  text += "\n## Flags of several commands\n\n";
+  text += "| flag | value | default | environment | | commands |\n";
+  text += "| --- | --- | --- | --- | --- | --- |\n";
+  for (const FlagSpec& flag : flag_table()) {
+    if (is_shared(flag)) text += flag_row(flag) + fmt::format(" {} |\n", commands_of(flag));
   }
   return text;
 }

@@ -1,0 +1,578 @@
+"""The command line as a user meets it: the built executable on a tiny random model, and a few runs
+of the default model where it is there. HEDDLE names the executable; exit status 77: skipped."""
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HEDDLE = os.environ.get("HEDDLE", str(ROOT / "build" / "heddle"))
+HOME = pathlib.Path(os.environ.get("HEDDLE_HOME", pathlib.Path.home() / ".cache" / "heddle"))
+DEFAULT = os.environ.get("HEDDLE_TEST_MODEL", str(HOME / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+NEEDS_DEFAULT = unittest.skipUnless(pathlib.Path(DEFAULT).exists(), "the default model is not there")
+TIMEOUT = 300
+
+FOLDER = None  # of this run: tiny models, input files
+MODEL = ""  # with a chat template
+GREEDY = ("--temp", "0")
+
+
+def setUpModule():
+    global FOLDER, MODEL
+    FOLDER = tempfile.TemporaryDirectory()
+    MODEL = tiny("model")
+
+
+def tearDownModule():
+    FOLDER.cleanup()
+
+
+def tiny(name, *flags):
+    out = pathlib.Path(FOLDER.name) / name
+    subprocess.run(
+        [sys.executable, "-B", ROOT / "tools/make_tiny_model.py", "--family", "llama", "--format", "gguf",
+         "--seed", "17", "--out", out, *flags], check=True, capture_output=True)
+    return str(next(out.rglob("*.gguf")))
+
+
+def file(name, content):
+    path = pathlib.Path(FOLDER.name) / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def environment(**extra):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HEDDLE_") or k == "HEDDLE_CPU_ISA"}
+    return {**clean, **extra}
+
+
+def heddle(*args, stdin=b"", env=None, stdout=subprocess.PIPE):
+    """(exit code, stdout, stderr)"""
+    p = subprocess.run([HEDDLE, *map(str, args)], input=stdin, stdout=stdout, stderr=subprocess.PIPE,
+                       timeout=TIMEOUT, env=environment(**(env or {})))
+    return p.returncode, (p.stdout or b"").decode(), p.stderr.decode()
+
+
+def good(*args, **kw):
+    rc, out, err = heddle(*args, **kw)
+    if rc != 0:
+        raise AssertionError(f"exit {rc}: {err}")
+    return out
+
+
+def as_json(*args, **kw):
+    return json.loads(good(*args, "--json", **kw))
+
+
+class Cli(unittest.TestCase):
+    def assertRefused(self, args, *parts, code=2, **kw):
+        rc, out, err = heddle(*args, **kw)
+        self.assertEqual(rc, code, err)
+        self.assertEqual(out, "")
+        lines = [x for x in err.splitlines() if x.startswith("error: ")]
+        self.assertEqual(len(lines), 1, err)
+        for part in parts:
+            self.assertIn(part, lines[0])
+
+
+class Usage(Cli):
+    def test_unknown_things_list_the_valid_ones(self):
+        self.assertRefused(["nonsense"], "nonsense", "generate, chat, score")
+        self.assertRefused([], "command")
+        self.assertRefused(["generate", MODEL, "--no-such-flag"], "--no-such-flag", "--top-k")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--kv-dtype", "f64"], "f32, f16, bf16")
+        self.assertRefused(["help", "nonsense"], "nonsense", "generate")
+
+    def test_values_that_are_no_numbers_or_out_of_range(self):
+        for args in (["-n", "-5"], ["--temp", "nan"], ["--temp", "1e400"], ["--top-p", "0"], ["-t", "5x"],
+                     ["--top-k", ""], ["--logprobs", "21", "--json"], ["--logit-bias", "5"],
+                     ["--logit-bias", "1=1e9"], ["--logit-bias", "x=1"], ["--stop", ""]):
+            with self.subTest(args=args):
+                self.assertRefused(["generate", MODEL, "-p", "x", *args], args[0], "allowed")
+        self.assertRefused(["bench", MODEL, "-p", "many"], "-p", "many")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--logit-bias", "99999=1"], "99999")
+
+    def test_models_that_cannot_be(self):
+        self.assertRefused(["generate", "/no/such/model", "-p", "x"], "/no/such/model", "smollm2-135m")
+        self.assertRefused(["inspect", file("x.gguf", "no model")], "x.gguf")
+        data = pathlib.Path(MODEL).read_bytes()
+        cut = file("cut.gguf", data[: len(data) // 2])
+        self.assertRefused(["generate", cut, "-p", "x"], "cut.gguf")
+        self.assertRefused(["pull", "nonsense"], "nonsense", "smollm2-135m")
+
+    def test_kernels(self):
+        self.assertRefused(["generate", MODEL, "-p", "x", "--force-kernel", "matmul=fastest"], "matmul", "ref")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--force-kernel", "matmul"], "OP=VARIANT")
+        listed = good("--list-kernels")
+        for op in ("matmul", "attention", "rms_norm"):
+            self.assertRegex(listed, rf"cpu +{op} .*ref")
+        self.assertEqual(good("generate", "--list-kernels"), listed)
+        ops = as_json("version", "--list-kernels")["cpu"]
+        self.assertEqual(ops["matmul"][-1], "ref")
+
+    def test_help_names_every_command_and_flag(self):
+        overview = good("--help")
+        self.assertEqual(overview, good("help"))
+        for command in ("generate", "chat", "score", "tokenize", "inspect", "bench", "pull", "version", "selftest"):
+            self.assertIn(f"  {command}", overview)
+            text = good(command, "--help")
+            self.assertEqual(text, good("help", command))
+            self.assertIn("--log-level", text)
+
+    def test_the_document_is_the_table(self):
+        self.assertEqual((ROOT / "docs/cli.md").read_text(), good("docs", "cli"),
+                         "stale: heddle docs cli > docs/cli.md")
+
+    def test_version(self):
+        v = as_json("version")
+        self.assertRegex(v["version"], r"^\d+\.\d+\.\d+$")
+        for key in ("commit", "compiler", "cpu_features", "cores", "cuda_devices"):
+            self.assertIn(key, v)
+        self.assertIn(v["version"], good("--version"))
+
+    def test_more_memory_than_allowed(self):
+        self.assertRefused(["generate", MODEL, "-p", "x", "--memory-limit", "1"], "memory", "--ctx", code=3)
+
+
+class Configuration(Cli):
+    def temperature_is_hot(self, *args, **kw):
+        """Whether two seeds give two answers."""
+        a, b = (as_json("generate", MODEL, "-p", "x", "-n", 24, "--ignore-eos", "--seed", s, *args, **kw)["tokens"]
+                for s in (1, 2))
+        return a != b
+
+    def test_flag_over_environment_over_file(self):
+        cold = file("cold.json", '{"temp": 0, "score-is-not-a-flag": 1}')
+        self.assertRefused(["generate", MODEL, "-p", "x", "--config", cold], "score-is-not-a-flag", "max-tokens")
+        cold = file("cold.json", '{"temp": 0, "depth": 1}')
+        self.assertFalse(self.temperature_is_hot("--config", cold))
+        self.assertTrue(self.temperature_is_hot("--config", cold, env={"HEDDLE_TEMP": "1"}))
+        self.assertFalse(self.temperature_is_hot("--config", cold, "--temp", 0, env={"HEDDLE_TEMP": "1"}))
+        self.assertTrue(self.temperature_is_hot(env={"HEDDLE_CONFIG": file("hot.json", '{"temp": 1}')}))
+
+    def test_environment_errors_name_the_variable(self):
+        self.assertRefused(["generate", MODEL, "-p", "x"], "HEDDLE_TOP_K", "many", env={"HEDDLE_TOP_K": "many"})
+        self.assertRefused(["generate", MODEL, "-p", "x"], "no.json", env={"HEDDLE_CONFIG": "/no.json"})
+
+    def test_unknown_variable_is_a_warning(self):
+        rc, _, err = heddle("version", env={"HEDDLE_THREDS": "1"})
+        self.assertEqual(rc, 0)
+        self.assertIn("HEDDLE_THREDS", err)
+
+
+class Generate(Cli):
+    def test_json_object(self):
+        x = as_json("generate", MODEL, "-p", "the loom", "-n", 12, *GREEDY, "--ignore-eos", "--raw")
+        self.assertEqual(x["prompt_token_ids"], as_json("tokenize", MODEL, "-p", "the loom")["ids"])
+        self.assertEqual(x["prompt_tokens"], len(x["prompt_token_ids"]))
+        self.assertEqual((x["completion_tokens"], len(x["tokens"]), x["finish_reason"]), (12, 12, "length"))
+        self.assertEqual(x["model"], MODEL)
+        self.assertEqual(set(x["timings"]), {"load_s", "prefill_s", "prefill_tok_s", "decode_s", "decode_tok_s"})
+        self.assertGreater(x["timings"]["decode_tok_s"], 0)
+        self.assertGreater(x["peak_rss_bytes"], 1 << 20)
+        self.assertNotIn("logprobs", x)
+
+    def test_text_is_the_answer_and_a_newline(self):
+        args = ("generate", MODEL, "-p", "the loom", "-n", 40, *GREEDY, "--ignore-eos")
+        rc, out, err = heddle(*args)
+        self.assertEqual((rc, out, err), (0, as_json(*args)["text"] + "\n", ""))
+        _, _, err = heddle(*args, "-v")
+        self.assertRegex(err, r"prompt \d+ tokens in .* answer 40 tokens")
+
+    def test_prompt_from_anywhere(self):
+        want = as_json("generate", MODEL, "-p", "weft\n", "-n", 1)["prompt_token_ids"]
+        path = file("prompt.txt", "weft\n")
+        for args, stdin in ((["-f", path], b""), (["-f", "-"], b"weft\n"), (["-"], b"weft\n")):
+            self.assertEqual(as_json("generate", MODEL, *args, "-n", 1, stdin=stdin)["prompt_token_ids"], want)
+        self.assertRefused(["generate", MODEL], "prompt is missing")
+        self.assertRefused(["generate", MODEL, "-p", "a", "-"], "only one")
+        self.assertRefused(["generate", MODEL, "-p", ""], "empty")
+        self.assertRefused(["generate", MODEL, "-"], "empty")
+        self.assertRefused(["generate", MODEL, "-f", "/no/file"], "/no/file")
+        self.assertRefused(["generate", MODEL, "-f", FOLDER.name], FOLDER.name)
+        self.assertRefused(["generate", MODEL, "x"], "unexpected")
+
+    def test_bytes_that_are_not_utf8(self):
+        a = as_json("generate", MODEL, "-", "-n", 1, "--raw", stdin=b"a\xffb")["prompt_token_ids"]
+        b = as_json("generate", MODEL, "-", "-n", 1, "--raw", stdin="a\ufffdb".encode())["prompt_token_ids"]
+        self.assertEqual(a, b)
+
+    def test_template_raw_and_system(self):
+        chat = as_json("tokenize", MODEL, "--chat", file("m.json", json.dumps([
+            {"role": "system", "content": "S"}, {"role": "user", "content": "U <|im_end|>"}])))
+        self.assertEqual(as_json("generate", MODEL, "-p", "U <|im_end|>", "--system", "S", "-n", 1)["prompt_token_ids"],
+                         chat["ids"])
+        self.assertIn("<|im_start|>system\nS<|im_end|>", chat["text"])
+        marker = as_json("tokenize", MODEL, "-p", "<|im_end|>")["ids"]
+        self.assertEqual(len(marker), 1)
+        self.assertEqual(chat["ids"].count(marker[0]), 2, "the one that the user wrote is plain text")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--raw", "--system", "S"], "--system")
+
+    def test_seeds(self):
+        run = lambda s: as_json("generate", MODEL, "-p", "x", "-n", 24, "--temp", 1, "--ignore-eos", *s)
+        self.assertEqual(run(["--seed", 7])["tokens"], run(["--seed", 7])["tokens"])
+        self.assertNotEqual(run(["--seed", 7])["tokens"], run(["--seed", 8])["tokens"])
+        fresh = run([])
+        self.assertEqual(run(["--seed", fresh["seed"]])["tokens"], fresh["tokens"])
+
+    def test_one_thread_is_two_threads(self):
+        a, b = (as_json("generate", MODEL, "-p", "x", "-n", 24, *GREEDY, "-t", t)["tokens"] for t in (1, 2))
+        self.assertEqual(a, b)
+
+    def test_stop_text_is_not_part_of_the_answer(self):
+        args = ("generate", MODEL, "-p", "x", "-n", 60, *GREEDY, "--ignore-eos")
+        text = as_json(*args)["text"]
+        stop = text[len(text) // 2:][:2]
+        x = as_json(*args, "--stop", "never seen", "--stop", stop)
+        self.assertEqual((x["finish_reason"], x["text"]), ("stop", text[: text.index(stop)]))
+
+    def test_logprobs(self):
+        x = as_json("generate", MODEL, "-p", "x", "-n", 3, *GREEDY, "--ignore-eos", "--logprobs", 4)
+        self.assertEqual([t["token"] for t in x["logprobs"]], x["tokens"])
+        for row in x["logprobs"]:
+            self.assertEqual(len(row["top"]), 4)
+            self.assertEqual(row["top"][0]["token"], row["token"], "greedy takes the best")
+            self.assertLess(row["logprob"], 0)
+            self.assertLessEqual(sum(math.exp(t["logprob"]) for t in row["top"]), 1 + 1e-5)
+        self.assertRefused(["generate", MODEL, "-p", "x", "--logprobs", 1], "--json")
+
+    def test_bias_forbids_and_forces(self):
+        x = as_json("generate", MODEL, "-p", "x", "-n", 5, *GREEDY, "--ignore-eos", "--logit-bias", "100=100")
+        self.assertEqual(x["tokens"], [100] * 5)
+
+    def test_context(self):
+        long = " ".join(["pear"] * 600)
+        self.assertRefused(["generate", MODEL, "-p", long, "--ctx", 256], "256", "8192")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--ctx", 100000], "100000", "8192")
+        x = as_json("generate", MODEL, "-p", "x", "--raw", "-n", 0, "--ctx", 64, *GREEDY, "--ignore-eos")
+        self.assertEqual((x["prompt_tokens"] + x["completion_tokens"], x["finish_reason"]), (64, "length"))
+        y = as_json("generate", MODEL, "-p", "x", "--raw", "-n", 999, "--ctx", 64, *GREEDY, "--ignore-eos")
+        self.assertEqual(y["tokens"], x["tokens"])
+
+    def test_sizes_do_not_change_the_answer(self):
+        args = ("generate", MODEL, "-p", "the pattern grows " * 30, "-n", 16, *GREEDY, "--ignore-eos")
+        want = as_json(*args)["tokens"]
+        for extra in (("--block-tokens", 64), ("--max-step-tokens", 7), ("--kv-tokens", 512)):
+            self.assertEqual(as_json(*args, *extra)["tokens"], want, extra)
+
+
+class Prompts(Cli):
+    def rows(self, content, *args, code=0, **kw):
+        rc, out, err = heddle("generate", MODEL, "--prompts", file("p.jsonl", content), *GREEDY, *args, **kw)
+        self.assertEqual(rc, code, err)
+        return [json.loads(x) for x in out.splitlines()]
+
+    def test_batched_is_alone_in_input_order(self):
+        texts = ["the loom", "a", "pear " * 50, "rain?", "two", "three"]
+        lines = [json.dumps({"prompt": t, "id": f"n{i}", "max_tokens": 5 + 7 * (i % 3)}) for i, t in enumerate(texts)]
+        got = self.rows("\n".join(lines) + "\n\n", "--ignore-eos", "--parallel", 4)
+        self.assertEqual([(x["index"], x["id"]) for x in got], [(i, f"n{i}") for i in range(len(texts))])
+        for x, t in zip(got, texts):
+            n = x["completion_tokens"]
+            alone = as_json("generate", MODEL, "-p", t, "-n", n, *GREEDY, "--ignore-eos")
+            self.assertEqual((x["tokens"], x["text"], x["prompt_token_ids"]),
+                             (alone["tokens"], alone["text"], alone["prompt_token_ids"]))
+
+    def test_messages_and_overrides(self):
+        line = {"messages": [{"role": "user", "content": "hi"}], "temperature": 1, "seed": 3, "max_tokens": 9, "stop": "zzz"}
+        got = self.rows(json.dumps(line), "--ignore-eos")[0]
+        alone = as_json("generate", MODEL, "-p", "hi", "-n", 9, "--temp", 1, "--seed", 3, "--ignore-eos")
+        self.assertEqual((got["tokens"], got["seed"]), (alone["tokens"], 3))
+
+    def test_a_bad_line_is_named_before_anything_runs(self):
+        for bad, part in (("{", "JSON"), ('{"prompt": 1}', "prompt"), ("{}", "prompt"), ('{"prompt": "a", "x": 1}', "'x'"),
+                          ('{"prompt": "a", "messages": []}', "either"), ('{"prompt": "a", "max_tokens": -1}', "max_tokens"),
+                          ('{"prompt": "a", "temperature": "hot"}', "temperature"), ('{"messages": [{"role": 1}]}', "role"),
+                          ('{"prompt": "a", "stop": [""]}', "stop"), ("[]", "object"),
+                          (json.dumps({"prompt": "pear " * 9000}), "8192")):
+            with self.subTest(bad=bad[:60]):
+                path = file("p.jsonl", '{"prompt": "a"}\n\n' + bad + "\n")
+                self.assertRefused(["generate", MODEL, "--prompts", path], "p.jsonl:3", part)
+        self.assertRefused(["generate", MODEL, "--prompts", file("p.jsonl", "\n")], "no prompts")
+        self.assertRefused(["generate", MODEL, "--prompts", "-", "-p", "x"], "--prompts")
+
+
+class Score(Cli):
+    def test_windows_cover_the_text(self):
+        text = "the weaver counts: one, two, three. " * 20
+        path = file("text.txt", text)
+        n = len(as_json("tokenize", MODEL, "-f", path)["ids"])
+        logprobs = pathlib.Path(FOLDER.name) / "lp.jsonl"
+        x = as_json("score", MODEL, "-f", path, "--ctx", 50, "--logprobs", logprobs)
+        windows = -(-n // 50)
+        self.assertEqual((x["tokens"], x["scored"], x["windows"]), (n, n - windows, windows))
+        self.assertAlmostEqual(x["ppl"], math.exp(x["nll"]), places=6)
+        rows = [json.loads(line) for line in logprobs.read_text().splitlines()]
+        self.assertEqual([r["position"] for r in rows], list(range(n)))
+        self.assertEqual([r["logprob"] is None for r in rows], [i % 50 == 0 for i in range(n)])
+        self.assertAlmostEqual(-sum(r["logprob"] or 0 for r in rows) / x["scored"], x["nll"], places=5)
+        self.assertEqual("".join(r["text"] for r in rows), text)
+
+    def test_agrees_with_generate(self):
+        path = file("text.txt", "the loom")
+        y = as_json("generate", MODEL, "-p", "the loom", "--raw", "-n", 6, *GREEDY, "--ignore-eos", "--logprobs", 0)
+        ids = y["prompt_token_ids"] + y["tokens"]
+        text = good("tokenize", MODEL, "--decode", "-p", str(ids), "--json")
+        again = as_json("tokenize", MODEL, "-p", json.loads(text)["text"])["ids"]
+        if again != ids:
+            self.skipTest("the answer's text has other tokens")
+        out = pathlib.Path(FOLDER.name) / "lp2.jsonl"
+        good("score", MODEL, "-f", file("text2.txt", json.loads(text)["text"]), "--logprobs", out)
+        rows = [json.loads(line)["logprob"] for line in out.read_text().splitlines()]
+        for a, b in zip(rows[-6:], y["logprobs"]):
+            self.assertAlmostEqual(a, b["logprob"], places=5)
+
+    def test_what_cannot_be_scored(self):
+        self.assertRefused(["score", MODEL], "-f FILE")
+        self.assertRefused(["score", MODEL, "-f", file("empty.txt", "")], "0 tokens")
+        self.assertRefused(["score", MODEL, "-f", "-"], "1 tokens", stdin=b"a")
+        self.assertRefused(["score", MODEL, "-f", "-", "--logprobs", "/no/dir/x"], "/no/dir/x", stdin=b"abc")
+
+    def test_text_output(self):
+        rc, out, err = heddle("score", MODEL, "-f", "-", stdin=b"the weaver")
+        self.assertEqual((rc, err), (0, ""))
+        self.assertRegex(out, r"^ppl [\d.]+  nll [\d.]+  scored \d+ of \d+ tokens in 1 windows of 2048\n$")
+
+
+class Tokenize(Cli):
+    def test_there_and_back(self):
+        text = "the w\u00e9aver \U0001f9f5 \u7d93\t<|im_start|>x\n"
+        ids = as_json("tokenize", MODEL, "-", "--no-special", stdin=text.encode())["ids"]
+        plain = good("tokenize", MODEL, "-p", text, "--no-special")
+        self.assertEqual([int(x) for x in plain.split()], ids)
+        self.assertEqual(as_json("tokenize", MODEL, "--decode", "-p", plain)["text"], text)
+        self.assertEqual(as_json("tokenize", MODEL, "--decode", "-", stdin=json.dumps(ids).encode())["text"], text)
+        self.assertEqual(as_json("tokenize", MODEL, "--decode", "--no-special", "-p", plain)["text"],
+                         text.replace("<|im_start|>", ""))
+
+    def test_empty_text(self):
+        self.assertEqual(as_json("tokenize", MODEL, "-p", "", "--no-special"), {"ids": []})
+
+    def test_refusals(self):
+        self.assertRefused(["tokenize", MODEL], "missing")
+        for ids in ("5 x", "-1", "999999", "1.5"):
+            self.assertRefused(["tokenize", MODEL, "--decode", "-p", ids], "not a token id")
+        self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", "{}")], "m.json", "list")
+        self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", '[{"content": "x"}]')], "role")
+        self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", "[]"), "-p", "x"], "--chat")
+
+
+class Inspect(Cli):
+    def test_json(self):
+        x = as_json("inspect", MODEL, "--ctx", 1000, "--seqs", 3, "--kv-dtype", "f32")
+        self.assertEqual(x["family"], "llama")
+        self.assertEqual(len(x["layers"]), 2)
+        self.assertIn("softmax", x["layers"][0]["mixer"])
+        self.assertEqual(x["parameters"], sum(math.prod(t["shape"]) for t in x["tensors"]))
+        self.assertEqual(x["kv_bytes_per_token"], 2 * 2 * 2 * 16 * 4)  # layers, K and V, heads, width, f32
+        m = x["memory"]
+        self.assertEqual(m["kv"], 3000 * x["kv_bytes_per_token"])
+        self.assertEqual(m["total"], m["weights"] + m["kv"] + m["activations"])
+        self.assertEqual(sum(x["bytes"].values()), m["weights"])
+        self.assertIn("im_start", x["chat_template"])
+
+    def test_text(self):
+        text = good("inspect", MODEL)
+        for part in ("llama", "layers 0-1", "softmax", "tokenizer", "KV cache", "memory"):
+            self.assertIn(part, text)
+
+
+class Bench(Cli):
+    def test_rows(self):
+        rows = as_json("bench", MODEL, "-p", "32,16", "-n", 8, "-d", "0,40", "-b", "1,2", "-r", 2, "-t", 1)
+        self.assertEqual({x["test"] for x in rows},
+                         {f"{t}{b}{d}" for t in ("pp32", "pp16", "tg8") for b in ("", " b2") for d in ("", " @ d40")})
+        self.assertEqual(len(rows), 12)
+        for x in rows:
+            self.assertEqual(x["threads"], 1)
+            self.assertGreater(x["tok_s"], 0)
+            self.assertGreaterEqual(x["tok_s_std"], 0)
+            self.assertGreater(x["gb_s"], 0)
+            self.assertGreater(x["read_share"], 0)
+
+    def test_text_and_what_cannot_run(self):
+        rc, out, err = heddle("bench", MODEL, "-p", 8, "-n", 0, "-r", 1)
+        self.assertEqual(rc, 0)
+        self.assertRegex(out, r"pp8 +\d+ +[\d.]+")
+        self.assertIn("memory read", err)
+        self.assertRefused(["bench", MODEL, "-p", 0, "-n", 0], "nothing to run")
+        self.assertRefused(["bench", MODEL, "-p", 100000], "8192")
+
+
+class Selftest(Cli):
+    def test_rows(self):
+        x = as_json("selftest", MODEL, "--quick")
+        self.assertTrue(x["ok"])
+        self.assertGreater(len(x["rows"]), 3)
+        for row in x["rows"]:
+            self.assertEqual(set(row), {"name", "ok", "detail", "seconds"})
+
+
+class Chat(Cli):
+    def chat(self, lines, *args):
+        return heddle("chat", MODEL, *GREEDY, "--ignore-eos", "-n", 8, "-v", *args, stdin="\n".join(lines).encode())
+
+    def test_second_turn_computes_only_what_is_new(self):
+        rc, out, err = self.chat(["the weaver counts threads", "and then"])
+        self.assertEqual(rc, 0, err)
+        reused = [[int(n) for n in line.split() if n.isdigit()][:2] for line in err.splitlines() if line.startswith("reused")]
+        self.assertEqual(len(reused), 2)
+        self.assertEqual(reused[0][0], 0)
+        self.assertGreater(reused[1][0], reused[0][1], "the first prompt and more")
+        self.assertLess(reused[1][0], reused[1][1])
+
+    def test_first_answer_is_that_of_generate(self):
+        _, out, _ = self.chat(["the weaver", "/exit", "never read"])
+        self.assertEqual(out, good("generate", MODEL, "-p", "the weaver", "-n", 8, *GREEDY, "--ignore-eos"))
+
+    def test_regen_and_clear_begin_where_they_should(self):
+        once = good("generate", MODEL, "-p", "the weaver", "-n", 8, *GREEDY, "--ignore-eos")
+        for command in (["/regen"], ["/clear", "the weaver"]):
+            rc, out, _ = self.chat(["the weaver", *command])
+            self.assertEqual((rc, out), (0, once * 2), command)
+        hot = ("--temp", "1", "--seed", "1")
+        a = heddle("chat", MODEL, "--ignore-eos", "-n", 8, *hot, stdin=b"the weaver")[1]
+        _, both, _ = heddle("chat", MODEL, "--ignore-eos", "-n", 8, *hot, stdin=b"the weaver\n/regen\n")
+        self.assertTrue(both.startswith(a))
+        self.assertNotEqual(both, a * 2, "/regen draws anew")
+
+    def test_system_message(self):
+        _, out, _ = self.chat(["/system S", "the weaver"])
+        self.assertEqual(out, good("generate", MODEL, "-p", "the weaver", "--system", "S", "-n", 8, *GREEDY, "--ignore-eos"))
+        self.assertEqual(self.chat(["the weaver"], "--system", "S")[1], out)
+
+    def test_unknown_command_and_escape(self):
+        rc, out, err = self.chat(["/nonsense", "/regen", "//clear"])
+        self.assertEqual(rc, 0)
+        self.assertIn("/nonsense", err)
+        self.assertIn("/clear", err)
+        self.assertIn("no message", err)
+        self.assertEqual(out, good("generate", MODEL, "-p", "/clear", "-n", 8, *GREEDY, "--ignore-eos"))
+
+    def test_full_context_goes_on_after_clear(self):
+        rc, out, err = self.chat(["x " * 200, "hi", "/clear", "hi"], "--ctx", 64)
+        self.assertEqual(rc, 0, err)
+        self.assertIn("64", err)
+        self.assertIn("/clear starts afresh", err)
+        self.assertEqual(out, 2 * good("generate", MODEL, "-p", "hi", "-n", 8, "--ctx", 64, *GREEDY, "--ignore-eos"))
+
+    def test_raw_turns_are_joined_by_newlines(self):
+        _, out, _ = self.chat(["one"], "--raw")
+        self.assertEqual(out, good("generate", MODEL, "-p", "one\n", "--raw", "-n", 8, *GREEDY, "--ignore-eos"))
+
+
+class Signals(Cli):
+    ENDLESS = ("-n", "8000", *GREEDY, "--ignore-eos", "-v", "-t", "1")
+
+    def start(self, *args, **kw):
+        return subprocess.Popen([HEDDLE, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                start_new_session=True, env=environment(), **kw)
+
+    def wait_for(self, stream, text):
+        seen = b""
+        while text not in seen:
+            part = os.read(stream.fileno(), 4096)
+            self.assertTrue(part, f"ended after {seen!r}")
+            seen += part
+        return seen
+
+    def test_interrupted_json_is_whole(self):
+        p = self.start("generate", MODEL, "-p", "x", "--json", *self.ENDLESS)
+        self.wait_for(p.stderr, b"prompt of")
+        os.killpg(p.pid, signal.SIGINT)
+        out, err = p.communicate(timeout=TIMEOUT)
+        self.assertEqual(p.returncode, 130, err)
+        x = json.loads(out)
+        self.assertEqual(x["finish_reason"], "cancelled")
+        self.assertLess(x["completion_tokens"], 8000)
+
+    def test_interrupted_text_stays(self):
+        p = self.start("generate", MODEL, "-p", "x", *self.ENDLESS)
+        first = os.read(p.stdout.fileno(), 1)
+        os.killpg(p.pid, signal.SIGINT)
+        out, _ = p.communicate(timeout=TIMEOUT)
+        self.assertEqual(p.returncode, 130)
+        self.assertTrue(first and out.endswith(b"\n"))
+
+    def test_interrupted_batch_prints_what_it_began(self):
+        path = file("many.jsonl", '{"prompt": "x"}\n' * 30)
+        p = self.start("generate", MODEL, "--prompts", path, "--parallel", "2", "-n", "400", *self.ENDLESS[2:])
+        line = p.stdout.readline()
+        os.killpg(p.pid, signal.SIGINT)
+        out, _ = p.communicate(timeout=TIMEOUT)
+        rows = [json.loads(x) for x in (line + out).splitlines()]
+        self.assertEqual(p.returncode, 130)
+        self.assertEqual([x["index"] for x in rows], list(range(len(rows))))
+        self.assertEqual(rows[0]["finish_reason"], "length")
+        self.assertEqual(rows[-1]["finish_reason"], "cancelled")
+        self.assertLess(len(rows), 30)
+
+    def test_chat_stops_the_answer_then_leaves(self):
+        p = self.start("chat", MODEL, *self.ENDLESS)
+        p.stdin.write(b"x\n")
+        p.stdin.flush()
+        os.read(p.stdout.fileno(), 1)
+        os.killpg(p.pid, signal.SIGINT)
+        self.wait_for(p.stderr, b"reused")  # the answer has ended, the process has not
+        self.assertIsNone(p.poll())
+        os.killpg(p.pid, signal.SIGINT)
+        p.communicate(timeout=TIMEOUT)
+        self.assertEqual(p.returncode, 130)
+
+    def test_output_that_nobody_takes(self):
+        args = [HEDDLE, "generate", MODEL, "-p", "x", "-n", "50", *GREEDY, "--ignore-eos"]
+        with open("/dev/full", "wb") as full:
+            p = subprocess.run(args, stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT, env=environment())
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"error: cannot write to standard output", p.stderr)
+        closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *args], stderr=subprocess.PIPE, timeout=TIMEOUT,
+                                env=environment())
+        self.assertEqual(closed.returncode, 1)
+        self.assertIn(b"error: cannot write to standard output", closed.stderr)
+        reader, writer = os.pipe()
+        os.close(reader)
+        p = subprocess.run(args, stdout=writer, stderr=subprocess.PIPE, timeout=TIMEOUT, env=environment())
+        os.close(writer)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn(b"Broken pipe", p.stderr)
+
+
+@NEEDS_DEFAULT
+class DefaultModel(Cli):
+    def test_paris(self):
+        text = good("generate", DEFAULT, "-p", "What is the capital of France?", "-n", 32, *GREEDY)
+        self.assertIn("Paris", text)
+
+    def test_inspect_reads_metadata_only(self):
+        seconds = []
+        for _ in range(3):
+            start = time.monotonic()
+            x = as_json("inspect", DEFAULT)
+            seconds.append(time.monotonic() - start)
+        self.assertTrue(134e6 < x["parameters"] < 136e6)
+        self.assertEqual((len(x["layers"]), x["context"]), (30, 8192))
+        self.assertLess(min(seconds), 0.3)
+
+    def test_pull_finds_it(self):
+        home = pathlib.Path(DEFAULT).parent
+        if pathlib.Path(DEFAULT).name != "SmolLM2-135M-Instruct.Q4_1.gguf" or not os.access(home, os.W_OK):
+            self.skipTest("the model is not in a models' home")
+        x = as_json("pull", "smollm2-135m", env={"HEDDLE_HOME": str(home)})
+        self.assertEqual((x["path"], x["fetched"]), (DEFAULT, False))
+
+
+if __name__ == "__main__":
+    if not pathlib.Path(HEDDLE).exists():
+        sys.exit(f"there is no executable {HEDDLE}")
+    try:
+        import numpy  # noqa: F401  make_tiny_model.py needs it
+    except ImportError:
+        print("skipped: numpy is not there")
+        sys.exit(77)
+    unittest.main()
