@@ -1,0 +1,41 @@
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_context.h"
+#include "kernels/ops.h"
+#include "kernels/variant.h"
+
+namespace heddle::cuda {
+
+/// "op: variants" of every op with CUDA kernels, in order of preference.
+std::vector<std::pair<std::string, std::vector<std::string>>> variants();
+
+/// Throws kBadInput for an op or a variant without CUDA kernels, naming those there are.
+void check_forced(const ForcedVariants& forced);
+
+/// Ops on one CudaContext (not owned): checks the arguments on the host, then enqueues the first
+/// variant that accepts them, or the forced one. Arguments that break an op's contract throw
+/// kRuntime before anything is enqueued.
+class CudaOps final : public Ops {
+ public:
+  CudaOps(CudaContext& context, const ForcedVariants& forced);
+
+  void embed(const EmbedArgs& args) override;
+  void gather_rows(const GatherRowsArgs& args) override;
+  void rms_norm(const RmsNormArgs& args) override;
+  void matmul(const MatmulArgs& args) override;
+  void rope_angles(const RopeAnglesArgs& args) override;
+  void rope(const RopeArgs& args) override;
+  void kv_write(const KvWriteArgs& args) override;
+  void attention(const AttentionArgs& args) override;
+  void glu(const GluArgs& args) override;
+  void sample(const SampleArgs& args) override;
+
+ private:
+  CudaContext& context_;
+  std::string rms_norm_, glu_;  // the forced variant of each op, "" for none
+};
+
+}  // namespace heddle::cuda
