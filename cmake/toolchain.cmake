@@ -25,6 +25,16 @@ endif()
 # Bits are part of the contract: no contraction of a*b+c that the source does not ask for.
 add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 
+# Cheap checks that stay in release; the sanitizers have their own. (Distributions may predefine
+# _FORTIFY_SOURCE, hence the -U.)
+if(NOT HEDDLE_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2>"
+    "$<$<COMPILE_LANGUAGE:CXX>:-D_GLIBCXX_ASSERTIONS;-fstack-protector-strong>")
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|aarch64")
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fstack-clash-protection>)
+  endif()
+endif()
+
 if(HEDDLE_SANITIZE)
   set(HEDDLE_SANITIZE_FLAGS -fsanitize=${HEDDLE_SANITIZE} -fno-sanitize-recover=all
     -fno-omit-frame-pointer)
