@@ -107,7 +107,8 @@ TEST(CudaBackend, DeviceThatDoesNotExistIsADeviceError) {
 
 TEST(CudaBackend, CopiesKeepEveryByte) {
   HEDDLE_CUDA_OR_SKIP(backend);
-  for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{255}, (1U << 20) + 3U}) {
+  for (const std::size_t n :
+       {std::size_t{0}, std::size_t{1}, std::size_t{255}, (std::size_t{1} << 20) + 3}) {
     const std::vector<std::byte> sent = random_bytes(n, n);
     std::vector<std::byte> received(n);
     const Buffer a = backend->allocate(n);
