@@ -20,10 +20,8 @@ namespace {
 
 // x elements below which preparing them in parallel costs more than it saves.
 constexpr std::int64_t kInlineElements = 16384;
-// Weight bytes per streaming task: some microseconds of memory time, far above the cost of a claim.
-constexpr std::int64_t kStreamTaskBytes = std::int64_t{128} << 10;
-// Rows of x that make widening a weight panel worth repeating it for another task.
-constexpr std::int64_t kMinPanelRows = 64;
+// Weight bytes that a task reads: some microseconds of memory time, far above the cost of a claim.
+constexpr std::int64_t kTaskBytes = std::int64_t{128} << 10;
 // Tasks per thread that the cuts aim at, so that a slow thread delays the end by little.
 constexpr std::int64_t kTasksPerThread = 6;
 
@@ -185,24 +183,16 @@ struct Cut {
   std::int64_t tasks() const { return group_tasks * tile_tasks; }
 };
 
-Cut cut(const PackedMatrix& w,
-        std::int64_t all_groups,
-        const XTiles& x,
-        std::int64_t n_tokens,
-        int threads) {
+Cut cut(const PackedMatrix& w, std::int64_t all_groups, const XTiles& x, int threads) {
   Cut c;
   c.n_groups = ceil_div(w.n_rows, kGroupRows);
   const std::int64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  if (n_tokens <= kMaxStreamWidth) {
-    const std::int64_t bytes = row_bytes(w.dtype, w.n_cols) * kGroupRows;
-    const std::int64_t most =
-        std::max<std::int64_t>(1, kStreamTaskBytes / std::max<std::int64_t>(1, bytes));
-    c.groups_per_task = std::clamp<std::int64_t>(all_groups / wanted, 1, most);
-  } else if (all_groups < wanted) {
-    // Few weight rows, many threads: cut x as well, as far as the panels stay worth their widening.
-    c.tile_tasks = std::clamp<std::int64_t>(std::min(wanted / all_groups, n_tokens / kMinPanelRows),
-                                            1, x.count());
-  }
+  const std::int64_t bytes = row_bytes(w.dtype, w.n_cols) * kGroupRows * x.count();
+  const std::int64_t most =
+      std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, bytes));
+  c.groups_per_task = std::clamp<std::int64_t>(all_groups / wanted, 1, most);
+  // Few weight rows, many threads: cut x as well.
+  c.tile_tasks = std::clamp<std::int64_t>(wanted / all_groups, 1, x.count());
   c.group_tasks = ceil_div(c.n_groups, c.groups_per_task);
   return c;
 }
@@ -219,24 +209,12 @@ OutTile out_tile(const MatmulTarget& target, std::int64_t group, std::int64_t x_
   return t;
 }
 
-Panel panel_in(CpuContext& context, int worker, std::int64_t n_blocks) {
-  const std::int64_t pairs = n_blocks * kBlock * kGroupRows;
-  const std::int64_t scales = n_blocks * kGroupRows;
-  std::byte* const p = context.worker(worker, static_cast<std::size_t>(pairs * 2 + scales * 8));
-  Panel panel;
-  panel.pairs = reinterpret_cast<std::int16_t*>(p);
-  panel.d = reinterpret_cast<float*>(p + pairs * 2);
-  panel.m = panel.d + scales;
-  return panel;
-}
-
 void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels) {
   check(args);
   const std::int64_t n_tokens = args.x.dim(0);
   const std::int64_t k = args.x.dim(1);
   if (n_tokens == 0) return;
-  const bool streaming = n_tokens <= kMaxStreamWidth;
-  XTiles x(n_tokens, k, streaming ? kMaxStreamWidth : kernels.max_width);
+  XTiles x(n_tokens, k, kernels.max_width);
   x.prepare(args, context, kernels);
 
   std::int64_t all_groups = 0;
@@ -248,11 +226,11 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
   std::int64_t n_tasks = 0;
   for (int i = 0; i < args.n_targets; ++i) {
     const auto at = static_cast<std::size_t>(i);
-    cuts[at] = cut(*args.targets[at].weight, all_groups, x, n_tokens, context.pool.size());
+    cuts[at] = cut(*args.targets[at].weight, all_groups, x, context.pool.size());
     n_tasks += cuts[at].tasks();
   }
 
-  context.pool.run(n_tasks, [&](std::int64_t task, int worker) {
+  context.pool.run(n_tasks, [&](std::int64_t task, int) {
     std::size_t i = 0;
     while (task >= cuts[i].tasks()) task -= cuts[i++].tasks();
     const Cut& c = cuts[i];
@@ -265,19 +243,14 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
     const std::int64_t first_tile = part * x.count() / c.tile_tasks;
     const std::int64_t end_tile = (part + 1) * x.count() / c.tile_tasks;
     const bool quantised = info(w.dtype).quantised();
-    Panel panel;
-    if (quantised && !streaming) panel = panel_in(context, worker, x.n_blocks());
     for (std::int64_t g = first_group; g < end_group; ++g) {
       const std::byte* const group = w.data.data() + g * group_bytes;
-      if (quantised && !streaming) kernels.unpack(w.dtype, group, x.n_blocks(), panel);
       for (std::int64_t t = first_tile; t < end_tile; ++t) {
         const OutTile out = out_tile(target, g, x.first_row(t), args.segments);
-        if (!quantised) {
-          kernels.plain(w.dtype, group, k, x.tile(t), out);
-        } else if (streaming) {
-          kernels.stream(w.dtype, group, x.n_blocks(), x.tile(t), out);
+        if (quantised) {
+          kernels.quantised(w.dtype, group, x.n_blocks(), x.tile(t), out);
         } else {
-          kernels.multiply(panel, x.n_blocks(), x.tile(t), out);
+          kernels.plain(w.dtype, group, k, x.tile(t), out);
         }
       }
     }

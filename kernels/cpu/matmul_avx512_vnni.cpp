@@ -42,7 +42,6 @@ struct Avx512 {
   static HEDDLE_INLINE I zero_i() { return {_mm512_setzero_si512()}; }
   static HEDDLE_INLINE I set_i(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
   static HEDDLE_INLINE I load_i(const void* p) { return {_mm512_loadu_si512(p)}; }
-  static HEDDLE_INLINE void store_i(void* p, const I& x) { _mm512_storeu_si512(p, x.v); }
   static HEDDLE_INLINE I add_i(const I& x, const I& y) { return {_mm512_add_epi32(x.v, y.v)}; }
   static HEDDLE_INLINE I max_i(const I& x, const I& y) { return {_mm512_max_epi32(x.v, y.v)}; }
   static HEDDLE_INLINE I magnitude_bits(const F& x) {
@@ -77,9 +76,6 @@ struct Avx512 {
     return {_mm512_srai_epi16(_mm512_slli_epi16(x.v, 8), 8)};
   }
   static HEDDLE_INLINE I high_bytes(const I& x) { return {_mm512_srai_epi16(x.v, 8)}; }
-  static HEDDLE_INLINE I minus_8(const I& x) {
-    return {_mm512_sub_epi16(x.v, _mm512_set1_epi16(8))};
-  }
 };
 
 }  // namespace

@@ -37,20 +37,10 @@ struct OutTile {
   int segments = 1;                 // parts of K, see kernels/api/matmul.h
 };
 
-/// 16 weight rows with their quants widened to int16 pairs, made once for many x rows.
-struct Panel {
-  std::int16_t* pairs = nullptr;  // [n_blocks][16 pairs][16 rows][2]
-  float* d = nullptr;             // [n_blocks][16 rows]
-  float* m = nullptr;             // like d; only for types with a minimum
-  bool has_min = false;
-};
-
 inline constexpr int kMaxSegments = 8;
-inline constexpr int kMaxStreamWidth =
-    4;  // rows of x up to which weights are used as they stream by
 
 struct MatmulKernels {
-  int max_width = 0;  // of an XTile for `multiply` and `plain`
+  int max_width = 0;  // of an XTile
 
   /// Rows x[0 .. width) of n_blocks * 32 values each, `stride` apart.
   void (*quantise)(const float* x,
@@ -58,21 +48,13 @@ struct MatmulKernels {
                    int width,
                    std::int64_t n_blocks,
                    const QuantisedRows& to) = nullptr;
-  /// One group of a quantised kRows16 matrix, straight from memory; width <= kMaxStreamWidth.
-  void (*stream)(DType dtype,
-                 const std::byte* group,
-                 std::int64_t n_blocks,
-                 const XTile& x,
-                 const OutTile& out) = nullptr;
-  void (*unpack)(DType dtype,
-                 const std::byte* group,
-                 std::int64_t n_blocks,
-                 Panel& panel) = nullptr;
-  void (*multiply)(const Panel& panel,
-                   std::int64_t n_blocks,
-                   const XTile& x,
-                   const OutTile& out) = nullptr;
-  /// One group of an F32, F16 or BF16 kRows16 matrix.
+  /// One group of a quantised kRows16 matrix times one tile of x.
+  void (*quantised)(DType dtype,
+                    const std::byte* group,
+                    std::int64_t n_blocks,
+                    const XTile& x,
+                    const OutTile& out) = nullptr;
+  /// One group of an F32, F16 or BF16 kRows16 matrix times one tile of x.
   void (*plain)(DType dtype,
                 const std::byte* group,
                 std::int64_t k,

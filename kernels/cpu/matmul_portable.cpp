@@ -65,7 +65,6 @@ struct Portable {
     std::memcpy(r.v, p, sizeof r.v);
     return r;
   }
-  static void store_i(void* p, const I& a) { std::memcpy(p, a.v, sizeof a.v); }
   static I add_i(const I& a, const I& b) {
     return make<I>([&](int i) { return a.v[i] + b.v[i]; });
   }
@@ -123,9 +122,6 @@ struct Portable {
     return make<I>([&](int i) {
       return pair(static_cast<std::int8_t>(a.v[i] >> 8), static_cast<std::int8_t>(a.v[i] >> 24));
     });
-  }
-  static I minus_8(const I& a) {
-    return make<I>([&](int i) { return pair(low16(a.v[i]) - 8, high16(a.v[i]) - 8); });
   }
 };
 
