@@ -1,14 +1,15 @@
 // glu (formulas: kernels/api/activation.h).
 //
 // `packs`  The call is one flat array: rows have no gaps and nothing is summed. Each thread takes
-//   two packs of 16 bytes of gate and of up, a block apart, all four loads before the first use.
-//   Arrays that do not start on 16 bytes, and the last few elements, move element by element.
-//   The activation is tested once per pack, outside the loop over its elements.
-//   F32 uses expf, erfcf and IEEE division (relative error of the activation under 8 * 2^-24 for
-//   silu); F16 and BF16, whose own rounding is 2^13 and 2^16 times coarser, use the
-//   special-function unit's exponential and reciprocal. Bound: device memory, 3 bytes moved per 1
-//   of gate; about 25 instructions per element, which in bf16 is near half of the issue rate at
-//   full memory speed (gelu about 40). Measured share: docs/benchmarks/cuda-norm-activation.md.
+//   two packs of 16 bytes of gate and of up, a block apart, all four loads before the first use;
+//   one pack where the call is so small that two would leave multiprocessors idle. Arrays that do
+//   not start on 16 bytes, and the last few elements, move element by element. The activation is
+//   tested once per pack, outside the loop over its elements. F32 uses expf, erfcf and IEEE
+//   division (relative error of the activation under 8 * 2^-24 for silu); F16 and BF16, whose own
+//   rounding is 2^13 and 2^16 times coarser, use the special-function unit's exponential and
+//   reciprocal. Bound: device memory, 3 bytes moved per 1 of gate; about 25 instructions per
+//   element, which in bf16 is near half of the issue rate at full memory speed (gelu about 40).
+//   Measured share: docs/benchmarks/cuda-norm-activation.md.
 //
 // `plain`  One element to a thread, straight from the formula in f32, any dtype at run time.
 
@@ -24,7 +25,7 @@ namespace heddle::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kPacks = 2;  // per thread
+constexpr int kBlocksPerMultiprocessor = 5;  // that run at once, at 48 registers
 
 constexpr float kSqrtHalf = 0.70710678118654752F;
 constexpr float kSqrt2OverPi = 0.79788456080286536F;
@@ -84,7 +85,7 @@ __device__ __forceinline__ void gate_pack(Pack<T>& gate, const Pack<T>& up, Acti
 }
 
 /// `aligned`: all three arrays start on 16 bytes.
-template <typename T>
+template <typename T, int kPacks>
 __global__ void __launch_bounds__(kThreads) glu_packs(
     const T* gate, const T* up, T* out, std::int64_t n, bool aligned, Activation activation) {
   constexpr int kN = kPackElements<T>;
@@ -160,8 +161,13 @@ void run_packs(const GluArgs& args, CudaContext& context) {
   const bool aligned =
       is_aligned_16(args.gate.data) && is_aligned_16(args.up.data) && is_aligned_16(args.out.data);
   with_float_type(args.gate.dtype, [&]<typename T>() {
-    const unsigned blocks = blocks_for(n, kThreads * kPacks * kPackElements<T>);
-    glu_packs<T><<<blocks, kThreads, 0, context.stream>>>(
+    constexpr std::int64_t kPerBlock = std::int64_t{kThreads} * kPackElements<T>;
+    if (n < 2 * kPerBlock * kBlocksPerMultiprocessor * context.n_multiprocessors) {
+      glu_packs<T, 1><<<blocks_for(n, kPerBlock), kThreads, 0, context.stream>>>(
+          args.gate.as<T>(), args.up.as<T>(), args.out.as<T>(), n, aligned, args.activation);
+      return;
+    }
+    glu_packs<T, 2><<<blocks_for(n, 2 * kPerBlock), kThreads, 0, context.stream>>>(
         args.gate.as<T>(), args.up.as<T>(), args.out.as<T>(), n, aligned, args.activation);
   });
   check_launch("glu packs");
