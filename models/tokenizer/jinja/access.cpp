@@ -235,7 +235,7 @@ Value get_slice(Runtime& rt, const Value& object, const Value (&parts)[3]) {
     return v.is(Type::kNone) || v.is_integer();
   });
   if (!(text || range || object.is(Type::kList) || object.is(Type::kTuple)) || !number_parts) {
-    return rt.undefined("'" + type_name(object) + "' object has no such slice (undefined)");
+    rt.fail("a '" + type_name(object) + "' cannot be sliced so");
   }
   const std::int64_t size = length(object);
   const std::int64_t step = parts[2].is(Type::kNone) ? 1 : parts[2].as_integer();

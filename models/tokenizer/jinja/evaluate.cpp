@@ -72,12 +72,13 @@ Value Interpreter::eval_items(const Expr& e, Scope& scope) {
 }
 
 Value Interpreter::eval_dict(const Expr& e, Scope& scope) {
+  std::vector<Value> parts;
+  parts.reserve(e.args.size());
+  for (const ExprPtr& arg : e.args) parts.push_back(eval(*arg, scope));
   Dict* dict = rt_.heap.add_dict();
-  for (std::size_t i = 0; i < e.args.size(); i += 2) {
-    const Value key = eval(*e.args[i], scope);
-    const Value value = eval(*e.args[i + 1], scope);
+  for (std::size_t i = 0; i < parts.size(); i += 2) {
     rt_.at = e.args[i]->at;
-    rt_.insert(*dict, key, value);
+    rt_.insert(*dict, parts[i], parts[i + 1]);
   }
   return rt_.dict(dict);
 }

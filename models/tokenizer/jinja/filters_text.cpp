@@ -137,7 +137,6 @@ Value trim(Call& call) {
 }
 
 Value truncate(Call& call) {
-  const Text& s = call.string(0);
   const std::int64_t size = call.integer(1, 255);
   const bool kill_words = call.flag(2, false);
   const Text dots = call.arg[3].given() ? call.string(3) : make_text("...", false);
@@ -145,7 +144,9 @@ Value truncate(Call& call) {
   const std::int64_t leeway = no_leeway ? 5 : call.integer(4, 5);
   if (size < dots.n_chars) call.fail("the length is below that of the end");
   if (leeway < 0) call.fail("the leeway is negative");
-  if (leeway > s.n_chars || s.n_chars - leeway <= size) return call.arg[0];
+  const std::int64_t length_now = length(call.arg[0]);  // short lists pass, as in Python
+  if (length_now >= 0 && (leeway > length_now || length_now - leeway <= size)) return call.arg[0];
+  const Text& s = call.string(0);
   std::size_t end = char_offset(s, size - dots.n_chars);
   if (!kill_words) {
     const std::size_t space = std::string_view(s.bytes).substr(0, end).rfind(' ');

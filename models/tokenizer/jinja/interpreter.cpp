@@ -147,22 +147,26 @@ Interpreter::Flow Interpreter::exec_for(const Stmt& stmt,
       return truthy(eval(*stmt.filter, *inner));
     };
   }
-  if (!loop.has(0)) return exec(stmt.other, new_scope(&scope));
-  const Flow flow = run_loop(stmt, new_scope(&scope), loop);
-  return flow;
+  // As in Jinja, the else also runs where every iteration ended in a break or continue.
+  const bool completed = run_loop(stmt, new_scope(&scope), loop);
+  return completed || stmt.other.empty() ? Flow::kNext : exec(stmt.other, new_scope(&scope));
 }
 
-Interpreter::Flow Interpreter::run_loop(const Stmt& stmt, Scope& scope, Loop& loop) {
+/// Returns whether the body ran to its end at least once.
+bool Interpreter::run_loop(const Stmt& stmt, Scope& scope, Loop& loop) {
   Value self = Value::tagged(Type::kLoop);
   self.loop = &loop;
+  bool completed = false;
   for (; loop.has(loop.index); ++loop.index) {
     rt_.charge();
     scope.variables.clear();
     if (loop_name_ >= 0) scope.set(loop_name_, self);
     assign(*stmt.target, loop.item(loop.index), scope);
-    if (exec(stmt.body, scope) == Flow::kBreak) break;
+    const Flow flow = exec(stmt.body, scope);
+    completed = completed || flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
-  return Flow::kNext;
+  return completed;
 }
 
 void Interpreter::exec_set(const Stmt& stmt, Scope& scope) {

@@ -53,7 +53,7 @@ class Interpreter {
   void exec_output(const Stmt& stmt, Scope& scope);
   Flow exec_if(const Stmt& stmt, Scope& scope);
   Flow exec_for(const Stmt& stmt, Scope& scope, const Value& iterable, int depth);
-  Flow run_loop(const Stmt& stmt, Scope& scope, Loop& loop);
+  bool run_loop(const Stmt& stmt, Scope& scope, Loop& loop);
   void exec_set(const Stmt& stmt, Scope& scope);
   Flow exec_set_block(const Stmt& stmt, Scope& scope);
   Flow exec_filter(const Stmt& stmt, Scope& scope);

@@ -61,6 +61,7 @@ ExprPtr Parser::expression(bool with_if) {
     ExprPtr choice = new_expr(ExprKind::kIf, now().at, std::move(e));
     ++pos_;
     add(*choice, binary(kOr));
+    const Level level(*this);  // the else part may be a choice again
     add(*choice, skip_name("else") ? expression() : nullptr);
     e = std::move(choice);
   }
