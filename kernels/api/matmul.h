@@ -11,9 +11,11 @@ namespace heddle {
 /// share x (q, k and v; gate and up), so that x is quantised once.
 ///
 /// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded per 32 values to
-/// int16 (d = max|x| / 32767; q = round-to-even(x / d)), integer products are summed exactly inside
-/// a block, blocks are added in ascending order with one f32 FMA (two with a minimum) each. For f32
-/// and f16 weights: one f32 FMA per k, ascending. The same for one row as for many.
+/// int16 (d = max|x| / 32767; q = round-to-even(x * (32767 / max|x|)); 32 values below 2^-100 count
+/// as zero), integer products are summed exactly inside a block, blocks are added in ascending
+/// order with one f32 FMA each, acc += f32(sum q_w q) * (d_w d), and one more with a minimum, acc
+/// += m_w * (d * f32(sum q)). For f32, f16 and bf16 weights: one f32 FMA per k, ascending. The same
+/// for one row as for many. A NaN or an infinity in a row of x makes all its results not finite.
 ///
 /// Fixed reduction tree: K is cut into `segments` contiguous parts, each summed in ascending order,
 /// added as ((0+1)+(2+3))+((4+5)+(6+7)); then the residual is added to that sum. Row-parallel
