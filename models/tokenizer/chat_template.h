@@ -22,8 +22,8 @@ struct ChatMessage {
 
 /// Bounds of one parse or render; over them: kBadInput naming the bound. A step is an evaluated
 /// node, an iteration, a list item or sixteen produced bytes, so `steps` also bounds the memory.
-/// `depth` bounds the nesting of tags and expressions, of values, and of macro calls; a render
-/// needs less than 200 KiB of stack at the default.
+/// `depth` bounds the nesting of tags and expressions, of values, and of macro calls; at the
+/// default an optimized build needs less than 256 KiB of stack.
 struct TemplateLimits {
   std::size_t source_bytes = 1 << 20;
   std::size_t output_bytes = 64 << 20;
