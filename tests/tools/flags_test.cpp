@@ -17,7 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-struct Setup {
+struct Surroundings {
   std::map<std::string, std::string> environment;
   std::map<std::string, std::string> files;
 
@@ -36,9 +36,9 @@ struct Setup {
 /// The message of the kBadInput that parsing throws; "" if it throws nothing.
 std::string refusal(std::string_view command,
                     const std::vector<std::string>& args,
-                    const Setup& setup = {}) {
+                    const Surroundings& around = {}) {
   try {
-    setup.parse(command, args);
+    around.parse(command, args);
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
     return e.what();
@@ -47,8 +47,8 @@ std::string refusal(std::string_view command,
 }
 
 TEST(Flags, TakeValuesApartAndJoinedAndLeaveOperands) {
-  const Arguments args =
-      Setup().parse("generate", {"m.gguf", "-p", "-x", "--temp=0.5", "-n", "7", "--raw", "-"});
+  const Arguments args = Surroundings().parse(
+      "generate", {"m.gguf", "-p", "-x", "--temp=0.5", "-n", "7", "--raw", "-"});
   EXPECT_THAT(args.operands(), ElementsAre("m.gguf", "-"));
   EXPECT_EQ(args.text("prompt"), "-x");
   EXPECT_EQ(args.number("temp"), 0.5);
@@ -60,13 +60,13 @@ TEST(Flags, TakeValuesApartAndJoinedAndLeaveOperands) {
 
 TEST(Flags, LastOneCountsUnlessRepeatable) {
   const Arguments args =
-      Setup().parse("generate", {"m", "-n", "1", "-n", "2", "--stop", "a", "--stop", "b"});
+      Surroundings().parse("generate", {"m", "-n", "1", "-n", "2", "--stop", "a", "--stop", "b"});
   EXPECT_EQ(args.integer("max-tokens"), 2);
   EXPECT_THAT(args.texts("stop"), ElementsAre("a", "b"));
 }
 
 TEST(Flags, DoubleDashEndsFlags) {
-  EXPECT_THAT(Setup().parse("inspect", {"--", "--json"}).operands(), ElementsAre("--json"));
+  EXPECT_THAT(Surroundings().parse("inspect", {"--", "--json"}).operands(), ElementsAre("--json"));
 }
 
 TEST(Flags, UnknownFlagListsTheValidOnes) {
@@ -121,7 +121,7 @@ TEST(Flags, ChoicesAreListed) {
 }
 
 TEST(Flags, ListsOfNumbers) {
-  EXPECT_THAT(Setup().parse("bench", {"m", "-d", "0,8192"}).integers("depth"),
+  EXPECT_THAT(Surroundings().parse("bench", {"m", "-d", "0,8192"}).integers("depth"),
               ElementsAre(0, 8192));
   for (const char* text : {"many", "1,,2", "1,", ",", "", "1;2"}) {
     EXPECT_THAT(refusal("bench", {"m", "-p", text}), HasSubstr("separated by commas")) << text;
@@ -141,49 +141,49 @@ TEST(Flags, OperandsAreCounted) {
 }
 
 TEST(Flags, EnvironmentServesWhereTheFlagIsAbsent) {
-  Setup setup;
-  setup.environment = {{"HEDDLE_TEMP", "0.25"}, {"HEDDLE_THREADS", ""}};
-  EXPECT_EQ(setup.parse("generate", {"m"}).number("temp"), 0.25);
-  EXPECT_FALSE(setup.parse("generate", {"m"}).integer("threads").has_value());
-  EXPECT_EQ(setup.parse("generate", {"m", "--temp", "1"}).number("temp"), 1.0);
-  setup.environment["HEDDLE_TEMP"] = "warm";
-  EXPECT_THAT(refusal("generate", {"m"}, setup), HasSubstr("HEDDLE_TEMP: 'warm' is not valid"));
-  EXPECT_EQ(refusal("inspect", {"m"}, setup), "") << "inspect has no temperature";
+  Surroundings around;
+  around.environment = {{"HEDDLE_TEMP", "0.25"}, {"HEDDLE_THREADS", ""}};
+  EXPECT_EQ(around.parse("generate", {"m"}).number("temp"), 0.25);
+  EXPECT_FALSE(around.parse("generate", {"m"}).integer("threads").has_value());
+  EXPECT_EQ(around.parse("generate", {"m", "--temp", "1"}).number("temp"), 1.0);
+  around.environment["HEDDLE_TEMP"] = "warm";
+  EXPECT_THAT(refusal("generate", {"m"}, around), HasSubstr("HEDDLE_TEMP: 'warm' is not valid"));
+  EXPECT_EQ(refusal("inspect", {"m"}, around), "") << "inspect has no temperature";
 }
 
 TEST(Flags, RepeatableVariableIsAList) {
-  Setup setup;
-  setup.environment = {{"HEDDLE_FORCE_KERNEL", "matmul=ref,rope=ref"}};
-  EXPECT_THAT(setup.parse("generate", {"m"}).texts("force-kernel"),
+  Surroundings around;
+  around.environment = {{"HEDDLE_FORCE_KERNEL", "matmul=ref,rope=ref"}};
+  EXPECT_THAT(around.parse("generate", {"m"}).texts("force-kernel"),
               ElementsAre("matmul=ref", "rope=ref"));
 }
 
 TEST(Flags, FileLosesToEnvironmentLosesToFlag) {
-  Setup setup;
-  setup.files["c.json"] =
+  Surroundings around;
+  around.files["c.json"] =
       R"({"temp": 0.1, "top-k": 3, "seed": 5, "raw": true, "stop": ["x", "y"], "depth": 7})";
-  setup.environment = {{"HEDDLE_TOP_K", "4"}};
-  const Arguments args = setup.parse("generate", {"m", "--config", "c.json", "--seed", "6"});
+  around.environment = {{"HEDDLE_TOP_K", "4"}};
+  const Arguments args = around.parse("generate", {"m", "--config", "c.json", "--seed", "6"});
   EXPECT_EQ(args.number("temp"), 0.1);
   EXPECT_EQ(args.integer("top-k"), 4);
   EXPECT_EQ(args.integer("seed"), 6);
   EXPECT_TRUE(args.on("raw"));
   EXPECT_THAT(args.texts("stop"), ElementsAre("x", "y"));
-  EXPECT_THAT(setup.parse("bench", {"m", "--config", "c.json"}).integers("depth"), ElementsAre(7));
+  EXPECT_THAT(around.parse("bench", {"m", "--config", "c.json"}).integers("depth"), ElementsAre(7));
 }
 
 TEST(Flags, FileMayBeNamedByTheEnvironment) {
-  Setup setup;
-  setup.files["c.json"] = R"({"temp": 2})";
-  setup.environment = {{"HEDDLE_CONFIG", "c.json"}};
-  EXPECT_EQ(setup.parse("generate", {"m"}).number("temp"), 2.0);
+  Surroundings around;
+  around.files["c.json"] = R"({"temp": 2})";
+  around.environment = {{"HEDDLE_CONFIG", "c.json"}};
+  EXPECT_EQ(around.parse("generate", {"m"}).number("temp"), 2.0);
 }
 
 TEST(Flags, FileErrorsNameFileKeyAndWhatIsAllowed) {
-  Setup setup;
+  Surroundings around;
   const auto message = [&](const std::string& json) {
-    setup.files["c.json"] = json;
-    return refusal("generate", {"m", "--config", "c.json"}, setup);
+    around.files["c.json"] = json;
+    return refusal("generate", {"m", "--config", "c.json"}, around);
   };
   EXPECT_THAT(message(R"({"tempp": 1})"), HasSubstr("c.json: 'tempp': unknown key; valid: prompt"));
   EXPECT_THAT(message(R"({"help": true})"), HasSubstr("unknown key"));
@@ -196,9 +196,9 @@ TEST(Flags, FileErrorsNameFileKeyAndWhatIsAllowed) {
 }
 
 TEST(Flags, SwitchCanBeOffInTheFile) {
-  Setup setup;
-  setup.files["c.json"] = R"({"raw": false})";
-  EXPECT_FALSE(setup.parse("generate", {"m", "--config", "c.json"}).on("raw"));
+  Surroundings around;
+  around.files["c.json"] = R"({"raw": false})";
+  EXPECT_FALSE(around.parse("generate", {"m", "--config", "c.json"}).on("raw"));
 }
 
 TEST(Flags, UnknownVariablesAreFound) {
