@@ -74,8 +74,12 @@ void for_runs(const AttentionArgs& args, const F& f) {
   }
 }
 
-// Pairs of a run that share a kv head, in pieces of at most kMaxAttentionPairs: a task's rows.
+// Pairs of a run that share a kv head, in pieces: a task's rows. Large pieces share the work of
+// reading and widening keys, small ones keep every core busy: about kPieces per run, within limits.
 // Later rows, which have more keys, come first.
+constexpr std::int64_t kPieces = 32;
+constexpr std::int64_t kMinPairs = 24;
+
 struct Piece {
   std::int64_t first_row = 0;
   std::int64_t pair_begin = 0;
@@ -90,7 +94,9 @@ void for_pieces(const AttentionArgs& args, std::int64_t group, const F& f) {
   const auto* const position = args.positions.as<const std::int32_t>();
   for_runs(args, [&](const Run& run) {
     const std::int64_t n_pairs = run.n * group;
-    const std::int64_t n_pieces = (n_pairs + kMaxAttentionPairs - 1) / kMaxAttentionPairs;
+    const std::int64_t size =
+        std::clamp(n_pairs * args.pages.n_kv_heads() / kPieces, kMinPairs, kMaxAttentionPairs);
+    const std::int64_t n_pieces = (n_pairs + size - 1) / size;
     for (std::int64_t i = n_pieces - 1; i >= 0; --i) {
       Piece piece;
       piece.first_row = run.first;

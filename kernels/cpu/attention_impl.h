@@ -59,6 +59,28 @@ TilePointers<T> find_tile(const AttentionProblem& p,
   return t;
 }
 
+// sum[r][c] += x(r) * the 16 elements at p[c], in an order that keeps sums in registers.
+template <typename V, int R, int C, typename T, typename X>
+HEDDLE_SIMD void multiply_add(typename V::F (&sum)[R][C], const T* const (&p)[C], const X& x) {
+  if constexpr (V::kColumnsFirst && C > 1) {
+    typename V::F row[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) row[r] = x(r);
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) V::template add_column<R, C>(sum, c, row, p[c]);
+  } else {
+    typename V::F column[C];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) column[c] = V::load(p[c]);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const auto row = x(r);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) sum[r][c] = V::fma(row, column[c], sum[r][c]);
+    }
+  }
+}
+
 // R rows of scores of C groups of 16 keys: s[r][c * 16 + lane] = sum_d q[d][r] * k(d, key).
 template <typename V, int R, int C, typename T>
 HEDDLE_SIMD void score_block(
@@ -73,18 +95,10 @@ HEDDLE_SIMD void score_block(
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) kc[c] = k[c];
   for (std::int64_t d = 0; d < head_dim; ++d) {
-    typename V::F key[C];
+    if constexpr (sizeof(T) == 2) __builtin_prefetch(kc[0] + C * 16);  // for the next pass
+    multiply_add<V, R, C>(sum, kc, [&](int r) { return V::set1(q[r]); });
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      key[c] = V::load(kc[c]);
-      kc[c] += k_stride;
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const auto x = V::set1(q[r]);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) sum[r][c] = V::fma(x, key[c], sum[r][c]);
-    }
+    for (int c = 0; c < C; ++c) kc[c] += k_stride;
     q += R;
   }
 #pragma GCC unroll 8
@@ -107,26 +121,44 @@ void scores(
   }
 }
 
-// One row of scores to probabilities of its n valid keys (0 for the others up to the tile's end).
-template <typename V>
-HEDDLE_SIMD void softmax_tile(float* s, int n, float* m, float* l) {
+// One row of scores to probabilities of its valid keys: n of the tile's, or with kAll all; the
+// others get 0.
+template <typename V, bool kAll>
+HEDDLE_SIMD void softmax_row(float* s, int n, float* m, float* l) {
+  constexpr int kGroups = kTile / 16;
   const auto lowest = V::set1(-__builtin_inff());
-  auto max = lowest;
-  typename V::F x[kTile / 16];
-  for (int j = 0; j < kTile / 16; ++j) {
-    x[j] = j * 16 < n ? V::first_n(V::load(s + j * 16), n - j * 16, lowest) : lowest;
-    max = V::max(x[j], max);
+  typename V::F x[kGroups];
+#pragma GCC unroll 4
+  for (int j = 0; j < kGroups; ++j) {
+    if constexpr (kAll) {
+      x[j] = V::load(s + j * 16);
+    } else {
+      x[j] = j * 16 < n ? V::first_n(V::load(s + j * 16), n - j * 16, lowest) : lowest;
+    }
   }
+  auto max = lowest;
+#pragma GCC unroll 4
+  for (int j = 0; j < kGroups; ++j) max = V::max(x[j], max);
   *m = V::reduce_max(max);
   const auto top = V::set1(*m == -__builtin_inff() ? 0.0F : *m);
   auto sum = V::zero();
-  for (int j = 0; j < kTile / 16; ++j) {
-    auto e = V::zero();
-    if (j * 16 < n) e = exp_nonpositive<V>(V::sub(x[j], top));
-    V::store(s + j * 16, e);
-    sum = V::add(sum, e);
+#pragma GCC unroll 4
+  for (int j = 0; j < kGroups; ++j) {
+    x[j] = exp_nonpositive<V>(V::sub(x[j], top));
+    V::store(s + j * 16, x[j]);
   }
+#pragma GCC unroll 4
+  for (int j = 0; j < kGroups; ++j) sum = V::add(sum, x[j]);
   *l = V::reduce_add(sum);
+}
+
+template <typename V>
+HEDDLE_SIMD void softmax_tile(float* s, int n, float* m, float* l) {
+  if (n == kTile) {
+    softmax_row<V, true>(s, n, m, l);
+  } else {
+    softmax_row<V, false>(s, n, m, l);
+  }
 }
 
 // How R rows take a tile's o: merged into the running O, or stored as it is.
@@ -155,15 +187,11 @@ HEDDLE_SIMD void value_block(const float* p,
     const T* row = v[j] + d;
     const int end = n - j * 16 < 16 ? n - j * 16 : 16;
     for (int key = 0; key < end; ++key) {
-      typename V::F value[C];
+      if constexpr (sizeof(T) == 2) __builtin_prefetch(row + C * 16);  // for the next pass
+      const T* columns[C];
 #pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) value[c] = V::load(row + c * 16);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const auto x = V::set1(p[r * kTile + key]);
-#pragma GCC unroll 8
-        for (int c = 0; c < C; ++c) sum[r][c] = V::fma(x, value[c], sum[r][c]);
-      }
+      for (int c = 0; c < C; ++c) columns[c] = row + c * 16;
+      multiply_add<V, R, C>(sum, columns, [&](int r) { return V::set1(p[r * kTile + key]); });
       row += head_dim;
     }
     p += 16;
@@ -321,6 +349,7 @@ int make_blocks(const AttentionProblem& p,
       b.big_m[r] = b.m[r] = -__builtin_inff();
       b.big_l[r] = b.l[r] = 0.0F;
     }
+    const float* q[V::kMaxRows];
     for (int r = 0; r < b.rows; ++r) {
       const Pair& pair = pairs[first + r];
       const std::int64_t offset = (pair.row * p.n_q_heads + pair.head) * p.head_dim;
@@ -329,8 +358,16 @@ int make_blocks(const AttentionProblem& p,
       b.o[r] = scratch.o + (first + r) * p.head_dim;
       b.n_keys[r] = std::int64_t{p.positions[pair.row]} + 1;
       for (std::int64_t d = 0; d < p.head_dim; d += 16) V::store(b.o[r] + d, V::zero());
-      for (std::int64_t d = 0; d < p.head_dim; ++d) b.q[d * b.rows + r] = p.q[offset + d] * p.scale;
+      q[r] = p.q + offset;
     }
+    with_rows<V::kMaxRows>(b.rows, [&]<int R>() {
+      float* to = b.q;
+      for (std::int64_t d = 0; d < p.head_dim; ++d) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) to[r] = q[r][d] * p.scale;
+        to += R;
+      }
+    });
   }
   return n_blocks;
 }

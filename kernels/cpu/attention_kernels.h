@@ -42,7 +42,7 @@ struct AttentionTask {
   float* partial = nullptr;
 };
 
-inline constexpr std::int64_t kMaxAttentionPairs = 48;
+inline constexpr std::int64_t kMaxAttentionPairs = 96;
 inline constexpr std::int64_t kMaxAttentionHeadDim = 256;
 
 /// A pair's partial of one tile: m, l, unused up to here, then o[head_dim].

@@ -18,8 +18,11 @@ struct Avx2 {
   struct D {
     __m256d q[4];
   };
+  // Register tile of attention: rows x columns of 16. Three rows of two columns are 12 sums, 3
+  // broadcasts and one half column: all 16 registers, if the columns' halves come one by one.
   static constexpr int kMaxRows = 6;
   static constexpr int columns(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+  static constexpr bool kColumnsFirst = true;
 
   static HEDDLE_SIMD __m256i first8(int n) {  // lanes below n, any n
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -40,6 +43,19 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
   }
   static HEDDLE_SIMD F load(const BF16* p) { return {widen(half8(p)), widen(half8(p + 8))}; }
+  static HEDDLE_SIMD __m256 load8(const float* p) { return _mm256_loadu_ps(p); }
+  static HEDDLE_SIMD __m256 load8(const F16* p) { return _mm256_cvtph_ps(half8(p)); }
+  static HEDDLE_SIMD __m256 load8(const BF16* p) { return widen(half8(p)); }
+  /// sum[r][c] += x[r] * p[0 .. 16); the halves of each x are the same.
+  template <int R, int C, typename T>
+  static HEDDLE_SIMD void add_column(F (&sum)[R][C], int c, const F (&x)[R], const T* p) {
+    const __m256 low = load8(p);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r][c].lo = _mm256_fmadd_ps(x[r].lo, low, sum[r][c].lo);
+    const __m256 high = load8(p + 8);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r][c].hi = _mm256_fmadd_ps(x[r].lo, high, sum[r][c].hi);
+  }
   static HEDDLE_SIMD F load_n(const float* p, int n, F fill) {
     const __m256i a = first8(n);
     const __m256i b = first8(n - 8);
@@ -115,7 +131,9 @@ struct Avx2 {
                                            _mm256_cmp_ps(v.hi, v.hi, _CMP_UNORD_Q))) != 0;
   }
 
-  static HEDDLE_SIMD I bits(F v) { return {_mm256_castps_si256(v.lo), _mm256_castps_si256(v.hi)}; }
+  static HEDDLE_SIMD I bits(F v) {
+    return {_mm256_castps_si256(v.lo), _mm256_castps_si256(v.hi)};
+  }
   static HEDDLE_SIMD F from_bits(I i) {
     return {_mm256_castsi256_ps(i.lo), _mm256_castsi256_ps(i.hi)};
   }
@@ -165,7 +183,9 @@ struct Avx2 {
     return {{_mm256_add_pd(a.q[0], b.q[0]), _mm256_add_pd(a.q[1], b.q[1]),
              _mm256_add_pd(a.q[2], b.q[2]), _mm256_add_pd(a.q[3], b.q[3])}};
   }
-  static HEDDLE_SIMD D dadd(D d, F v) { return dsum(d, dwiden(v)); }
+  static HEDDLE_SIMD D dadd(D d, F v) {
+    return dsum(d, dwiden(v));
+  }
   static HEDDLE_SIMD __m256d grid(__m256d x) {
     const __m256d g = _mm256_set1_pd(0x1p18);
     return _mm256_sub_pd(_mm256_add_pd(x, g), g);

@@ -17,6 +17,7 @@ struct Avx512 {
   // Register tile of attention: rows x columns of 16.
   static constexpr int kMaxRows = 6;
   static constexpr int columns(int /*rows*/) { return 4; }
+  static constexpr bool kColumnsFirst = false;
 
   static HEDDLE_SIMD __mmask16 first(int n) {
     return static_cast<__mmask16>(n >= 16 ? 0xffffU : (1U << static_cast<unsigned>(n)) - 1U);

@@ -23,6 +23,7 @@ struct Portable {
   };
   static constexpr int kMaxRows = 4;
   static constexpr int columns(int /*rows*/) { return 1; }
+  static constexpr bool kColumnsFirst = false;
 
   template <typename Out, typename Fn>
   static HEDDLE_SIMD Out lanes(const Fn& fn) {
