@@ -44,7 +44,8 @@ class Oracle(unittest.TestCase):
                 ids = run("tokenize", model, "-f", text, "--json")["ids"]
                 self.assertGreater(len(ids), 130)  # more than two attention tiles
                 want = Llama(model).scores(ids).mean()
-                for extra, bound in ((REF, 1e-6), (("--kv-dtype", "f32"), 2e-5), ((), 2e-4)):
+                # ref; int16 activations; f16 keys and values too (random heads of 16 are the hardest case)
+                for extra, bound in ((REF, 1e-6), (("--kv-dtype", "f32"), 1e-4), ((), 1e-3)):
                     got = run("score", model, "-f", text, "--ctx", 4096, "--json", *extra)
                     self.assertEqual(got["scored"], len(ids) - 1)
                     self.assertLess(abs(got["nll"] + want), bound, f"{flags} {extra}")
