@@ -1,4 +1,4 @@
-# Writes OUTPUT (a header with HEDDLE_COMMIT) from the state of the git checkout SOURCE, only if it
+# Writes OUTPUT (a source file with heddle::cli::commit()) from the state of the git checkout SOURCE, only if it
 # changed, so that a build in the same state compiles nothing.
 execute_process(COMMAND git -C ${SOURCE} rev-parse --short=12 HEAD
   OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
@@ -11,7 +11,9 @@ else()
     string(APPEND commit "+")
   endif()
 endif()
-set(text "#pragma once\n#define HEDDLE_COMMIT \"${commit}\"\n")
+string(CONCAT text
+  "#include \"tools/heddle/commit.h\"\n\n"
+  "std::string_view heddle::cli::commit() {\n  return \"${commit}\";\n}\n")
 set(old "")
 if(EXISTS ${OUTPUT})
   file(READ ${OUTPUT} old)

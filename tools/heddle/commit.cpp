@@ -1,12 +1,6 @@
 #include "tools/heddle/commit.h"
 
-#include "heddle_commit.h"  // made at build time: HEDDLE_COMMIT
-
 namespace heddle::cli {
-
-std::string_view commit() {
-  return HEDDLE_COMMIT;
-}
 
 std::string_view compiler() {
 #if defined(__clang__)

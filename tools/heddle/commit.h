@@ -3,7 +3,8 @@
 
 namespace heddle::cli {
 
-std::string_view commit();    // "1a2b3c4d5e6f", "+" after it: with changes; "unknown" outside git
+/// "1a2b3c4d5e6f", "+" after it: with changes; "unknown" outside git. Made at build time.
+std::string_view commit();
 std::string_view compiler();  // "GCC 12.2.0"
 
 }  // namespace heddle::cli
