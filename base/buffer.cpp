@@ -22,7 +22,7 @@ std::size_t rounded(std::size_t bytes) {
   throw Error(ErrorKind::kMemory, fmt::format("cannot allocate {} bytes of host memory", bytes));
 }
 
-Buffer huge_buffer(std::size_t bytes) {
+Buffer mapped_buffer(std::size_t bytes, HostPages pages) {
   // Over-map by one huge page and cut the ends, so that the block is 2 MiB aligned.
   const std::size_t size = rounded(bytes);
   void* raw =
@@ -32,16 +32,17 @@ Buffer huge_buffer(std::size_t bytes) {
   const std::size_t lead = (kHuge - reinterpret_cast<std::uintptr_t>(raw) % kHuge) % kHuge;
   if (lead > 0) ::munmap(begin, lead);
   if (kHuge - lead > 0) ::munmap(begin + lead + size, kHuge - lead);
-  ::madvise(begin + lead, size, MADV_HUGEPAGE);  // a wish; plain pages work too
+  // Wishes; the other kind works too.
+  ::madvise(begin + lead, size, pages == HostPages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return {begin + lead, bytes,
           [](void* data, std::size_t n) noexcept { ::munmap(data, rounded(n)); }};
 }
 
 }  // namespace
 
-Buffer host_buffer(std::size_t bytes) {
+Buffer host_buffer(std::size_t bytes, HostPages pages) {
   if (bytes > (std::size_t{1} << 47)) out_of_memory(bytes);
-  if (bytes >= kHuge) return huge_buffer(bytes);
+  if (bytes >= kHuge) return mapped_buffer(bytes, pages);
   const std::size_t size = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
   void* data = std::aligned_alloc(64, size);
   if (data == nullptr) out_of_memory(bytes);

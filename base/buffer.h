@@ -43,8 +43,11 @@ class Buffer {
   Free free_ = nullptr;
 };
 
-/// Zeroed host memory aligned to 64 bytes; from 2 MiB on aligned to 2 MiB and asking for huge
-/// pages. Throws kMemory.
-Buffer host_buffer(std::size_t bytes);
+/// kHuge: memory that is read as a whole. kSparse: memory that fills up with use, like a cache; a
+/// small page is committed when it is first touched, so what is never used costs nothing.
+enum class HostPages { kHuge, kSparse };
+
+/// Zeroed host memory aligned to 64 bytes; from 2 MiB on aligned to 2 MiB. Throws kMemory.
+Buffer host_buffer(std::size_t bytes, HostPages pages = HostPages::kHuge);
 
 }  // namespace heddle

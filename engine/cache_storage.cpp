@@ -12,8 +12,8 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
     for (const PagedKvNeed& kv : need.paged) {
       const std::int64_t page = std::int64_t{kv.n_kv_heads} * kv.head_dim * block_tokens;
       const auto take = [&] {
-        buffers_.push_back(
-            backend.allocate(static_cast<std::size_t>(row_bytes(kv_dtype, page * n_blocks))));
+        buffers_.push_back(backend.allocate_sparse(
+            static_cast<std::size_t>(row_bytes(kv_dtype, page * n_blocks))));
         return buffers_.back().data();
       };
       KvPages pages;

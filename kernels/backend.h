@@ -19,9 +19,10 @@ namespace heddle {
 
 struct BackendOptions {
   DeviceKind device = DeviceKind::kCpu;
-  int threads = 0;        // CPU: 0 means available_cores(); 1 .. 1024
-  int cuda_device = 0;    // CUDA: ordinal
-  ForcedVariants forced = {};  // validated by make_backend: unknown ops and variants list the known ones
+  int threads = 0;      // CPU: 0 means available_cores(); 1 .. 1024
+  int cuda_device = 0;  // CUDA: ordinal
+  ForcedVariants forced =
+      {};  // validated by make_backend: unknown ops and variants list the known ones
 };
 
 /// A point in a stream's work. Waiting for it waits for everything enqueued before it was recorded.
@@ -44,6 +45,9 @@ class Backend {
 
   /// Zeroed memory of the device, 256-byte aligned. Throws kMemory.
   virtual Buffer allocate(std::size_t bytes) = 0;
+  /// The same for memory that fills up with use (caches): what is never touched costs nothing where
+  /// the device can do that.
+  virtual Buffer allocate_sparse(std::size_t bytes) { return allocate(bytes); }
   /// Host memory from which copies are fast (pinned on CUDA).
   virtual Buffer allocate_host(std::size_t bytes) = 0;
   /// Enqueues a copy; `to` and `from` must stay valid until the stream has passed it.

@@ -103,11 +103,11 @@ void Decoder::Impl::bind(Checkpoint& checkpoint) {
 
 void Decoder::Impl::allocate() {
   const ActivationSizes sizes(config, limits);
-  stream = backend.allocate(sizes.stream);
-  normed = backend.allocate(sizes.stream);
-  gathered = backend.allocate(sizes.gathered);
-  logits = backend.allocate(sizes.logits);
-  workspace_memory = backend.allocate(sizes.workspace);
+  stream = backend.allocate_sparse(sizes.stream);
+  normed = backend.allocate_sparse(sizes.stream);
+  gathered = backend.allocate_sparse(sizes.gathered);
+  logits = backend.allocate_sparse(sizes.logits);
+  workspace_memory = backend.allocate_sparse(sizes.workspace);
   workspace = Workspace(workspace_memory.data(), sizes.workspace, backend.kind());
   for (RopeTable& rope : ropes) {
     rope.cos_sin = backend.allocate(f32_bytes(limits.max_tokens * rope.spec.rotary_dim));

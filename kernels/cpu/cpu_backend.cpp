@@ -46,6 +46,10 @@ class CpuBackend final : public Backend {
            context_.caps.describe();
   }
 
+  Buffer allocate_sparse(std::size_t bytes) override {
+    if (bytes < (std::size_t{2} << 20)) return allocate(bytes);
+    return host_buffer(bytes, HostPages::kSparse);
+  }
   Buffer allocate(std::size_t bytes) override {
     if (bytes >= (std::size_t{2} << 20)) return host_buffer(bytes);  // aligned to 2 MiB
     const std::size_t size = (bytes / kAlignment + 1) * kAlignment;
