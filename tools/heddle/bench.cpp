@@ -194,9 +194,9 @@ int run_bench(const Arguments& args) {
   const bool cuda = engine->backend().kind() == DeviceKind::kCuda;
   const int threads = engine->backend().threads();
   const double read = cuda ? measure_device_speed(engine->backend()) : measure_read_speed(threads);
-  write_stderr(fmt::format(
-      "{}: {}, {} threads, weights {:.1f} MB a step, memory read {:.1f} GB/s\n", args.operands()[0],
-      engine->backend().describe(), threads, static_cast<double>(weight_bytes) / 1e6, read / 1e9));
+  write_stderr(fmt::format("{}: {}; weights {:.1f} MB a step, memory read {:.1f} GB/s\n",
+                           args.operands()[0], engine->backend().describe(),
+                           static_cast<double>(weight_bytes) / 1e6, read / 1e9));
   if (!json) {
     write_stdout(fmt::format("{:<22} {:>7} {:>10} {:>9} {:>9} {:>8}\n", "test", "threads", "tok/s",
                              "+-", "GB/s", "of read"));
