@@ -35,13 +35,9 @@ function(heddle_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
   add_executable(${name}_test ${ARG_SOURCES})
   target_compile_options(${name}_test PRIVATE $<$<COMPILE_LANGUAGE:CXX>:${HEDDLE_WARNINGS}>)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)  # false on temporaries made by designated initialisers
-    target_compile_options(${name}_test PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
-  endif()
   target_compile_definitions(${name}_test PRIVATE HEDDLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name}_test PRIVATE ${ARG_LINKS} GTest::gmock GTest::gtest_main)
-  set(common TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60)
+  set(common TEST_PREFIX ${name}. NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60)
   gtest_discover_tests(${name}_test ${common} TEST_FILTER -*Cuda*
     PROPERTIES TIMEOUT 600 LABELS ${name})
   gtest_discover_tests(${name}_test ${common} TEST_FILTER *Cuda*
