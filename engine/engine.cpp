@@ -63,11 +63,9 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
     throw bad_input(fmt::format("block_tokens is {}, allowed: 16, 32, 64", o.block_tokens));
   }
   if (!o.kv_dtype) {
-    const auto forced_to_ref = [&](std::string_view op) {
-      const auto it = o.backend.forced.find(op);
-      return it != o.backend.forced.end() && it->second == "ref";
-    };
-    o.kv_dtype = forced_to_ref("all") ? DType::kF32 : DType::kF16;
+    const auto all = o.backend.forced.find("all");
+    const bool oracle = all != o.backend.forced.end() && all->second == "ref";
+    o.kv_dtype = oracle ? DType::kF32 : DType::kF16;
   }
   if (*o.kv_dtype != DType::kF32 && *o.kv_dtype != DType::kF16 && *o.kv_dtype != DType::kBF16) {
     throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));

@@ -16,11 +16,10 @@ struct EngineOptions {
   std::int64_t context = 0;          // tokens of the longest sequence; 0: the checkpoint's
   std::int64_t max_sequences = 1;    // sequences that run at one time
   std::int64_t max_step_tokens = 0;  // 0: 512
-  std::int64_t max_chunk = 0;  // most prompt tokens of one sequence per step; 0: max_step_tokens
-  std::optional<DType>
-      kv_dtype;                // F32, F16, BF16; default F16, F32 if matmul or attention run as ref
-  int block_tokens = 16;       // 16, 32, 64
-  std::int64_t kv_tokens = 0;  // capacity of the KV pool; 0: context * max_sequences
+  std::int64_t max_chunk = 0;     // most prompt tokens of one sequence per step; 0: max_step_tokens
+  std::optional<DType> kv_dtype;  // F32, F16, BF16; default F16; F32 if every op is forced to ref
+  int block_tokens = 16;          // 16, 32, 64
+  std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences
   std::uint64_t shuffle_blocks = 0;  // tests: seed of a shuffled block order; 0: off
   std::uint64_t memory_limit = 0;    // bytes; 0: what the machine has free
 };

@@ -1,5 +1,4 @@
 #pragma once
-#include <optional>
 #include <string_view>
 
 #include "base/tensor_view.h"
@@ -7,6 +6,8 @@
 namespace heddle {
 
 enum class Activation { kSilu, kGelu, kGeluTanh };
+inline constexpr Activation kAllActivations[] = {Activation::kSilu, Activation::kGelu,
+                                                 Activation::kGeluTanh};
 
 /// Gated linear unit's elementwise half: out[t,i] = act(gate[t,i]) * up[t,i].
 /// silu(x) = x / (1 + exp(-x)); gelu(x) = x/2 (1 + erf(x / sqrt 2));

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/api/activation.h"
 #include "kernels/cpu/simd16.h"
 
 namespace heddle::cpu {
@@ -22,16 +23,17 @@ struct LogitSums {
   double grid = 0;   // of e_i rounded to multiples of 2^-34: exact, so any order gives this
 };
 
-enum class GluKind : std::uint8_t { kSilu, kGelu, kGeluTanh };
-
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, float* out, std::int64_t width, float eps) =
       nullptr;
   /// One head's 2 * half rotated elements, in place.
   void (*rope)(const float* cos, const float* sin, float* head, std::int64_t half) = nullptr;
   /// out may be gate or up.
-  void (*glu)(GluKind kind, const float* gate, const float* up, float* out, std::int64_t n) =
-      nullptr;
+  void (*glu)(Activation activation,
+              const float* gate,
+              const float* up,
+              float* out,
+              std::int64_t n) = nullptr;
   void (*to_f16)(const float* x, F16* out, std::int64_t n) = nullptr;
   void (*to_bf16)(const float* x, BF16* out, std::int64_t n) = nullptr;
 

@@ -58,18 +58,23 @@ void rope_head(const float* cos, const float* sin, float* head, std::int64_t hal
 }
 
 template <typename V>
-void glu_row(GluKind kind, const float* gate, const float* up, float* out, std::int64_t n_all) {
+void glu_row(
+    Activation activation, const float* gate, const float* up, float* out, std::int64_t n_all) {
   const auto apply = [&](const auto& act) {
     for_groups(n_all, [&](std::int64_t i, int n) {
       store_some<V>(out + i, n, V::mul(act(load_some<V>(gate + i, n)), load_some<V>(up + i, n)));
     });
   };
-  if (kind == GluKind::kSilu) {
-    apply([](const typename V::F& x) { return silu<V>(x); });
-  } else if (kind == GluKind::kGelu) {
-    apply([](const typename V::F& x) { return gelu<V>(x); });
-  } else {
-    apply([](const typename V::F& x) { return gelu_tanh<V>(x); });
+  switch (activation) {  // no default: a new activation is a warning here
+    case Activation::kSilu:
+      apply([](const typename V::F& x) { return silu<V>(x); });
+      break;
+    case Activation::kGelu:
+      apply([](const typename V::F& x) { return gelu<V>(x); });
+      break;
+    case Activation::kGeluTanh:
+      apply([](const typename V::F& x) { return gelu_tanh<V>(x); });
+      break;
   }
 }
 

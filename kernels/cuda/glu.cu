@@ -58,6 +58,8 @@ template <typename T, Activation kActivation>
 __device__ __forceinline__ float activate(float x) {
   if constexpr (kActivation == Activation::kSilu) return times_logistic<T>(x, x);
   if constexpr (kActivation == Activation::kGelu) return Maths<T>::gelu(x);
+  static_assert(kActivation == Activation::kSilu || kActivation == Activation::kGelu ||
+                kActivation == Activation::kGeluTanh);
   // (1 + tanh z) / 2 is the logistic function of 2 z.
   return times_logistic<T>(x, 2.0F * kSqrt2OverPi * fmaf(kCubic * x * x, x, x));
 }
@@ -136,7 +138,7 @@ __global__ void __launch_bounds__(kThreads) glu_plain(const void* gate,
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
   const float x = load_any(gate, dtype, i);
-  float y = 0.0F;
+  float y = nanf("");  // what an activation unknown here gives
   switch (activation) {
     case Activation::kSilu:
       y = x / (1.0F + expf(-x));

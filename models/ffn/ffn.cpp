@@ -6,8 +6,10 @@ namespace heddle {
 
 Ffn bind_ffn(const FfnSpec& spec, const FfnNames& names, int hidden, WeightBinder& binder) {
   return std::visit(
-      [&](const auto& s, const auto& n) -> Ffn { return DenseFfn::bind(s, n, hidden, binder); },
-      spec, names);
+      [&](const DenseFfnSpec& s) -> Ffn {
+        return DenseFfn::bind(s, std::get<DenseFfnNames>(names), hidden, binder);
+      },
+      spec);
 }
 
 std::size_t workspace_bytes(const FfnSpec& spec, std::int64_t n_tokens) {

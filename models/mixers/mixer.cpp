@@ -22,10 +22,11 @@ Mixer bind_mixer(const MixerSpec& spec,
                  std::vector<RopeSpec>& rope_specs,
                  WeightBinder& binder) {
   return std::visit(
-      [&](const auto& s, const auto& n) -> Mixer {
-        return SoftmaxAttention::bind(s, n, hidden, rope_index(s.rope, rope_specs), binder);
+      [&](const SoftmaxAttentionSpec& s) -> Mixer {
+        return SoftmaxAttention::bind(s, std::get<SoftmaxAttentionNames>(names), hidden,
+                                      rope_index(s.rope, rope_specs), binder);
       },
-      spec, names);
+      spec);
 }
 
 void forward(const Mixer& mixer, LayerStep& step) {

@@ -19,7 +19,6 @@ namespace {
 
 using cpu::BF16;
 using cpu::F16;
-using cpu::GluKind;
 using cpu::RowKernels;
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
@@ -50,7 +49,7 @@ class Simd : public testing::TestWithParam<std::string> {
     f(x.data(), y.data(), static_cast<std::int64_t>(x.size()));
     return y;
   }
-  std::vector<float> activate(GluKind kind, const std::vector<float>& x) const {
+  std::vector<float> activate(Activation kind, const std::vector<float>& x) const {
     const std::vector<float> one(x.size(), 1.0F);
     std::vector<float> y(x.size());
     kernels().glu(kind, x.data(), one.data(), y.data(), static_cast<std::int64_t>(x.size()));
@@ -112,7 +111,7 @@ TEST_P(Simd, ExpOfSpecialValues) {
 
 TEST_P(Simd, SiluIsWithin4Ulp) {
   const std::vector<float> x = sweep(-80.0F, 80.0F, 100000);
-  const std::vector<float> y = activate(GluKind::kSilu, x);
+  const std::vector<float> y = activate(Activation::kSilu, x);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double v = x[i];
     ASSERT_LE(ulps(y[i], v / (1 + std::exp(-v))), 4.0) << "silu(" << x[i] << ")";
@@ -121,7 +120,7 @@ TEST_P(Simd, SiluIsWithin4Ulp) {
 
 TEST_P(Simd, GeluIsWithin6UlpFarIntoTheTail) {
   const std::vector<float> x = sweep(-13.0F, 13.0F, 100000);
-  const std::vector<float> y = activate(GluKind::kGelu, x);
+  const std::vector<float> y = activate(Activation::kGelu, x);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double v = x[i];
     const double exact = v / 2 * std::erfc(-v / std::sqrt(2.0));
@@ -133,7 +132,7 @@ TEST_P(Simd, GeluIsWithin6UlpFarIntoTheTail) {
 // The argument 2y carries three roundings, which exp multiplies by |2y|.
 TEST_P(Simd, GeluTanhIsWithin4UlpPlusItsArgumentsError) {
   const std::vector<float> x = sweep(-9.0F, 9.0F, 100000);
-  const std::vector<float> y = activate(GluKind::kGeluTanh, x);
+  const std::vector<float> y = activate(Activation::kGeluTanh, x);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double v = x[i];
     const double argument = 2 * std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v);
@@ -208,7 +207,7 @@ TEST_P(Simd, BitsAreThoseOfThePortableForm) {
     const std::vector<float> up = random.normals(n);
     std::vector<float> a(x.size());
     std::vector<float> b(x.size());
-    for (const GluKind kind : {GluKind::kSilu, GluKind::kGelu, GluKind::kGeluTanh}) {
+    for (const Activation kind : kAllActivations) {
       kernels().glu(kind, x.data(), up.data(), a.data(), n);
       portable.glu(kind, x.data(), up.data(), b.data(), n);
       ASSERT_TRUE(test::same_bits(a, b)) << n;

@@ -425,7 +425,7 @@ constexpr FlagSpec kFlags[] = {
      .kind = ValueKind::kChoice,
      .value = "TYPE",
      .help = "element type of cached keys and values",
-     .fallback = "f16; f32 where a reference kernel is forced",
+     .fallback = "f16; f32 with --force-kernel all=ref",
      .choices = "f32 f16 bf16",
      .env = true},
     {.name = "block-tokens",

@@ -13,8 +13,9 @@
 namespace heddle::cli {
 namespace {
 
-constexpr std::string_view kForeignVariables[] = {"HEDDLE_BUILD", "HEDDLE_HOME", "HEDDLE_CPU_ISA",
-                                                  "HEDDLE_REGISTRY", "HEDDLE_TEST_MODEL"};
+constexpr std::string_view kForeignVariables[] = {"HEDDLE_BUILD",     "HEDDLE_HOME",
+                                                  "HEDDLE_CPU_ISA",   "HEDDLE_TEST_MODEL",
+                                                  "HEDDLE_LOG_LINES", "HEDDLE_WERROR"};
 
 bool belongs(const FlagSpec& flag, const CommandSpec& command) {
   return (flag.commands & (1U << static_cast<unsigned>(command.id))) != 0;
