@@ -27,7 +27,8 @@ class Docs(unittest.TestCase):
             for path in PATH.findall(doc.read_text()):
                 seen += 1
                 with self.subTest(doc=doc.name, path=path):
-                    self.assertTrue((ROOT / path).exists())
+                    # `engine/sampler` stands for the header and the source
+                    self.assertTrue((ROOT / path).exists() or (ROOT / (path + ".h")).exists())
         self.assertGreater(seen, 20)
 
     def test_readme_maps_every_folder(self):
