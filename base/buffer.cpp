@@ -42,7 +42,9 @@ Buffer mapped_buffer(std::size_t bytes, HostPages pages) {
 
 Buffer host_buffer(std::size_t bytes, HostPages pages) {
   if (bytes > (std::size_t{1} << 47)) out_of_memory(bytes);
-  if (bytes >= kHuge) return mapped_buffer(bytes, pages);
+  // A sparse buffer of a few pages gains nothing from a mapping of its own.
+  const bool mapped = bytes >= (pages == HostPages::kHuge ? kHuge : kHuge / 32);
+  if (mapped) return mapped_buffer(bytes, pages);
   const std::size_t size = (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
   void* data = std::aligned_alloc(64, size);
   if (data == nullptr) out_of_memory(bytes);

@@ -7,7 +7,10 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include "base/error.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -41,10 +44,21 @@ int limit_by_quota(const std::string& path, int cores) {
 
 ThreadPool::ThreadPool(int n_threads) : n_threads_(std::max(1, n_threads)) {
   threads_.reserve(static_cast<std::size_t>(n_threads_ - 1));
-  for (int i = 1; i < n_threads_; ++i) threads_.emplace_back([this, i] { worker_loop(i); });
+  try {
+    for (int i = 1; i < n_threads_; ++i) threads_.emplace_back([this, i] { worker_loop(i); });
+  } catch (const std::system_error& e) {
+    const std::size_t started = threads_.size() + 1;
+    stop();
+    throw Error(ErrorKind::kMemory, "cannot start thread " + std::to_string(started + 1) + " of " +
+                                        std::to_string(n_threads_) + ": " + e.what());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   stop_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();
@@ -65,6 +79,7 @@ void ThreadPool::work(int worker) {
 
 void ThreadPool::run(std::int64_t n_tasks, TaskRef task) {
   if (n_tasks <= 0) return;
+  HEDDLE_CHECK(!busy_.exchange(true, std::memory_order_acquire));  // neither nested nor shared
   task_ = &task;
   n_tasks_ = n_tasks;
   next_.store(0, std::memory_order_relaxed);
@@ -86,6 +101,7 @@ void ThreadPool::run(std::int64_t n_tasks, TaskRef task) {
 }
 
 void ThreadPool::rethrow() {
+  busy_.store(false, std::memory_order_release);
   if (failed_.load(std::memory_order_relaxed)) {
     failed_.store(false, std::memory_order_relaxed);
     std::rethrow_exception(std::exchange(error_, nullptr));

@@ -32,6 +32,7 @@ class TaskRef {
 /// caller works too (worker 0). With one thread everything runs inline.
 class ThreadPool {
  public:
+  /// Throws kMemory if the system refuses a thread.
   explicit ThreadPool(int n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -43,6 +44,7 @@ class ThreadPool {
   void run(std::int64_t n_tasks, TaskRef task);
 
  private:
+  void stop();
   void worker_loop(int worker);
   void work(int worker);
   void rethrow();
@@ -57,6 +59,7 @@ class ThreadPool {
   alignas(64) std::atomic<int> running_{0};
   alignas(64) std::atomic<std::uint32_t> epoch_{0};
   std::atomic<bool> stop_{false};
+  std::atomic<bool> busy_{false};
 };
 
 /// Cores this process may use: CPU affinity and the quotas of its cgroup (v2) and of those above

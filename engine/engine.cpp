@@ -48,7 +48,9 @@ void require_between(std::string_view what,
 /// Fills in every derived value and refuses what cannot be.
 EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   if (o.context == 0) o.context = config.context;
-  if (o.context < 1 || o.context > config.context) {
+  constexpr std::int64_t kMostContext = std::int64_t{1} << 30;
+  const std::int64_t most = o.any_context ? kMostContext : config.context;
+  if (o.context < 1 || o.context > most) {
     throw bad_input(
         fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: "
                     "1 .. {}",
@@ -71,17 +73,21 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
     throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));
   }
   if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
-  require_between("kv_tokens", o.kv_tokens, 1, std::int64_t{1} << 40);
+  // slots are int32
+  require_between("kv_tokens", o.kv_tokens, 1, (std::int64_t{1} << 31) - 64);
   return o;
 }
 
 void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
-  const std::uint64_t free = options.memory_limit > 0 ? options.memory_limit : available_memory();
-  if (plan.total() <= free) return;
+  const bool limited = options.memory_limit > 0;
+  const std::uint64_t room = limited ? options.memory_limit : available_memory();
+  if (plan.total() <= room) return;
+  const bool cache_is_the_trouble = plan.weights + plan.activations < room;
   throw Error(ErrorKind::kMemory,
-              fmt::format("memory: needs {}; {} bytes are free; a smaller --ctx or fewer sequences "
-                          "lower it",
-                          plan.describe(), free));
+              fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
+                          limited ? "the memory limit allows" : "free are", memory_text(room),
+                          cache_is_the_trouble ? "a smaller --ctx or fewer sequences lower it"
+                                               : "the weights alone do not fit"));
 }
 
 SchedulerOptions scheduler_options(const EngineOptions& o) {
@@ -128,6 +134,11 @@ struct Engine::Impl {
                    std::int64_t first_row,
                    const TensorView& logits);
   void finish(Live& live, RequestEvent event);
+  void fail_plan(const BatchPlan& plan, const std::string& what);
+  void notify(Live& entry, const RequestEvent& event);
+  void show_logits(Live& entry, std::int64_t position, std::span<const float> logits);
+  void give_up(Live& entry, std::string_view what);
+  void end_cancelled();
   Live* by_sequence(SequenceId id);
   bool ends_answer(const Request& request, std::int32_t token) const;
   std::span<const float> row(const TensorView& logits, std::int64_t index) const {
@@ -154,6 +165,9 @@ struct Engine::Impl {
   std::map<SequenceId, std::pair<double, std::vector<TokenLogprob>>> step_logprobs;
   std::map<SequenceId, std::vector<float>>
       step_raw;  // raw rows of requests that asked for logprobs
+  /// Requests to end when the step is over: callbacks run while the step still refers to them.
+  std::vector<RequestId> cancelled;
+  bool stepping = false;
   RequestId next_id = 1;
   double load_s = 0.0;
 };
@@ -191,13 +205,61 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
 bool Engine::Impl::step() {
   const std::optional<BatchPlan> plan = scheduler.plan();
   if (!plan) return false;
-  const ForwardBatch& batch = builder.fill(*plan);
-  const TensorView logits = decoder.forward(batch, cache.layers());
-  const std::vector<SampleRow> rows = observe(*plan, logits);
-  const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
-  scheduler.commit(*plan, tokens);
-  emit(*plan, tokens);
+  stepping = true;
+  try {
+    const ForwardBatch& batch = builder.fill(*plan);
+    const TensorView logits = decoder.forward(batch, cache.layers());
+    const std::vector<SampleRow> rows = observe(*plan, logits);
+    const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
+    scheduler.commit(*plan, tokens);
+    emit(*plan, tokens);
+  } catch (const std::exception& e) {
+    fail_plan(*plan, e.what());
+  }
+  stepping = false;
+  end_cancelled();
   return true;
+}
+
+/// What went wrong concerns the requests of this step; the others go on.
+void Engine::Impl::fail_plan(const BatchPlan& plan, const std::string& what) {
+  scheduler.abandon(plan);
+  for (const BatchPlan::Item& item : plan.items) {
+    Live* entry = by_sequence(item.sequence);
+    if (entry != nullptr) finish(*entry, {.finish = FinishReason::kError, .error = what});
+  }
+}
+
+/// A callback may throw: that ends its own request, without further events.
+void Engine::Impl::notify(Live& entry, const RequestEvent& event) {
+  try {
+    if (entry.sink) entry.sink(event);
+  } catch (const std::exception& e) {
+    give_up(entry, e.what());
+  }
+}
+
+void Engine::Impl::give_up(Live& entry, std::string_view what) {
+  log_warning(fmt::format("request {}: its callback failed, the request ends: {}", entry.id, what));
+  entry.sink = nullptr;
+  entry.request.on_logits = nullptr;
+  cancelled.push_back(entry.id);
+}
+
+void Engine::Impl::show_logits(Live& entry, std::int64_t position, std::span<const float> logits) {
+  try {
+    if (entry.request.on_logits) entry.request.on_logits(position, logits);
+  } catch (const std::exception& e) {
+    give_up(entry, e.what());
+  }
+}
+
+void Engine::Impl::end_cancelled() {
+  while (!cancelled.empty()) {
+    const auto it = live.find(cancelled.back());
+    cancelled.pop_back();
+    if (it != live.end()) finish(it->second, {.finish = FinishReason::kCancelled});
+  }
 }
 
 std::int64_t Engine::Impl::room_for_answer(const Request& request) const {
@@ -278,9 +340,9 @@ std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const Tensor
     Live* entry = by_sequence(item.sequence);
     HEDDLE_CHECK(entry != nullptr);
     const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
-    if (entry->request.on_logits) {
+    if (entry->request.on_logits) {  // gone once it has thrown
       for (std::int64_t i = 0; i < item.n_outputs; ++i) {
-        entry->request.on_logits(end - item.n_outputs + i, row(logits, first + i));
+        show_logits(*entry, end - item.n_outputs + i, row(logits, first + i));
       }
     }
     if (entry->request.score) emit_scores(*entry, item, first, logits);
@@ -312,7 +374,7 @@ void Engine::Impl::emit_scores(Live& entry,
     const double logit = values[static_cast<std::size_t>(entry.request.prompt[predicted])];
     event.scores.push_back(static_cast<float>(logit - log_sum_exp(values)));
   }
-  if (!event.scores.empty()) entry.sink(event);
+  if (!event.scores.empty()) notify(entry, event);
 }
 
 void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens) {
@@ -321,6 +383,8 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     const std::int32_t token = item.sample ? tokens[next++] : -1;
     Live* entry = by_sequence(item.sequence);
     if (entry == nullptr) continue;  // cancelled by a sink during this step
+    // One that a callback has ended gets no more tokens.
+    if (std::find(cancelled.begin(), cancelled.end(), entry->id) != cancelled.end()) continue;
     if (item.sample) {
       emit_token(*entry, token);
     } else if (entry->request.score &&
@@ -332,10 +396,10 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
 }
 
 bool Engine::Impl::ends_answer(const Request& request, std::int32_t token) const {
-  const TokenizerSpec& spec = tokenizer->spec();
-  const bool eos = token == spec.eos || token == spec.eot;
-  return (eos && !request.ignore_eos) || std::find(request.stop_ids.begin(), request.stop_ids.end(),
-                                                   token) != request.stop_ids.end();
+  const auto among = [token](const std::vector<std::int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), token) != ids.end();
+  };
+  return (!request.ignore_eos && among(end_ids)) || among(request.stop_ids);
 }
 
 void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
@@ -368,7 +432,7 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
     event.finish = FinishReason::kLength;
   }
   if (event.finish == FinishReason::kNone) {
-    entry.sink(event);
+    notify(entry, event);
   } else {
     finish(entry, std::move(event));
   }
@@ -386,11 +450,17 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
   } else {
     scheduler.remove(entry.sequence);
   }
-  // The sink may submit or cancel: take the entry out first.
+  // The sink may submit and cancel: take the entry out first.
   const EventSink sink = std::move(entry.sink);
+  const RequestId id = entry.id;
   request_of.erase(entry.sequence);
-  live.erase(entry.id);
-  sink(event);
+  live.erase(id);
+  if (!sink) return;
+  try {
+    sink(event);
+  } catch (const std::exception& e) {
+    log_warning(fmt::format("request {}: its callback failed at the end: {}", id, e.what()));
+  }
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -414,9 +484,9 @@ RequestId Engine::submit(Request request, EventSink sink) {
 }
 
 void Engine::cancel(RequestId id) {
-  const auto it = impl_->live.find(id);
-  if (it == impl_->live.end()) return;
-  impl_->finish(it->second, {.finish = FinishReason::kCancelled});
+  if (!impl_->live.contains(id)) return;
+  impl_->cancelled.push_back(id);
+  if (!impl_->stepping) impl_->end_cancelled();
 }
 
 void Engine::forget(RequestId id) {

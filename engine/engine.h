@@ -35,15 +35,16 @@ class Engine {
   /// Queues a request; progress arrives at `sink` during step(). Throws kBadInput for a request
   /// that cannot be (fields out of range, longer than the context); nothing is queued then.
   RequestId submit(Request request, EventSink sink);
-  /// Ends a request in any state with finish kCancelled; unknown ids are ignored.
+  /// Ends a request in any state with finish kCancelled; unknown ids are ignored. Called from a
+  /// callback it takes effect when the step is over, without another token.
   void cancel(RequestId id);
   /// Frees what a finished request with `keep` holds.
   void forget(RequestId id);
   /// Drops the cache of a running request so that it is computed again (tests, selftest).
   bool preempt(RequestId id);
 
-  /// One step of the batch. False: nothing to do. An error of one request becomes its last event;
-  /// what breaks the engine itself throws.
+  /// One step of the batch. False: nothing to do. An error becomes the last event of the requests
+  /// it concerns; the others go on. A callback that throws ends its own request.
   bool step();
   /// Steps until nothing is left.
   void run() {

@@ -14,6 +14,7 @@ struct EngineOptions {
   std::string model;  // path of a checkpoint (names are resolved by the caller)
   BackendOptions backend;
   std::int64_t context = 0;          // tokens of the longest sequence; 0: the checkpoint's
+  bool any_context = false;          // benchmarks may go past the checkpoint's context
   std::int64_t max_sequences = 1;    // sequences that run at one time
   std::int64_t max_step_tokens = 0;  // 0: 512
   std::int64_t max_chunk = 0;     // most prompt tokens of one sequence per step; 0: max_step_tokens

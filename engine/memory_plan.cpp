@@ -12,10 +12,7 @@
 namespace heddle {
 namespace {
 
-std::string amount(std::uint64_t bytes) {
-  const double mib = static_cast<double>(bytes) / (1 << 20);
-  return mib < 10240 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.1f} GiB", mib / 1024);
-}
+constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
 /// The value of a "MemAvailable:   123 kB" line in bytes, or the largest number.
 std::uint64_t meminfo(const std::string& key) {
@@ -27,26 +24,70 @@ std::uint64_t meminfo(const std::string& key) {
     if (name == key + ":") return value * 1024;
     std::getline(file, unit);
   }
-  return std::numeric_limits<std::uint64_t>::max();
+  return kUnlimited;
 }
 
-std::uint64_t cgroup_free() {
-  std::ifstream max_file("/sys/fs/cgroup/memory.max");
-  std::ifstream used_file("/sys/fs/cgroup/memory.current");
-  std::uint64_t limit = 0;
-  std::uint64_t used = 0;
-  if (!(max_file >> limit) || !(used_file >> used)) {
-    return std::numeric_limits<std::uint64_t>::max();  // "max": no limit
+/// The number in a file, or the largest ("max", or no such file).
+std::uint64_t number_in(const std::string& path) {
+  std::ifstream file(path);
+  std::uint64_t value = 0;
+  return file >> value ? value : kUnlimited;
+}
+
+/// File cache of a cgroup, from its memory.stat.
+std::uint64_t file_cache(const std::string& folder) {
+  std::ifstream file(folder + "/memory.stat");
+  std::string name;
+  std::uint64_t value = 0;
+  std::uint64_t sum = 0;
+  while (file >> name >> value) {
+    if (name == "active_file" || name == "inactive_file") sum += value;
   }
-  return limit > used ? limit - used : 0;
+  return sum;
+}
+
+std::uint64_t free_in(const std::string& folder, const char* limit_name, const char* used_name) {
+  const std::uint64_t limit = number_in(folder + "/" + limit_name);
+  const std::uint64_t used = number_in(folder + "/" + used_name);
+  if (limit == kUnlimited || used == kUnlimited) return kUnlimited;
+  const std::uint64_t held = used - std::min(used, file_cache(folder));
+  return limit > held ? limit - held : 0;
+}
+
+/// The smallest of this process's cgroup and all above it; version 2 and the memory group of 1.
+std::uint64_t cgroup_free() {
+  std::uint64_t least = kUnlimited;
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool unified = controllers.empty();
+    if (!unified && controllers != "memory") continue;
+    const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    for (std::string path = line.substr(second + 1);; path.erase(path.rfind('/'))) {
+      const std::string folder = root + (path == "/" ? "" : path);
+      least = std::min(least,
+                       unified ? free_in(folder, "memory.max", "memory.current")
+                               : free_in(folder, "memory.limit_in_bytes", "memory.usage_in_bytes"));
+      if (path.rfind('/') == std::string::npos) break;
+    }
+  }
+  return least;
 }
 
 }  // namespace
 
+std::string memory_text(std::uint64_t bytes) {
+  const double mib = static_cast<double>(bytes) / (1 << 20);
+  return mib < 10240 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.1f} GiB", mib / 1024);
+}
+
 std::string MemoryPlan::describe() const {
   return fmt::format("{}: weights {}, KV cache {} ({} bytes a token), activations {}",
-                     amount(total()), amount(weights), amount(kv), kv_bytes_per_token,
-                     amount(activations));
+                     memory_text(total()), memory_text(weights), memory_text(kv),
+                     kv_bytes_per_token, memory_text(activations));
 }
 
 MemoryPlan plan_memory(const ModelConfig& config,

@@ -25,7 +25,11 @@ MemoryPlan plan_memory(const ModelConfig& config,
 /// Rows and logits of the largest step.
 DecoderLimits decoder_limits(const EngineOptions& options);
 
-/// Bytes free for a new process: cgroup limit and MemAvailable, the smaller.
+/// "12.3 MiB", "4.0 GiB"
+std::string memory_text(std::uint64_t bytes);
+
+/// Bytes free for a new process: MemAvailable, and what every cgroup above this process leaves
+/// (file cache counts as free, it is given back on demand); the smallest.
 std::uint64_t available_memory();
 
 }  // namespace heddle

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -41,15 +42,21 @@ bool needs_counts(const SamplingParams& p) {
 }
 
 void adjust_logits(std::span<float> logits, const SamplingParams& p, const TokenCounts* counts) {
+  // A finite logit stays finite whatever the penalty.
+  const auto clamped = [](float l) {
+    constexpr float kMost = std::numeric_limits<float>::max();
+    return std::isinf(l) ? std::copysign(kMost, l) : l;
+  };
   if (counts != nullptr && needs_counts(p)) {
     for (const auto& [token, count] : *counts) {
       float& l = logits[static_cast<std::size_t>(token)];
+      if (!std::isfinite(l)) continue;
       if (p.repetition_penalty != 1.0F) {
-        l = l > 0.0F ? l / p.repetition_penalty : l * p.repetition_penalty;
+        l = clamped(l > 0.0F ? l / p.repetition_penalty : l * p.repetition_penalty);
       }
       if (count.generated > 0) {
         l -= p.presence_penalty;
-        l -= p.frequency_penalty * static_cast<float>(count.generated);
+        l = clamped(l - p.frequency_penalty * static_cast<float>(count.generated));
       }
     }
   }

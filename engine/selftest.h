@@ -1,6 +1,7 @@
 #pragma once
 // The contract, proved on the user's machine with the user's model: `heddle selftest`.
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,5 +19,11 @@ struct SelftestRow {
 /// Runs every equality of docs/numerics.md on logits rows and tokens. `quick`: short prompts, a few
 /// seconds for a small model. Throws what Engine::load throws.
 std::vector<SelftestRow> run_selftest(const EngineOptions& options, bool quick);
+
+/// The same, but every engine except the first is loaded with `sabotage` applied to its options:
+/// tests show with it that a difference is found and named.
+std::vector<SelftestRow> run_selftest(const EngineOptions& options,
+                                      bool quick,
+                                      const std::function<void(EngineOptions&)>& sabotage);
 
 }  // namespace heddle

@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <string_view>
 
 namespace heddle {
 
@@ -16,5 +17,8 @@ struct DeviceCaps {
 /// This machine's, lowered by HEDDLE_CPU_ISA=portable|avx2|avx512 (throws kBadInput on other
 /// values).
 DeviceCaps detect_cpu();
+
+/// Whether a processor has what the CPU variants of this name are compiled for.
+bool runs_on(std::string_view variant, const DeviceCaps& caps);
 
 }  // namespace heddle

@@ -72,7 +72,9 @@ std::int64_t Scheduler::resume(SequenceId id, SequenceRequest request) {
   Sequence& s = it->second;
   const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
   std::int64_t kept = 0;
-  const std::int64_t limit = std::min({s.n_computed, length(s), n_prompt - 1});
+  // Rows that are kept give no logits, so a request that wants all of them keeps none.
+  const std::int64_t limit =
+      request.all_outputs ? 0 : std::min({s.n_computed, length(s), n_prompt - 1});
   while (kept < limit && s.tokens[static_cast<std::size_t>(kept)] ==
                              request.prompt[static_cast<std::size_t>(kept)]) {
     ++kept;
@@ -246,6 +248,17 @@ void Scheduler::commit(const BatchPlan& plan, const std::vector<Token>& sampled)
     if (position < tokens.size() && tokens[position] == kPendingToken) tokens[position] = token;
   }
   HEDDLE_CHECK(row == sampled.size());
+}
+
+void Scheduler::abandon(const BatchPlan& plan) {
+  if (!in_flight_.empty()) in_flight_.erase(in_flight_.begin());
+  for (const BatchPlan::Item& item : plan.items) {
+    const auto it = sequences_.find(item.sequence);
+    if (it == sequences_.end()) continue;
+    std::vector<Token>& tokens = it->second.tokens;
+    if (!tokens.empty() && tokens.back() == kPendingToken) tokens.pop_back();
+    preempt(item.sequence);
+  }
 }
 
 void Scheduler::remove(SequenceId id) {

@@ -64,6 +64,10 @@ class Scheduler {
   /// order.
   void commit(const BatchPlan& plan, const std::vector<Token>& sampled);
 
+  /// In place of commit() when a step failed: its sequences are computed again or removed by the
+  /// caller.
+  void abandon(const BatchPlan& plan);
+
   /// Ends a sequence in any state and frees its blocks; unknown ids are ignored.
   void remove(SequenceId id);
 

@@ -47,7 +47,7 @@ class CpuBackend final : public Backend {
   }
 
   Buffer allocate_sparse(std::size_t bytes) override {
-    if (bytes < (std::size_t{2} << 20)) return allocate(bytes);
+    if (bytes < (std::size_t{64} << 10)) return allocate(bytes);
     return host_buffer(bytes, HostPages::kSparse);
   }
   Buffer allocate(std::size_t bytes) override {
@@ -98,7 +98,7 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
-  check_forced(options.forced);
+  check_forced(options.forced, detect_cpu());
   return std::make_unique<CpuBackend>(options);
 }
 

@@ -59,7 +59,7 @@ std::string_view forced_variant(const ForcedVariants& forced, std::string_view o
   return {};
 }
 
-void check_forced(const ForcedVariants& forced) {
+void check_forced(const ForcedVariants& forced, const DeviceCaps& caps) {
   const auto known = variants();
   for (const auto& [op, variant] : forced) {
     std::vector<std::string> ops;
@@ -77,6 +77,11 @@ void check_forced(const ForcedVariants& forced) {
     if (!contains(names, variant)) {
       throw bad_input("--force-kernel " + op + ": variant '" + variant +
                       "' is unknown; known: " + joined(names));
+    }
+    if (!runs_on(variant, caps)) {
+      std::erase_if(names, [&](const std::string& n) { return !runs_on(n, caps); });
+      throw bad_input("--force-kernel " + op + ": variant '" + variant +
+                      "' does not run on this processor; those that do: " + joined(names));
     }
   }
 }

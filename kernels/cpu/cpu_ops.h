@@ -17,7 +17,7 @@ std::vector<std::pair<std::string, std::vector<std::string>>> variants();
 std::string_view forced_variant(const ForcedVariants& forced, std::string_view op);
 
 /// Throws kBadInput for an op or a variant that does not exist, naming the known ones.
-void check_forced(const ForcedVariants& forced);
+void check_forced(const ForcedVariants& forced, const DeviceCaps& caps);
 
 /// Ops on one CpuContext (not owned): each call runs the first variant of its table that accepts
 /// the arguments, or the forced one.

@@ -60,4 +60,11 @@ DeviceCaps detect_cpu() {
   return caps;
 }
 
+bool runs_on(std::string_view variant, const DeviceCaps& caps) {
+  if (variant.starts_with("avx512_vnni")) return caps.avx512_vnni;
+  if (variant.starts_with("avx512")) return caps.avx512;
+  if (variant.starts_with("avx2")) return caps.avx2;
+  return true;
+}
+
 }  // namespace heddle

@@ -85,6 +85,37 @@ TEST_F(EngineTest, SelftestHoldsInEveryRow) {
   for (const SelftestRow& row : rows) EXPECT_TRUE(row.ok) << row.name << ": " << row.detail;
 }
 
+TEST_F(EngineTest, SelftestFindsADifferenceAndNamesItsPosition) {
+  EngineOptions options;
+  options.model = file_.path();
+  options.backend.threads = 2;
+  // Another KV dtype changes bits from the first row that reads a rounded key on.
+  const auto rows =
+      run_selftest(options, true, [](EngineOptions& o) { o.kv_dtype = DType::kBF16; });
+  int failed = 0;
+  for (const SelftestRow& row : rows) {
+    if (row.ok) continue;
+    ++failed;
+    EXPECT_THAT(row.detail, testing::AnyOf(HasSubstr("differ first at position "),
+                                           HasSubstr("generated token")))
+        << row.name;
+  }
+  EXPECT_GE(failed, 10);
+}
+
+TEST_F(EngineTest, SelftestHoldsOnLesserProcessors) {
+  EngineOptions options;
+  options.model = file_.path();
+  options.backend.threads = 2;
+  for (const char* isa : {"avx2", "portable"}) {
+    ::setenv("HEDDLE_CPU_ISA", isa, 1);
+    for (const SelftestRow& row : run_selftest(options, true)) {
+      EXPECT_TRUE(row.ok) << isa << ": " << row.name << ": " << row.detail;
+    }
+    ::unsetenv("HEDDLE_CPU_ISA");
+  }
+}
+
 TEST_F(EngineTest, LogitsAreBitEqualForEveryBatchChunkThreadAndLayout) {
   const Request request{
       .prompt = prompt_of(150), .max_new_tokens = 20, .ignore_eos = true, .all_logits = true};
@@ -274,6 +305,120 @@ TEST_F(EngineTest, SinkMayCancelItselfAndSubmitMore) {
   EXPECT_EQ(second.tokens.size(), 2U);
 }
 
+TEST_F(EngineTest, CallbackMayCancelItsOwnRequestAndOthers) {
+  // The sink owns what it captures: under AddressSanitizer a callable that dies while it runs is
+  // seen.
+  const auto engine = load();
+  std::vector<Answer> answers(3);
+  std::vector<RequestId> ids(3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    Request request{
+        .prompt = prompt_of(9, static_cast<int>(i)), .max_new_tokens = 20, .ignore_eos = true};
+    if (i == 2) {
+      request.on_logits = [&, keep = std::make_shared<int>(5)](std::int64_t position,
+                                                               std::span<const float>) {
+        if (position == 12) engine->cancel(ids[2]);
+        EXPECT_EQ(*keep, 5);
+      };
+    }
+    const EventSink collected = collect(answers[i]);
+    ids[i] =
+        engine->submit(std::move(request),
+                       [&, i, collected, keep = std::make_shared<int>(5)](const RequestEvent& e) {
+                         collected(e);
+                         if (i == 0 && answers[0].tokens.size() == 3 && e.token) {
+                           engine->cancel(ids[0]);
+                           engine->cancel(ids[1]);
+                         }
+                         EXPECT_EQ(*keep, 5);
+                       });
+  }
+  engine->run();
+  EXPECT_EQ(answers[0].tokens.size(), 3U);
+  EXPECT_EQ(answers[1].tokens.size(), 2U);  // cancelled before its third token of that step
+  EXPECT_EQ(answers[2].tokens.size(), 4U);
+  for (const Answer& answer : answers) EXPECT_EQ(answer.finish, FinishReason::kCancelled);
+}
+
+TEST_F(EngineTest, ThrowingCallbackEndsItsOwnRequestOnly) {
+  const auto engine = load();
+  Answer other;
+  Request watched{.prompt = prompt_of(9), .max_new_tokens = 20, .ignore_eos = true};
+  engine->submit(watched, [](const RequestEvent&) { throw std::runtime_error("sink"); });
+  watched.on_logits = [](std::int64_t, std::span<const float>) {
+    throw runtime_failure("watcher");
+  };
+  engine->submit(watched, [](const RequestEvent&) {});
+  engine->submit({.prompt = prompt_of(30, 4), .max_new_tokens = 20, .ignore_eos = true},
+                 collect(other));
+  engine->run();
+  EXPECT_EQ(
+      other.tokens,
+      run(*load(), {.prompt = prompt_of(30, 4), .max_new_tokens = 20, .ignore_eos = true}).tokens);
+}
+
+TEST_F(EngineTest, CancelledKeptRequestCanBeContinuedOnceItHasEnded) {
+  const auto engine = load();
+  Answer first;
+  Answer kept;
+  Answer continued;
+  RequestId b = 0;
+  std::string refused;
+  engine->submit({.prompt = prompt_of(12, 1), .max_new_tokens = 8, .ignore_eos = true},
+                 [&](const RequestEvent& e) {
+                   collect(first)(e);
+                   if (first.tokens.size() != 3 || !refused.empty()) return;
+                   engine->cancel(b);
+                   refused = refusal([&] {
+                     engine->submit({.prompt = prompt_of(12, 2), .continue_from = b},
+                                    collect(kept));
+                   });
+                 });
+  b = engine->submit(
+      {.prompt = prompt_of(12, 2), .max_new_tokens = 8, .ignore_eos = true, .keep = true},
+      collect(kept));
+  engine->run();
+  EXPECT_THAT(refused, HasSubstr("is not kept"));
+  EXPECT_EQ(kept.finish, FinishReason::kCancelled);
+  const Request again{.prompt = prompt_of(14, 2), .max_new_tokens = 5, .ignore_eos = true};
+  Request request = again;
+  request.continue_from = b;
+  engine->submit(request, collect(continued));
+  engine->run();
+  EXPECT_EQ(continued.tokens, run(*load(), again).tokens);
+}
+
+TEST_F(EngineTest, ScoreOfAContinuedRequestLosesNoRow) {
+  const auto engine = load();
+  Answer first;
+  const RequestId id = engine->submit(
+      {.prompt = prompt_of(40), .max_new_tokens = 2, .ignore_eos = true, .keep = true},
+      collect(first));
+  engine->run();
+  Answer scored;
+  engine->submit({.prompt = prompt_of(40), .score = true, .continue_from = id}, collect(scored));
+  engine->run();
+  EXPECT_EQ(scored.scores, run(*load(), {.prompt = prompt_of(40), .score = true}).scores);
+}
+
+TEST_F(EngineTest, EndOfMessageTokenOfTheCheckpointEndsTheAnswer) {
+  test::GgufDoc doc = test::small_llama(DType::kQ4_1, 5);
+  const Answer free = run(*load(), {.prompt = prompt_of(5), .max_new_tokens = 6});
+  doc.set<std::uint32_t>("tokenizer.ggml.eom_token_id", static_cast<std::uint32_t>(free.tokens[2]));
+  const test::TemporaryFile file(".gguf", doc.serialise());
+  const Answer ended = run(*load([&](EngineOptions& o) { o.model = file.path(); }),
+                           {.prompt = prompt_of(5), .max_new_tokens = 6});
+  EXPECT_EQ(ended.finish, FinishReason::kStop);
+  EXPECT_LE(ended.tokens.size(), 3U);
+  EXPECT_EQ(ended.tokens.back(), free.tokens[2]);
+}
+
+TEST_F(EngineTest, ExtremePenaltyKeepsLogitsFinite) {
+  Request request{.prompt = prompt_of(20), .max_new_tokens = 4, .ignore_eos = true};
+  request.sampling.repetition_penalty = 1e-38F;
+  EXPECT_EQ(run(*load(), request).finish, FinishReason::kLength);
+}
+
 TEST_F(EngineTest, AnswerWithoutALimitFillsTheContext) {
   const Answer answer = run(*load([](EngineOptions& o) { o.context = 64; }),
                             {.prompt = prompt_of(50), .ignore_eos = true});
@@ -305,7 +450,7 @@ TEST_F(EngineTest, ImpossibleRequestsAndOptionsAreRefusedByName) {
               HasSubstr("block_tokens is 8, allowed: 16, 32, 64"));
   EXPECT_THAT(
       refusal([&] { load([](EngineOptions& o) { o.memory_limit = 1000; }); }, ErrorKind::kMemory),
-      HasSubstr("1000 bytes are free"));
+      HasSubstr("the memory limit allows 0.0 MiB"));
 }
 
 TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {

@@ -236,6 +236,16 @@ TEST(Detect, CpuIsaLowersWhatTheProcessorCanDo) {
                [] { detect_cpu(); });
 }
 
+TEST(MakeBackend, ForcedVariantThatTheProcessorLacksIsRefusedAtOnce) {
+  const IsaLimit limit("portable");
+  BackendOptions options;
+  options.forced = {{"matmul", "avx2"}};
+  expect_error(ErrorKind::kBadInput,
+               HasSubstr("--force-kernel matmul: variant 'avx2' does not run on this processor; "
+                         "those that do: portable, ref"),
+               [&] { make_backend(options); });
+}
+
 TEST(MakeBackend, CudaIsADeviceErrorInABuildWithoutIt) {
   std::string listing;
   try {
