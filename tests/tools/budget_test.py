@@ -74,4 +74,5 @@ if __name__ == "__main__":
     if "san" in pathlib.Path(build).name:
         print("skipped: figures of a sanitizer build mean nothing")
         sys.exit(77)
-    unittest.main()
+    result = unittest.main(exit=False).result
+    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)

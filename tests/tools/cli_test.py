@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,13 @@ def file(name, content):
     return str(path)
 
 
+def patched(name, old, new):
+    """The tiny model with some bytes replaced by as many others."""
+    data = pathlib.Path(MODEL).read_bytes()
+    assert data.count(old) == 1 and len(old) == len(new)
+    return file(name, data.replace(old, new))
+
+
 def environment(**extra):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HEDDLE_") or k == "HEDDLE_CPU_ISA"}
     return {**clean, **extra}
@@ -77,6 +85,7 @@ class Cli(unittest.TestCase):
         self.assertEqual(out, "")
         lines = [x for x in err.splitlines() if x.startswith("error: ")]
         self.assertEqual(len(lines), 1, err)
+        self.assertTrue(err.endswith(lines[0] + "\n"), "a message is one line")
         for part in parts:
             self.assertIn(part, lines[0])
 
@@ -97,6 +106,22 @@ class Usage(Cli):
                 self.assertRefused(["generate", MODEL, "-p", "x", *args], args[0], "allowed")
         self.assertRefused(["bench", MODEL, "-p", "many"], "-p", "many")
         self.assertRefused(["generate", MODEL, "-p", "x", "--logit-bias", "99999=1"], "99999")
+
+    def test_what_was_typed_cannot_drive_the_terminal(self):
+        bad = "a\x1b[31mx"
+        for args in ([bad], ["help", bad], ["docs", bad], ["generate", MODEL, "--" + bad], ["generate", bad, "-p", "x"],
+                     ["generate", MODEL, "-p", "x", "--temp", bad], ["generate", MODEL, bad], ["pull", bad],
+                     ["generate", MODEL, "-f", "/no/" + bad], ["tokenize", MODEL, "--decode", "-p", bad],
+                     ["generate", MODEL, "-p", "x", "--logit-bias", bad],
+                     ["generate", MODEL, "-p", "x", "--force-kernel", bad],
+                     ["generate", MODEL, "--prompts", file("p.jsonl", json.dumps({"prompt": "a", bad: 1}))]):
+            with self.subTest(args=args):
+                rc, _, err = heddle(*args)
+                self.assertEqual(rc, 2, err)
+                self.assertNotIn("\x1b", err)
+                self.assertIn("a\\x1b[31mx", err)
+        self.assertNotIn("\x1b", heddle("version", env={"HEDDLE_\x1b[31m": "1"})[2])
+        self.assertIn("\u00e9", heddle("generate", MODEL, "-f", "/no/\u00e9")[2], "letters stay")
 
     def test_models_that_cannot_be(self):
         self.assertRefused(["generate", "/no/such/model", "-p", "x"], "/no/such/model", "smollm2-135m")
@@ -221,6 +246,8 @@ class Generate(Cli):
         fresh = run([])
         self.assertEqual(run(["--seed", fresh["seed"]])["tokens"], fresh["tokens"])
 
+        self.assertEqual(run(["--seed", 2**63 - 1])["seed"], 2**63 - 1)
+
     def test_one_thread_is_two_threads(self):
         a, b = (as_json("generate", MODEL, "-p", "x", "-n", 24, *GREEDY, "-t", t)["tokens"] for t in (1, 2))
         self.assertEqual(a, b)
@@ -284,16 +311,32 @@ class Prompts(Cli):
         got = self.rows(json.dumps(line), "--ignore-eos")[0]
         alone = as_json("generate", MODEL, "-p", "hi", "-n", 9, "--temp", 1, "--seed", 3, "--ignore-eos")
         self.assertEqual((got["tokens"], got["seed"]), (alone["tokens"], 3))
+        for seed in (2**53 + 1, 2**63 - 1):
+            self.assertEqual(self.rows(json.dumps({"prompt": "a", "seed": seed, "max_tokens": 1}))[0]["seed"], seed)
+
+    def test_a_system_message_of_the_line_wins(self):
+        user = {"role": "user", "content": "hi"}
+        lines = [{"messages": m, "max_tokens": 1} for m in ([user], [{"role": "system", "content": "own"}, user])]
+        got = self.rows("\n".join(map(json.dumps, lines)), "--system", "S")
+        for row, system in zip(got, ("S", "own")):
+            alone = as_json("generate", MODEL, "-p", "hi", "--system", system, "-n", 1)
+            self.assertEqual(row["prompt_token_ids"], alone["prompt_token_ids"])
 
     def test_a_bad_line_is_named_before_anything_runs(self):
         for bad, part in (("{", "JSON"), ('{"prompt": 1}', "prompt"), ("{}", "prompt"), ('{"prompt": "a", "x": 1}', "'x'"),
                           ('{"prompt": "a", "messages": []}', "either"), ('{"prompt": "a", "max_tokens": -1}', "max_tokens"),
                           ('{"prompt": "a", "temperature": "hot"}', "temperature"), ('{"messages": [{"role": 1}]}', "role"),
+                          ('{"prompt": "a", "seed": -1}', "'seed' is -1, allowed"),
+                          ('{"prompt": "a", "seed": 9223372036854775808}', "9223372036854775807"),
+                          ('{"prompt": "a", "max_tokens": 1e30}', "'max_tokens' is 1e+30, allowed"),
                           ('{"prompt": "a", "stop": [""]}', "stop"), ("[]", "object"),
+                          (json.dumps({"prompt": "a", "stop": ["x"] * 33}), "stop texts"),
                           (json.dumps({"prompt": "pear " * 9000}), "8192")):
             with self.subTest(bad=bad[:60]):
                 path = file("p.jsonl", '{"prompt": "a"}\n\n' + bad + "\n")
                 self.assertRefused(["generate", MODEL, "--prompts", path], "p.jsonl:3", part)
+        path = file("p.jsonl", '{"prompt": "a", "max_tokens": 1}\n\n{"prompt": "' + "pear " * 99 + '", "max_tokens": 1}\n')
+        self.assertRefused(["generate", MODEL, "--raw", "--kv-tokens", 32, "--prompts", path], "p.jsonl:3", "cache blocks")
         self.assertRefused(["generate", MODEL, "--prompts", file("p.jsonl", "\n")], "no prompts")
         self.assertRefused(["generate", MODEL, "--prompts", "-", "-p", "x"], "--prompts")
 
@@ -356,8 +399,10 @@ class Tokenize(Cli):
 
     def test_refusals(self):
         self.assertRefused(["tokenize", MODEL], "missing")
-        for ids in ("5 x", "-1", "999999", "1.5"):
+        for ids in ("5 x", "-1", "999999", "1.5", "1]", "1 [2]", "[-1]", "[1.5]", "[999999]", '["1"]', "[1, [2]]"):
             self.assertRefused(["tokenize", MODEL, "--decode", "-p", ids], "not a token id")
+        for ids in ("[[1]2]]", "[1,2", "[1 2]", "[1,]", "[1] 2", "["):
+            self.assertRefused(["tokenize", MODEL, "--decode", "-p", ids], "not valid JSON")
         self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", "{}")], "m.json", "list")
         self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", '[{"content": "x"}]')], "role")
         self.assertRefused(["tokenize", MODEL, "--chat", file("m.json", "[]"), "-p", "x"], "--chat")
@@ -376,6 +421,11 @@ class Inspect(Cli):
         self.assertEqual(m["total"], m["weights"] + m["kv"] + m["activations"])
         self.assertEqual(sum(x["bytes"].values()), m["weights"])
         self.assertIn("im_start", x["chat_template"])
+
+    def test_sizes_that_cannot_be(self):
+        self.assertRefused(["inspect", MODEL, "--ctx", 8193],
+                           "context of 8193 tokens: the checkpoint was trained for 8192, allowed: 1 .. 8192")
+        self.assertRefused(["inspect", MODEL, "--seqs", 4097], "--seqs", "4096")
 
     def test_text(self):
         text = good("inspect", MODEL)
@@ -402,7 +452,14 @@ class Bench(Cli):
         self.assertRegex(out, r"pp8 +\d+ +[\d.]+")
         self.assertIn("memory read", err)
         self.assertRefused(["bench", MODEL, "-p", 0, "-n", 0], "nothing to run")
-        self.assertRefused(["bench", MODEL, "-p", 100000], "8192")
+        self.assertRefused(["bench", MODEL, "-p", 2000000], "1048576")
+
+    def test_goes_past_the_trained_context(self):
+        key = b"llama.context_length"
+        short = patched("short.gguf", key + struct.pack("<II", 4, 8192), key + struct.pack("<II", 4, 32))
+        self.assertEqual(as_json("inspect", short)["context"], 32)
+        rows = as_json("bench", short, "-p", "32,40", "-n", 8, "-d", 32, "-r", 1, "-t", 1)
+        self.assertEqual([x["test"] for x in rows], ["pp32 @ d32", "pp40 @ d32", "tg8 @ d32"])
 
 
 class Selftest(Cli):
@@ -412,6 +469,8 @@ class Selftest(Cli):
         self.assertGreater(len(x["rows"]), 3)
         for row in x["rows"]:
             self.assertEqual(set(row), {"name", "ok", "detail", "seconds"})
+        for flag in ("--ctx", "--max-step-tokens"):  # it chooses its own
+            self.assertRefused(["selftest", MODEL, flag, 64], "unknown flag", flag)
 
 
 class Chat(Cli):
@@ -465,6 +524,18 @@ class Chat(Cli):
     def test_raw_turns_are_joined_by_newlines(self):
         _, out, _ = self.chat(["one"], "--raw")
         self.assertEqual(out, good("generate", MODEL, "-p", "one\n", "--raw", "-n", 8, *GREEDY, "--ignore-eos"))
+
+    def test_without_a_template_turns_are_joined_by_newlines(self):
+        plain = patched("plain.gguf", b"tokenizer.chat_template", b"tokenizer.chat_templatX")
+        self.assertIsNone(as_json("inspect", plain)["chat_template"])
+        options = ("-n", 8, *GREEDY, "--ignore-eos")
+        rc, out, err = heddle("chat", plain, *options, stdin=b"one\ntwo\n/system S\n")
+        self.assertEqual(rc, 0, err)
+        self.assertIn("/system needs a chat template", err)
+        first = good("generate", plain, "-", *options, stdin=b"one\n")[:-1]
+        second = good("generate", plain, "-", *options, stdin=f"one\n{first}\ntwo\n".encode())
+        self.assertEqual(out, f"{first}\n{second}")
+        self.assertRefused(["chat", plain, "--system", "S"], "--system needs a chat template")
 
 
 class Signals(Cli):
@@ -575,4 +646,5 @@ if __name__ == "__main__":
     except ImportError:
         print("skipped: numpy is not there")
         sys.exit(77)
-    unittest.main()
+    result = unittest.main(exit=False).result
+    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <map>
 #include <set>
 #include <string>
@@ -56,6 +57,17 @@ TEST(Flags, TakeValuesApartAndJoinedAndLeaveOperands) {
   EXPECT_TRUE(args.on("raw"));
   EXPECT_FALSE(args.on("json"));
   EXPECT_FALSE(args.integer("top-k").has_value());
+}
+
+TEST(Flags, LettersTakeJoinedValuesToo) {
+  const Arguments args = Surroundings().parse("generate", {"m", "-t=2", "-p=a=b", "-n", "7"});
+  EXPECT_EQ(args.integer("threads"), 2);
+  EXPECT_EQ(args.text("prompt"), "a=b");
+  EXPECT_EQ(args.integer("max-tokens"), 7);
+  EXPECT_THAT(refusal("generate", {"m", "-v=1"}), HasSubstr("-v takes no value, got '1'"));
+  EXPECT_THAT(refusal("generate", {"m", "-t="}), HasSubstr("-t: '' is not valid"));
+  EXPECT_THAT(refusal("generate", {"m", "-t2"}), HasSubstr("unknown flag '-t2'"));
+  EXPECT_THAT(refusal("generate", {"m", "-=2"}), HasSubstr("unknown flag '-=2'"));
 }
 
 TEST(Flags, LastOneCountsUnlessRepeatable) {
@@ -113,6 +125,24 @@ TEST(Flags, RangesHoldWithTheirEnds) {
   EXPECT_EQ(refusal("generate", {"m", "--presence-penalty", "-100"}), "");
   EXPECT_EQ(refusal("score", {"m", "--ctx", "2"}), "");
   EXPECT_NE(refusal("score", {"m", "--ctx", "1"}), "");
+}
+
+TEST(Flags, SeedsAreComparedAsIntegers) {
+  for (const std::int64_t seed : {std::int64_t{9007199254740993}, INT64_MAX}) {
+    EXPECT_EQ(
+        Surroundings().parse("generate", {"m", "--seed", std::to_string(seed)}).integer("seed"),
+        seed);
+  }
+  EXPECT_THAT(refusal("generate", {"m", "--seed", "9223372036854775808"}),
+              HasSubstr("allowed: a whole number from 0 to 9223372036854775807"));
+  EXPECT_NE(refusal("generate", {"m", "--seed", "-1"}), "");
+}
+
+TEST(Flags, WhatWasTypedCannotDriveTheTerminal) {
+  const std::string typed = "a\x1b[31mx";
+  EXPECT_THAT(refusal("generate", {"m", "--" + typed}), HasSubstr("'--a\\x1b[31mx'"));
+  EXPECT_THAT(refusal("generate", {"m", "--temp", typed}), HasSubstr("'a\\x1b[31mx'"));
+  EXPECT_THAT(refusal("inspect", {"m", typed}), HasSubstr("'a\\x1b[31mx'"));
 }
 
 TEST(Flags, ChoicesAreListed) {

@@ -110,4 +110,5 @@ if __name__ == "__main__":
     elif not pathlib.Path(HEDDLE).exists():
         sys.exit(77)
     else:
-        unittest.main()
+        result = unittest.main(exit=False).result
+        sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)

@@ -18,15 +18,19 @@ double per_second(double count, double seconds) {
 
 }  // namespace
 
-void check_room(const Engine& engine, std::size_t n_prompt, const std::string& where) {
-  const auto context = static_cast<std::size_t>(engine.options().context);
-  if (n_prompt == 0) throw bad_input(where + "the prompt has no tokens");
-  if (n_prompt >= context) {
+void fit_to_context(const Engine& engine, Request& request) {
+  const std::int64_t context = engine.options().context;
+  const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
+  if (n_prompt == 0) throw bad_input("the prompt has no tokens");
+  const std::int64_t room = context - n_prompt;
+  if (room < 1) {
     throw bad_input(
-        fmt::format("{}the prompt has {} tokens, which leaves no room in a context of {} (--ctx; "
+        fmt::format("the prompt has {} tokens, which leaves no room in a context of {} (--ctx; "
                     "the checkpoint allows {})",
-                    where, n_prompt, context, engine.config().context));
+                    n_prompt, context, engine.config().context));
   }
+  request.max_new_tokens =
+      request.max_new_tokens == 0 ? room : std::min(request.max_new_tokens, room);
 }
 
 std::vector<std::int32_t> encode_prompt(const Engine& engine,
@@ -47,13 +51,10 @@ std::vector<std::int32_t> encode_prompt(const Engine& engine,
 }
 
 void Answer::start(Engine& engine, Request request) {
-  check_room(engine, request.prompt.size(), "");
+  fit_to_context(engine, request);
   prompt_ = request.prompt;
   seed_ = request.sampling.seed;
   wants_logprobs_ = request.n_logprobs >= 0;
-  const std::int64_t room = engine.options().context - n_prompt();
-  request.max_new_tokens =
-      request.max_new_tokens == 0 ? room : std::min(request.max_new_tokens, room);
   started_ = first_token_ = last_ = Clock::now();
   id_ = engine.submit(std::move(request), [this](const RequestEvent& event) { receive(event); });
 }

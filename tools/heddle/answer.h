@@ -18,8 +18,7 @@ class Answer {
   Answer(const Answer&) = delete;
   Answer& operator=(const Answer&) = delete;
 
-  /// Submits; fits max_new_tokens to the context. Throws kBadInput for a prompt that leaves no
-  /// room.
+  /// Submits after fit_to_context; throws kBadInput for what the engine refuses.
   void start(Engine& engine, Request request);
 
   bool done() const { return finish_ != FinishReason::kNone; }
@@ -57,8 +56,8 @@ class Answer {
   Clock::time_point started_, first_token_, last_;
 };
 
-/// Refuses a prompt that fills the context; `where` begins the message ("prompts.jsonl:3: ").
-void check_room(const Engine& engine, std::size_t n_prompt, const std::string& where);
+/// Fits max_new_tokens to the context. Throws kBadInput for a prompt that leaves no room.
+void fit_to_context(const Engine& engine, Request& request);
 
 /// Tokens of one text as generate sees it: a user message through the template, or raw.
 std::vector<std::int32_t> encode_prompt(const Engine& engine,

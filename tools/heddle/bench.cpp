@@ -28,7 +28,8 @@ struct BenchTest {
   std::int64_t depth = 0;
   std::int64_t batch = 1;
 
-  std::int64_t longest() const { return depth + (n_prompt > 0 ? n_prompt + 1 : n_gen + 1); }
+  /// The engine samples after every prompt, and generates from a prompt of at least one token.
+  std::int64_t longest() const { return depth + n_prompt + n_gen + 1; }
   double tokens() const { return static_cast<double>(batch * (n_prompt + n_gen)); }
   std::string label() const {
     std::string text = n_prompt > 0 ? fmt::format("pp{}", n_prompt) : fmt::format("tg{}", n_gen);
@@ -184,6 +185,7 @@ int run_bench(const Arguments& args) {
   const std::vector<BenchTest> tests = tests_of(args);
   const bool json = args.on("json");
   EngineOptions options = engine_options(args);
+  options.any_context = true;
   for (const BenchTest& test : tests) {
     options.context = std::max(options.context, test.longest());
     options.max_sequences = std::max(options.max_sequences, test.batch);

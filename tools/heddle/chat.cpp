@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
+#include "models/quote_text.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/interrupt.h"
@@ -197,7 +198,7 @@ bool handle(Conversation& conversation, const std::string& line) {
   } else if (command == "/help") {
     say(kCommands);
   } else {
-    say(fmt::format("error: unknown command '{}'; {}", command, kCommands));
+    say(fmt::format("error: unknown command {}; {}", quote_text(command), kCommands));
   }
   return true;
 }

@@ -23,7 +23,7 @@ constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest;
 constexpr unsigned kSized = kGenerate | kChat | kScore | kInspect | kBench | kSelftest;
 
 constexpr double kIntMax = 2147483647.0;
-constexpr double kSeedMax = 9007199254740992.0;  // 2^53: survives every JSON reader
+constexpr double kSeedMax = 0x1p63;  // the largest of 64 bits
 
 constexpr CommandSpec kCommands[] = {
     {.id = CommandId::kGenerate,
@@ -86,8 +86,8 @@ constexpr CommandSpec kCommands[] = {
      .summary = "text to token ids and back",
      .details =
          "Prints the ids of -p TEXT, -f FILE or - (standard input) on one line, as generate --raw "
-         "would see them; --json: {\"ids\": [...]}. --decode reads ids (separated by blanks, "
-         "commas or brackets) and prints their text, special tokens included unless --no-special; "
+         "would see them; --json: {\"ids\": [...]}. --decode reads ids (a JSON list, or separated "
+         "by blanks or commas) and prints their text, special tokens included unless --no-special; "
          "--json: {\"text\": ...}. --chat FILE renders a JSON list of messages with the "
          "checkpoint's chat template and prints the text; --json adds its ids: {\"text\": ..., "
          "\"ids\": [...]}. Weights are not loaded."},
@@ -111,7 +111,7 @@ constexpr CommandSpec kCommands[] = {
          "tokens one by one; with depth D both begin after D tokens that are not timed (`@ dD`). "
          "-b B runs B sequences side by side and counts the tokens of all. One warm-up run, then "
          "-r repetitions: mean and standard deviation. Lists give every combination; 0 leaves a "
-         "test out.\n"
+         "test out. Tests may go past the checkpoint's context.\n"
          "GB/s counts what a step must read at least once: every weight (of an untied embedding "
          "only its rows, left out) and every key and value of the sequences, divided by the time. "
          "Its share is of the read speed measured at the start with the same number of threads "
@@ -193,7 +193,7 @@ constexpr FlagSpec kFlags[] = {
      .commands = kAnswers,
      .kind = ValueKind::kText,
      .value = "TEXT",
-     .help = "system message, before the user's"},
+     .help = "system message, before the user's; a line of --prompts that has its own keeps that"},
     {.name = "raw",
      .commands = kAnswers,
      .help = "do not use the chat template; special tokens in the text are parsed"},
@@ -376,7 +376,7 @@ constexpr FlagSpec kFlags[] = {
     // How it runs.
     {.name = "ctx",
      .letter = 'c',
-     .commands = kAnswers | kInspect | kSelftest,
+     .commands = kAnswers | kInspect,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "tokens of the longest sequence, prompt and answer together; 0: the checkpoint's",
@@ -401,7 +401,7 @@ constexpr FlagSpec kFlags[] = {
      .help = "sequences side by side, for the memory need",
      .fallback = "1",
      .low = 1,
-     .high = 65536},
+     .high = 4096},
     {.name = "threads",
      .letter = 't',
      .commands = kRuns,
@@ -446,7 +446,7 @@ constexpr FlagSpec kFlags[] = {
      .high = 1e12,
      .env = true},
     {.name = "max-step-tokens",
-     .commands = kSized,
+     .commands = kSized & ~kSelftest,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "most tokens of one step: the chunk of a long prompt; 0: derived",

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "models/quote_text.h"
 
 namespace heddle::cli {
 namespace {
@@ -21,8 +23,17 @@ bool belongs(const FlagSpec& flag, const CommandSpec& command) {
   return (flag.commands & (1U << static_cast<unsigned>(command.id))) != 0;
 }
 
+std::int64_t whole_bound(double bound) {
+  return bound >= 0x1p63 ? std::numeric_limits<std::int64_t>::max()
+                         : static_cast<std::int64_t>(bound);
+}
+
 bool in_range(const FlagSpec& flag, double value) {
   return (flag.low_open ? value > flag.low : value >= flag.low) && value <= flag.high;
+}
+
+bool in_range(const FlagSpec& flag, std::int64_t value) {
+  return value >= whole_bound(flag.low) && value <= whole_bound(flag.high);
 }
 
 std::optional<std::int64_t> to_integer(std::string_view text) {
@@ -56,7 +67,7 @@ bool is_valid(const FlagSpec& flag, std::string_view text) {
       return text == "true" || text == "false" || text == "1" || text == "0";
     case ValueKind::kInt: {
       const auto value = to_integer(text);
-      return value && in_range(flag, static_cast<double>(*value));
+      return value && in_range(flag, *value);
     }
     case ValueKind::kFloat: {
       const auto value = to_number(text);
@@ -66,7 +77,7 @@ bool is_valid(const FlagSpec& flag, std::string_view text) {
       const auto parts = split(text, ',');
       return std::all_of(parts.begin(), parts.end(), [&](std::string_view part) {
         const auto value = to_integer(part);
-        return value && in_range(flag, static_cast<double>(*value));
+        return value && in_range(flag, *value);
       });
     }
     case ValueKind::kChoice: {
@@ -83,7 +94,8 @@ bool is_valid(const FlagSpec& flag, std::string_view text) {
 
 std::string range_text(const FlagSpec& flag) {
   const auto number = [&](double value) {
-    return flag.kind == ValueKind::kFloat ? fmt::format("{}", value) : fmt::format("{:.0f}", value);
+    return flag.kind == ValueKind::kFloat ? fmt::format("{}", value)
+                                          : fmt::format("{}", whole_bound(value));
   };
   if (flag.low_open) return fmt::format("above {} up to {}", number(flag.low), number(flag.high));
   return fmt::format("from {} to {}", number(flag.low), number(flag.high));
@@ -97,7 +109,7 @@ const CommandSpec& find_command(std::string_view name) {
     if (command.name == name) return command;
     if (!command.hidden) known += (known.empty() ? "" : ", ") + std::string(command.name);
   }
-  throw bad_input(fmt::format("unknown command '{}'; commands: {}", name, known));
+  throw bad_input(fmt::format("unknown command {}; commands: {}", quote_text(name), known));
 }
 
 std::vector<const FlagSpec*> flags_of(const CommandSpec& command) {
@@ -197,19 +209,21 @@ class Parser {
         result_.operands_.push_back(arg);
         continue;
       }
-      const std::size_t equals = arg.starts_with("--") ? arg.find('=') : std::string::npos;
+      const bool is_long = arg.starts_with("--");
+      const bool joined = is_long || (arg.size() > 2 && arg[2] == '=');  // --flag=VALUE, -f=VALUE
+      const std::size_t equals = joined ? arg.find('=', 2) : std::string::npos;
       const std::string typed = arg.substr(0, equals);
-      const FlagSpec* flag = arg.starts_with("--") ? find(std::string_view(typed).substr(2))
-                             : arg.size() == 2     ? find(arg[1])
-                                                   : nullptr;
+      const FlagSpec* flag = is_long             ? find(std::string_view(typed).substr(2))
+                             : typed.size() == 2 ? find(typed[1])
+                                                 : nullptr;
       if (flag == nullptr) {
-        throw bad_input(
-            fmt::format("{}: unknown flag '{}'; valid: {}", command_.name, typed, valid_flags()));
+        throw bad_input(fmt::format("{}: unknown flag {}; valid: {}", command_.name,
+                                    quote_text(typed), valid_flags()));
       }
       if (flag->kind == ValueKind::kSwitch) {
         if (equals != std::string::npos) {
           throw bad_input(
-              fmt::format("{} takes no value, got '{}'", typed, arg.substr(equals + 1)));
+              fmt::format("{} takes no value, got {}", typed, quote_text(arg.substr(equals + 1))));
         }
         set(*flag, typed, "true");
         if (flag->name == "help") return;
@@ -245,7 +259,7 @@ class Parser {
       throw bad_input(fmt::format("{}: must be a JSON object of flag names and values", file));
     }
     for (const auto& [key, value] : document.items()) {
-      const std::string where = fmt::format("{}: '{}'", file, key);
+      const std::string where = fmt::format("{}: {}", file, quote_text(key));
       const FlagSpec* flag = find(key);
       if (flag == nullptr || key == "help" || key == "config") {
         if (key == "help" || key == "config" || !is_flag_of_any_command(key)) {
@@ -299,8 +313,8 @@ class Parser {
 
   void set(const FlagSpec& flag, std::string_view where, std::string value) {
     if (!is_valid(flag, value)) {
-      throw bad_input(
-          fmt::format("{}: '{}' is not valid; allowed: {}", where, value, allowed_values(flag)));
+      throw bad_input(fmt::format("{}: {} is not valid; allowed: {}", where, quote_text(value),
+                                  allowed_values(flag)));
     }
     std::vector<std::string>& values = result_.values_[std::string(flag.name)];
     if (!flag.repeatable) values.clear();
@@ -315,8 +329,9 @@ class Parser {
     }
     if (count > command_.max_operands) {
       throw bad_input(fmt::format(
-          "{0}: unexpected argument '{1}'; usage: heddle {0} {2} [flags]", command_.name,
-          result_.operands_[static_cast<std::size_t>(command_.max_operands)], command_.operands));
+          "{0}: unexpected argument {1}; usage: heddle {0} {2} [flags]", command_.name,
+          quote_text(result_.operands_[static_cast<std::size_t>(command_.max_operands)]),
+          command_.operands));
     }
   }
 

@@ -40,11 +40,11 @@ struct FlagSpec {
   std::string_view help = {};
   std::string_view fallback = {};  // the default, as help texts state it
   double low = 0.0;                // numbers: allowed range, ends included
-  double high = 0.0;
-  bool low_open = false;          // low itself is not allowed
-  std::string_view choices = {};  // kChoice: "f32 f16 bf16"
-  bool env = false;               // has an environment twin
-  bool repeatable = false;        // else the last one counts
+  double high = 0.0;               // for whole numbers 2^63 stands for 2^63 - 1
+  bool low_open = false;           // low itself is not allowed
+  std::string_view choices = {};   // kChoice: "f32 f16 bf16"
+  bool env = false;                // has an environment twin
+  bool repeatable = false;         // else the last one counts
 };
 
 struct CommandSpec {

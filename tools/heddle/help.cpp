@@ -168,9 +168,9 @@ std::string cli_markdown() {
       "with `heddle pull`.\nAnswers go to standard output, all else to standard error; progress "
       "bars appear only on a terminal.\nErrors begin with `error: `. A number that is no number or "
       "outside its range is an error, not a guess.\nOf a flag given twice the last one counts, "
-      "unless it may be repeated. Flags take their value as\n`--flag VALUE` or `--flag=VALUE`; "
-      "`--` ends the flags. The environment twins and the `--config` file:\n"
-      "[configuration.md](configuration.md).\n\n";
+      "unless it may be repeated. Flags take their value as\n`--flag VALUE` or `--flag=VALUE`, "
+      "short ones too (`-t 2`, `-t=2`); `--` ends the flags. The environment twins and the\n"
+      "`--config` file: [configuration.md](configuration.md).\n\n";
   text +=
       "| exit code | meaning |\n| --- | --- |\n"
       "| 0 | done |\n"

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/error.h"
 #include "engine/memory_plan.h"
 #include "models/checkpoint.h"
 #include "models/ffn/ffn.h"
@@ -108,6 +109,11 @@ int run_inspect(const Arguments& args) {
   const ModelConfig& config = checkpoint.config;
   const Totals totals = add_up(*checkpoint.weights);
   if (options.context == 0) options.context = config.context;
+  if (options.context > config.context) {  // in the words of Engine::load
+    throw bad_input(
+        fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: 1 .. {}",
+                    options.context, config.context, config.context));
+  }
   const MemoryPlan plan = plan_memory(config, *checkpoint.weights, options);
   const std::string kv_dtype(name(options.kv_dtype.value_or(DType::kF16)));
   const std::unique_ptr<const Tokenizer> tokenizer =

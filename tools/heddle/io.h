@@ -20,6 +20,9 @@ void write_stdout(std::string_view text);
 void write_json(const Json& value);
 std::string json_line(const Json& value);
 
+/// `text` on one line without what a terminal would obey: control characters as \xNN.
+std::string printable(std::string_view text);
+
 /// To standard error, which nobody has to read: failures are ignored.
 void write_stderr(std::string_view text);
 bool stderr_is_terminal();

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "models/quote_text.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/flags.h"
 #include "tools/heddle/help.h"
@@ -35,7 +36,7 @@ void warn_of_unknown_environment() {
     names.push_back(text.substr(0, text.find('=')));
   }
   for (const std::string& name : unknown_environment(names)) {
-    log_warning(fmt::format("the environment variable {} is not one of Heddle's", name));
+    log_warning(fmt::format("the environment variable {} is not one of Heddle's", printable(name)));
   }
 }
 
@@ -47,7 +48,8 @@ int help(const Arguments& args) {
 
 int docs(const Arguments& args) {
   if (args.operands()[0] != "cli") {
-    throw bad_input(fmt::format("docs: unknown document '{}'; there is: cli", args.operands()[0]));
+    throw bad_input(
+        fmt::format("docs: unknown document {}; there is: cli", quote_text(args.operands()[0])));
   }
   write_stdout(cli_markdown());
   return 0;
@@ -114,7 +116,7 @@ int dispatch(std::vector<std::string> args) {
 
 int guarded(int argc, char** argv) {
   const auto fail = [](int code, std::string_view text) {
-    write_stderr(fmt::format("error: {}\n", text));
+    write_stderr(fmt::format("error: {}\n", printable(text)));
     return code;
   };
   try {

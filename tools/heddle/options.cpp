@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/backend.h"
+#include "models/quote_text.h"
 #include "models/registry.h"
 #include "tools/heddle/io.h"
 
@@ -30,8 +31,9 @@ ForcedVariants forced_variants(const Arguments& args) {
       const std::string part = value.substr(begin, end - begin);
       const std::size_t equals = part.find('=');
       if (equals == std::string::npos || equals == 0 || equals + 1 == part.size()) {
-        throw bad_input(fmt::format(
-            "--force-kernel: '{}' is not valid; allowed: OP=VARIANT (see --list-kernels)", part));
+        throw bad_input(
+            fmt::format("--force-kernel: {} is not valid; allowed: OP=VARIANT (see --list-kernels)",
+                        quote_text(part)));
       }
       forced[part.substr(0, equals)] = part.substr(equals + 1);
       begin = end + 1;
@@ -54,9 +56,9 @@ std::map<std::int32_t, float> logit_biases(const Arguments& args) {
     if (id_read.ec != std::errc() || id_read.ptr != begin + equals || id < 0 || !has_bias ||
         bias_read.ec != std::errc() || bias_read.ptr != end || !(std::fabs(bias) <= 100.0F)) {
       throw bad_input(
-          fmt::format("--logit-bias: '{}' is not valid; allowed: ID=B, ID a token id "
+          fmt::format("--logit-bias: {} is not valid; allowed: ID=B, ID a token id "
                       "from 0, B a number from -100 to 100",
-                      value));
+                      quote_text(value)));
     }
     biases[id] = bias;
   }
@@ -101,7 +103,9 @@ EngineOptions engine_options(const Arguments& args) {
   if (has_flag(args, "ctx")) options.context = args.integer("ctx").value_or(0);
   if (has_flag(args, "seqs")) options.max_sequences = args.integer("seqs").value_or(1);
   if (has_flag(args, "kv-tokens")) options.kv_tokens = args.integer("kv-tokens").value_or(0);
-  options.max_step_tokens = args.integer("max-step-tokens").value_or(0);
+  if (has_flag(args, "max-step-tokens")) {
+    options.max_step_tokens = args.integer("max-step-tokens").value_or(0);
+  }
   if (const auto dtype = args.text("kv-dtype")) options.kv_dtype = parse_dtype(*dtype);
   if (const auto block = args.text("block-tokens")) options.block_tokens = std::stoi(*block);
   return options;
@@ -127,7 +131,8 @@ SamplingParams sampling_params(const Arguments& args, SamplingParams defaults) {
 
 std::uint64_t fresh_seed() {
   std::random_device device;
-  return ((std::uint64_t{device()} << 32U) | device()) >> 11U;  // 53 bits, as --seed takes them
+  return ((std::uint64_t{device()} << 32U) | device()) >>
+         11U;  // 53 bits: survive every JSON reader
 }
 
 Request request_template(const Arguments& args, const SamplingParams& defaults) {
@@ -148,9 +153,9 @@ std::optional<std::string> input_text(const Arguments& args) {
   const bool standard_input = args.operands().size() > 1;
   if (standard_input && args.operands()[1] != "-") {
     throw bad_input(
-        fmt::format("{}: unexpected argument '{}'; a prompt is given with -p TEXT, "
+        fmt::format("{}: unexpected argument {}; a prompt is given with -p TEXT, "
                     "-f FILE or - (standard input)",
-                    args.command().name, args.operands()[1]));
+                    args.command().name, quote_text(args.operands()[1])));
   }
   if (static_cast<int>(prompt.has_value()) + static_cast<int>(file.has_value()) +
           static_cast<int>(standard_input) >

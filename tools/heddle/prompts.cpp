@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "models/checkpoint.h"
+#include "models/quote_text.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/interrupt.h"
@@ -47,19 +49,34 @@ std::vector<Line> read_lines(const std::string& file) {
   return lines;
 }
 
+Error out_of_range(const Line& line, const char* key, const std::string& allowed) {
+  const std::string value =
+      line.object.at(key).dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 40);
+  return bad_input(fmt::format("{}'{}' is {}, allowed: {}", line.where, key, value, allowed));
+}
+
 /// The value of a numeric key inside [low, high], nullopt if absent.
-std::optional<double> number_of(
-    const Line& line, const char* key, double low, double high, bool whole) {
+std::optional<float> number_of(const Line& line, const char* key, double low, double high) {
   const auto it = line.object.find(key);
   if (it == line.object.end()) return std::nullopt;
-  const bool kind_ok = whole ? it->is_number_integer() : it->is_number();
-  const double value = kind_ok ? it->get<double>() : 0.0;
-  if (!kind_ok || !(value >= low && value <= high)) {
-    throw bad_input(fmt::format("{}'{}' is {}, allowed: a {}number from {:.0f} to {:.0f}",
-                                line.where, key, json_line(*it).substr(0, 40),
-                                whole ? "whole " : "", low, high));
+  const double value = it->is_number() ? it->get<double>() : 0.0;
+  if (!it->is_number() || !(value >= low && value <= high)) {
+    throw out_of_range(line, key, fmt::format("a number from {:.0f} to {:.0f}", low, high));
   }
-  return value;
+  return static_cast<float>(value);
+}
+
+/// The same for whole numbers from 0, which a double would round.
+std::optional<std::int64_t> whole_number_of(const Line& line, const char* key, std::int64_t high) {
+  const auto it = line.object.find(key);
+  if (it == line.object.end()) return std::nullopt;
+  const bool negative =
+      it->is_number_integer() && !it->is_number_unsigned() && it->get<std::int64_t>() < 0;
+  if (!it->is_number_integer() || negative ||
+      it->get<std::uint64_t>() > static_cast<std::uint64_t>(high)) {
+    throw out_of_range(line, key, fmt::format("a whole number from 0 to {}", high));
+  }
+  return it->get<std::int64_t>();
 }
 
 void apply_stop(const Line& line, Request& request) {
@@ -80,33 +97,31 @@ void apply_overrides(const Line& line, Request& request) {
     if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
       std::string valid;
       for (const auto known : kKeys) valid += (valid.empty() ? "" : ", ") + std::string(known);
-      throw bad_input(fmt::format("{}unknown key '{}'; valid: {}", line.where, key, valid));
+      throw bad_input(
+          fmt::format("{}unknown key {}; valid: {}", line.where, quote_text(key), valid));
     }
   }
   SamplingParams& p = request.sampling;
-  if (const auto v = number_of(line, "max_tokens", 0, 2147483647, true)) {
-    request.max_new_tokens = static_cast<std::int64_t>(*v);
-  }
-  if (const auto v = number_of(line, "temperature", 0, 100, false)) {
-    p.temperature = static_cast<float>(*v);
-  }
-  if (const auto v = number_of(line, "top_k", 0, 2147483647, true)) p.top_k = static_cast<int>(*v);
-  if (const auto v = number_of(line, "top_p", 0, 1, false)) p.top_p = static_cast<float>(*v);
-  if (const auto v = number_of(line, "min_p", 0, 1, false)) p.min_p = static_cast<float>(*v);
-  if (const auto v = number_of(line, "seed", 0, 9007199254740992.0, true)) {
+  constexpr std::int64_t kIntMax = std::numeric_limits<std::int32_t>::max();
+  if (const auto v = whole_number_of(line, "max_tokens", kIntMax)) request.max_new_tokens = *v;
+  if (const auto v = number_of(line, "temperature", 0, 100)) p.temperature = *v;
+  if (const auto v = whole_number_of(line, "top_k", kIntMax)) p.top_k = static_cast<int>(*v);
+  if (const auto v = number_of(line, "top_p", 0, 1)) p.top_p = *v;
+  if (const auto v = number_of(line, "min_p", 0, 1)) p.min_p = *v;
+  if (const auto v = whole_number_of(line, "seed", std::numeric_limits<std::int64_t>::max())) {
     p.seed = static_cast<std::uint64_t>(*v);
   }
   if (p.top_p == 0.0F) throw bad_input(line.where + "'top_p' is 0, allowed: above 0 up to 1");
   apply_stop(line, request);
 }
 
+/// `system` begins the conversation unless the line has a system message of its own.
 std::vector<ChatMessage> messages_of(const Line& line, const std::string& system) {
   const Json& list = line.object.at("messages");
   if (!list.is_array() || list.empty()) {
     throw bad_input(line.where + "'messages' must be a list of messages, not empty");
   }
   std::vector<ChatMessage> messages;
-  if (!system.empty()) messages.push_back({.role = "system", .content = system, .extra_json = ""});
   for (const Json& item : list) {
     const auto text = [&](const char* key) {
       const auto it = item.is_object() ? item.find(key) : item.end();
@@ -122,6 +137,11 @@ std::vector<ChatMessage> messages_of(const Line& line, const std::string& system
     extra.erase("content");
     if (!extra.empty()) message.extra_json = extra.dump();
     messages.push_back(std::move(message));
+  }
+  const bool has_system = std::any_of(messages.begin(), messages.end(),
+                                      [](const auto& m) { return m.role == "system"; });
+  if (!system.empty() && !has_system) {
+    messages.insert(messages.begin(), {.role = "system", .content = system, .extra_json = ""});
   }
   return messages;
 }
@@ -191,11 +211,13 @@ class Batch {
       apply_overrides(line, request);
       try {
         request.prompt = encode_line(engine_, line, args_);
+        fit_to_context(engine_, request);
+        // Queued and taken back: what the engine refuses shows before anything runs.
+        engine_.cancel(engine_.submit(request, [](const RequestEvent&) {}));
       } catch (const Error& e) {
         const std::string text = e.what();
         throw Error(e.kind(), text.starts_with(line.where) ? text : line.where + text);
       }
-      check_room(engine_, request.prompt.size(), line.where);
       requests_.push_back(std::move(request));
     }
     answers_.resize(lines_.size());

@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "models/checkpoint.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/chat_template.h"
 #include "models/tokenizer/tokenizer.h"
 #include "tools/heddle/commands.h"
@@ -21,9 +23,32 @@ std::string join(const std::vector<TokenId>& ids) {
   return text;
 }
 
-/// "1 2,3", "[1, 2, 3]"
+Error not_an_id(std::string_view text, std::int32_t vocab_size) {
+  return bad_input(fmt::format("tokenize: {} is not a token id, allowed: 0 .. {}",
+                               quote_text(text, 40), vocab_size - 1));
+}
+
+/// "[1, 2, 3]"
+std::vector<TokenId> parse_json_ids(std::string_view text, std::int32_t vocab_size) {
+  constexpr std::size_t kMostIds = std::size_t{1} << 28;
+  const Json list = parse_json(text, "tokenize: the list of ids", {.nodes = kMostIds});
+  std::vector<TokenId> ids;
+  for (const Json& item : list) {
+    const bool fits = item.is_number_unsigned() &&
+                      item.get<std::uint64_t>() < static_cast<std::uint64_t>(vocab_size);
+    if (!fits) {
+      throw not_an_id(item.dump(-1, ' ', true, Json::error_handler_t::replace), vocab_size);
+    }
+    ids.push_back(item.get<TokenId>());
+  }
+  return ids;
+}
+
+/// A JSON list, or "1 2,3".
 std::vector<TokenId> parse_ids(std::string_view text, std::int32_t vocab_size) {
-  constexpr std::string_view kSeparators = " \t\r\n,[]";
+  constexpr std::string_view kSeparators = " \t\r\n,";
+  const std::size_t first = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+  if (text.substr(first).starts_with('[')) return parse_json_ids(text, vocab_size);
   std::vector<TokenId> ids;
   for (;;) {
     const std::size_t begin = text.find_first_not_of(kSeparators);
@@ -34,8 +59,7 @@ std::vector<TokenId> parse_ids(std::string_view text, std::int32_t vocab_size) {
     TokenId id = -1;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     if (error != std::errc() || end != word.data() + word.size() || id < 0 || id >= vocab_size) {
-      throw bad_input(fmt::format("tokenize: '{}' is not a token id, allowed: 0 .. {}",
-                                  word.substr(0, 40), vocab_size - 1));
+      throw not_an_id(word, vocab_size);
     }
     ids.push_back(id);
   }
