@@ -87,7 +87,7 @@ void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
               fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
                           limited ? "the memory limit allows" : "free are", memory_text(room),
                           cache_is_the_trouble ? "a smaller --ctx or fewer sequences lower it"
-                                               : "the weights alone do not fit"));
+                                               : "weights and activations alone do not fit"));
 }
 
 SchedulerOptions scheduler_options(const EngineOptions& o) {

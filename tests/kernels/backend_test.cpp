@@ -161,22 +161,6 @@ TEST(CpuBackend, OwnEntryWinsOverAllAndAllSkipsOpsWithoutTheVariant) {
   EXPECT_EQ(out[0], 2.0F);
 }
 
-TEST(CpuBackend, AForcedVariantThatTheProcessorLacksIsRefusedByName) {
-  const IsaLimit limit("portable");
-  Random rng(42);
-  const test::Weights w = test::random_weights(DType::kF32, 4, 8, rng);
-  const auto backend = cpu(1, {{"matmul", "avx2"}});
-  const PackedMatrix packed = backend->pack(w.view());
-  const std::vector<float> x = rng.normals(8);
-  std::vector<float> out(4);
-  MatmulArgs args;
-  args.x = TensorView(x.data(), DType::kF32, {1, 8});
-  args.targets[0].weight = &packed;
-  args.targets[0].out = TensorView(out.data(), DType::kF32, {1, 4});
-  expect_error(ErrorKind::kBadInput, HasSubstr("matmul=avx2"),
-               [&] { backend->ops().matmul(args); });
-}
-
 TEST(CpuBackend, PackedWeightsServeMatmulAndEmbedWithTheSameBitsOnEveryVariant) {
   Random rng(43);
   const test::Weights w = test::random_weights(DType::kQ4_1, 33, 64, rng);
