@@ -628,7 +628,7 @@ class DefaultModel(Cli):
             seconds.append(time.monotonic() - start)
         self.assertTrue(134e6 < x["parameters"] < 136e6)
         self.assertEqual((len(x["layers"]), x["context"]), (30, 8192))
-        self.assertLess(min(seconds), 0.3)
+        self.assertLess(min(seconds), 3 if os.environ.get("TEST_SANITIZE") else 0.3)
 
     def test_pull_finds_it(self):
         home = pathlib.Path(DEFAULT).parent
