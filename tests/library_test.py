@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BUILD = pathlib.Path(os.environ.get("TEST_BUILD", ROOT / "build"))
+BUILD = pathlib.Path(os.environ.get("HEDDLE_BUILD", ROOT / "build"))
 HOME = pathlib.Path(os.environ.get("HEDDLE_HOME") or pathlib.Path.home() / ".cache" / "heddle")
 MODEL = pathlib.Path(os.environ.get("HEDDLE_TEST_MODEL") or HOME / "SmolLM2-135M-Instruct.Q4_1.gguf")
 QUESTION = "What is the capital of France?"
