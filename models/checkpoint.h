@@ -46,9 +46,8 @@ struct Checkpoint {
   std::uint64_t file_bytes = 0;
 };
 
-/// Opens a `.gguf` file. Validates everything it will ever trust (cases M1, M11-M13 of the
-/// reliability notes) and every shape against the config, before any allocation that depends on
-/// them. Throws kBadInput.
+/// Opens a `.gguf` file. Validates everything it will ever trust and every shape
+/// against the config, before any allocation that depends on them. Throws kBadInput.
 Checkpoint open_checkpoint(const std::string& path);
 
 }  // namespace heddle

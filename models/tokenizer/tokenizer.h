@@ -62,8 +62,8 @@ class Tokenizer {
   std::string decode(const std::vector<TokenId>& ids, bool special = false) const;
 };
 
-/// Validates (case M13 of docs/reliability: wrong lengths, token types out of range, merges naming
-/// absent tokens, special ids outside the vocabulary) and builds. Throws kBadInput.
+/// Validates (lengths, token types, merges naming absent tokens, special ids outside the
+/// vocabulary) and builds. Throws kBadInput.
 std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec);
 
 /// Turns a stream of token bytes into text that never ends in half a code point.

@@ -1,4 +1,4 @@
-// Cases M1, M11 and M12 of the reliability notes, and what a valid file gives.
+// What a broken GGUF file is told, and what a valid one gives.
 
 #include "models/gguf.h"
 
@@ -139,7 +139,7 @@ TEST(Gguf, QuantisedTensorsCountTheirBlocks) {
   EXPECT_EQ(parse(file).tensors()[0].dtype, DType::kQ4_1);
 }
 
-// --- M1: cut files
+// --- cut files
 
 TEST(GgufCut, AnEmptyFileIsTruncated) {
   EXPECT_EQ(refusal(""), "x.gguf: truncated at byte 0: needs 24 bytes, the file has 0");
@@ -183,7 +183,7 @@ TEST(GgufCut, ACutFileOnDiskIsTruncatedAtEach64th) {
   std::filesystem::remove(path);
 }
 
-// --- M11: the header
+// --- the header
 
 TEST(GgufHeader, VersionsThatAreNotReadAreNamed) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.version = 0; }),
@@ -308,7 +308,7 @@ TEST(GgufHeader, AlignmentIsAPowerOfTwoInRange) {
             "x.gguf: gguf_header: kind of 'general.alignment', got u64, allowed u32");
 }
 
-// --- M12: tensors
+// --- tensors
 
 TEST(GgufTensors, RankAndDimensionsAreBounded) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("output_norm.weight").dims = {}; }),

@@ -1,5 +1,5 @@
-// Family llama: from keys and tensor names to a ModelConfig; cases M10 and M13 of the reliability
-// notes, as far as the file alone can show them; RoPE frequencies.
+// Family llama: from keys and tensor names to a ModelConfig; what a wrong file is told; RoPE
+// frequencies.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -414,7 +414,7 @@ TEST(LlamaRefuses, TensorsThatNothingUses) {
             "with this config");
 }
 
-// --- M13: the tokenizer's keys
+// --- the tokenizer's keys
 
 TEST(GgufTokenizer, KeysBecomeASpec) {
   GgufDoc doc = tiny_llama();

@@ -95,7 +95,7 @@ void expect_refused(TokenizerSpec spec, const std::string& text) {
   expect_bad_input([&] { make_tokenizer(std::move(spec)); }, text);
 }
 
-// ------------------------------------------------------------------------ M13: what files may say
+// ------------------------------------------------------------------------ what files may say
 
 TEST(TokenizerSpecM13, UnknownModelIsRefused) {
   TokenizerSpec spec = byte_spec();
