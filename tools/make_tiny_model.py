@@ -15,10 +15,11 @@ import sys
 
 import numpy as np
 
+from gguf_types import ENCODERS, block_elements, encode
+
 FAMILIES = ("llama",)
 FORMATS = ("gguf",)
 PRE_TOKENIZERS = ("smollm", "llama-bpe", "qwen2")
-DTYPES = ("F32", "F16", "Q4_0", "Q4_1", "Q8_0")
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -132,54 +133,6 @@ def vocabulary():
     return tokens, types, [" ".join(m) for m in merges]
 
 
-# --- element types: name -> (GGUF's number, bytes of a matrix)
-
-
-def blocks_of(a):
-    return np.ascontiguousarray(a, np.float32).reshape(-1, 32)
-
-
-def pack_nibbles(q):
-    return (q[:, :16] | (q[:, 16:] << 4)).astype(np.uint8)
-
-
-def q4_0(a):
-    b = blocks_of(a)
-    at = np.abs(b).argmax(axis=1)
-    d = b[np.arange(len(b)), at] / np.float32(-8)  # the largest magnitude becomes -8
-    inverse = np.divide(1, d, out=np.zeros_like(d), where=d != 0)
-    q = np.clip(np.floor(b * inverse[:, None] + np.float32(8.5)), 0, 15).astype(np.uint8)
-    return np.concatenate([d.astype("<f2")[:, None].view(np.uint8), pack_nibbles(q)], axis=1).tobytes()
-
-
-def q4_1(a):
-    b = blocks_of(a)
-    low = b.min(axis=1)
-    d = (b.max(axis=1) - low) / np.float32(15)
-    inverse = np.divide(1, d, out=np.zeros_like(d), where=d != 0)
-    q = np.clip(np.floor((b - low[:, None]) * inverse[:, None] + np.float32(0.5)), 0, 15).astype(np.uint8)
-    scales = np.stack([d, low], axis=1).astype("<f2").view(np.uint8)
-    return np.concatenate([scales, pack_nibbles(q)], axis=1).tobytes()
-
-
-def q8_0(a):
-    b = blocks_of(a)
-    d = np.abs(b).max(axis=1) / np.float32(127)
-    inverse = np.divide(1, d, out=np.zeros_like(d), where=d != 0)
-    x = b * inverse[:, None]
-    q = (np.sign(x) * np.floor(np.abs(x) + np.float32(0.5))).astype(np.int8)
-    return np.concatenate([d.astype("<f2")[:, None].view(np.uint8), q.view(np.uint8)], axis=1).tobytes()
-
-
-ENCODERS = {
-    "F32": (0, lambda a: a.astype("<f4").tobytes()),
-    "F16": (1, lambda a: a.astype("<f2").tobytes()),
-    "Q4_0": (2, q4_0),
-    "Q4_1": (3, q4_1),
-    "Q8_0": (8, q8_0),
-}
-
-
 # --- GGUF
 
 
@@ -209,8 +162,8 @@ class Gguf:
         self.keys.append(self.text(key) + struct.pack("<I", number) + raw)
 
     def add_tensor(self, name, array, dtype):
-        number, encode = ENCODERS[dtype]
-        self.tensors.append((name, array.shape[::-1], number, encode(array)))
+        number, raw = encode(array, dtype)
+        self.tensors.append((name, array.shape[::-1], number, raw))
 
     def write(self, path):
         pad = lambda n: -n % self.ALIGNMENT
@@ -305,13 +258,16 @@ def main():
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--seed", type=int, default=0, help="from 0")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="directory; made if absent")
-    parser.add_argument("--dtype", choices=DTYPES, default="F32", help="of the matrices")
+    parser.add_argument("--dtype", choices=tuple(ENCODERS), default="F32", help="of the matrices")
     parser.add_argument("--untied", action="store_true", help="an output matrix of its own")
     parser.add_argument("--rope-scaling", choices=("none", "llama3"), default="none")
     parser.add_argument("--pre", choices=PRE_TOKENIZERS, default="smollm", help="pre-tokenizer")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error("argument --seed: must be 0 or more")
+    block, shortest = block_elements(args.dtype), min(Shape.hidden, Shape.intermediate)
+    if Shape.hidden % block or Shape.intermediate % block:
+        parser.error(f"argument --dtype: {args.dtype} needs rows of a multiple of {block}, these have {shortest}")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"tiny-{args.family}.gguf"
     WRITERS[args.family, args.format](args, path)

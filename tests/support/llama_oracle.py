@@ -8,8 +8,9 @@ import struct
 
 import numpy as np
 
+from dequantise import dequantise
+
 KINDS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-F32, F16, Q4_0, Q4_1, Q8_0 = 0, 1, 2, 3, 8
 
 
 class Gguf:
@@ -53,22 +54,7 @@ class Gguf:
 
     def tensor(self, name):
         dims, kind, offset = self.infos[name]
-        n = int(np.prod(dims))
-        raw = lambda size: np.frombuffer(self.data, np.uint8, size, self.base + offset)
-        half = lambda block: block.copy().view(np.float16).astype(np.float64)
-        if kind == F32:
-            return raw(4 * n).view(np.float32).astype(np.float64).reshape(dims)
-        if kind == F16:
-            return raw(2 * n).view(np.float16).astype(np.float64).reshape(dims)
-        size = {Q4_0: 18, Q4_1: 20, Q8_0: 34}[kind]
-        blocks = raw(n // 32 * size).reshape(-1, size)
-        d = half(blocks[:, :2])
-        if kind == Q8_0:
-            return (d * blocks[:, 2:].view(np.int8)).reshape(dims)
-        quants = blocks[:, -16:]
-        q = np.concatenate([quants & 15, quants >> 4], axis=1).astype(np.float64)
-        m = half(blocks[:, 2:4]) if kind == Q4_1 else -8 * d
-        return (d * q + m).reshape(dims)
+        return dequantise(kind, memoryview(self.data)[self.base + offset:], dims)
 
 
 class Llama:
