@@ -13,6 +13,7 @@
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
 #include "kernels/api/sample.h"
+#include "kernels/api/soft_cap.h"
 
 namespace heddle {
 
@@ -28,6 +29,7 @@ class Ops {
   virtual void kv_write(const KvWriteArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void glu(const GluArgs& args) = 0;
+  virtual void soft_cap(const SoftCapArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };
 

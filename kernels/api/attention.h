@@ -22,8 +22,11 @@ struct KvWriteArgs {
   KvPages pages;
 };
 
-/// o[t,h] = sum_s p_s v[s,g], p = softmax_s(scale * <q[t,h], k[s,g]>), s = 0 .. position[t],
-/// g = h / (n_q_heads / n_kv_heads). Row t belongs to sequence sequence[t], whose position s lives
+/// o[t,h] = sum_s p_s v[s,g], p = softmax_s(cap(scale * <q[t,h], k[s,g]>)),
+/// g = h / (n_q_heads / n_kv_heads), cap(x) = soft_cap * tanh(x / soft_cap), or x where soft_cap is
+/// 0; s = max(0, position[t] - window + 1) .. position[t], or from 0 where window is 0. Keys and
+/// values before the first s of every row of a sequence are never read into a result: their blocks
+/// may hold anything. Row t belongs to sequence sequence[t], whose position s lives
 /// in block block_tables[sequence, s / block_tokens]. A masked head (head_mask 0) gives zeros.
 ///
 /// Fixed reduction tree (docs/numerics.md): keys are cut at absolute multiples of kAttentionTile;
@@ -33,18 +36,21 @@ struct KvWriteArgs {
 ///   L.
 /// So a row's bits depend neither on the chunk it is computed in, nor on the batch, the threads or
 /// the block table. `ref` uses f64 and no tiles.
+/// The fast variants' cap multiplies by 1 / soft_cap rounded to f32 (kernels/api/soft_cap.h).
 /// Source: Vaswani 2017 eq. 1; grouping: Ainslie 2023, sec. 2.2; merge: Sanovar et al. 2024
-/// (LeanAttention), sec. 4.
+/// (LeanAttention), sec. 4; window: Beltagy 2020 (Longformer), sec. 3.1; soft cap: Gemma Team 2024.
 struct AttentionArgs {
   TensorView q;             // [n_tokens, n_q_heads, head_dim]    F32
   KvPages pages;            // holds positions 0 .. position[t] of every row's sequence
   TensorView block_tables;  // [n_sequences, max_blocks]          I32
   TensorView
       sequence;  // [n_tokens] I32; rows of one sequence are adjacent, positions ascending by 1
-  TensorView positions;  // [n_tokens] I32
-  TensorView head_mask;  // [n_tokens, n_q_heads] U8, or absent: all heads
-  TensorView out;        // like q; must not alias q
-  float scale = 0.0F;    // usually 1/sqrt(head_dim); 0 is rejected
+  TensorView positions;     // [n_tokens] I32
+  TensorView head_mask;     // [n_tokens, n_q_heads] U8, or absent: all heads
+  TensorView out;           // like q; must not alias q
+  float scale = 0.0F;       // usually 1/sqrt(head_dim); 0 is rejected
+  std::int64_t window = 0;  // keys that a row sees, its own among them; 0: all
+  float soft_cap = 0.0F;    // > 0 and finite, so 1 / soft_cap too; 0: none
 };
 
 inline constexpr std::int64_t kAttentionTile = 64;

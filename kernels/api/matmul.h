@@ -7,8 +7,8 @@
 
 namespace heddle {
 
-/// out_i[t,n] = residual_i[t,n] + sum_k x[t,k] * weight_i[n,k] for up to kMaxTargets matrices that
-/// share x (q, k and v; gate and up), so that x is quantised once.
+/// out_i[t,n] = residual_i[t,n] + (bias_i[n] + sum_k x[t,k] * weight_i[n,k]) for up to kMaxTargets
+/// matrices that share x (q, k and v; gate and up), so that x is quantised once.
 ///
 /// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded per 32 values to
 /// int16 (d = max|x| / 32767; q = round-to-even(x * (32767 / max|x|)); 32 values below 2^-100 count
@@ -18,12 +18,13 @@ namespace heddle {
 /// for one row as for many. A NaN or an infinity in a row of x makes all its results not finite.
 ///
 /// Fixed reduction tree: K is cut into `segments` contiguous parts, each summed in ascending order,
-/// added as ((0+1)+(2+3))+((4+5)+(6+7)); then the residual is added to that sum. Row-parallel
-/// matrices (attention output, FFN down) use row_parallel_segments(); all others 1.
+/// added as ((0+1)+(2+3))+((4+5)+(6+7)); then the bias is added to that sum, then the residual.
+/// Row-parallel matrices (attention output, FFN down) use row_parallel_segments(); all others 1.
 struct MatmulTarget {
   const PackedMatrix* weight = nullptr;  // [n, k]
   TensorView residual;                   // [n_tokens, n] F32 or absent; may be out
   TensorView out;                        // [n_tokens, n] F32; must not alias x
+  TensorView bias;                       // [n] F32 or absent; must not alias out
 };
 
 struct MatmulArgs {

@@ -3,15 +3,17 @@
 
 namespace heddle {
 
-/// out[t,i] = x[t,i] * rsqrt(mean_j x[t,j]^2 + eps) * weight[i]
+/// out[t,i] = residual[t,i] + x[t,i] * rsqrt(mean_j x[t,j]^2 + eps) * weight[i]
 /// Source: Zhang and Sennrich 2019, eq. 4. Statistics in f32 or better whatever the dtype. A row
-/// depends on that row only. Fixed sum (CPU): lane l of 16 adds elements l, l+16, ... in ascending
-/// order; lanes are added as ((0+8)+(4+12)) ... halving: 16 -> 8 -> 4 -> 2 -> 1.
+/// depends on that row only; the residual is one rounded addition to the finished norm. Fixed sum
+/// (CPU): lane l of 16 adds elements l, l+16, ... in ascending order; lanes are added as
+/// ((0+8)+(4+12)) ... halving: 16 -> 8 -> 4 -> 2 -> 1.
 struct RmsNormArgs {
-  TensorView x;       // [n_tokens, width]  F32 (CUDA: F32 | F16 | BF16)
-  TensorView weight;  // [width]            F32 (CUDA: as x or F32)
-  TensorView out;     // like x; may be x itself
-  float eps = 0.0F;   // added to the mean square; must be >= 0 and finite
+  TensorView x;         // [n_tokens, width]  F32 (CUDA: F32 | F16 | BF16)
+  TensorView weight;    // [width]            F32 (CUDA: as x or F32)
+  TensorView out;       // like x; may be x itself
+  float eps = 0.0F;     // added to the mean square; must be >= 0 and finite
+  TensorView residual;  // like out, or absent; may be out, must not overlap it otherwise
 };
 
 }  // namespace heddle

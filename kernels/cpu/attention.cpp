@@ -44,6 +44,9 @@ void check(const AttentionArgs& args) {
                (args.head_mask.rank == 2 && args.head_mask.dtype == DType::kU8 &&
                 args.head_mask.dim(0) == n && args.head_mask.dim(1) == args.q.dim(1)));
   HEDDLE_CHECK(args.scale != 0.0F && std::isfinite(args.scale));
+  HEDDLE_CHECK(args.window >= 0);
+  HEDDLE_CHECK(args.soft_cap >= 0 && std::isfinite(args.soft_cap));
+  HEDDLE_CHECK(args.soft_cap == 0 || std::isfinite(1.0F / args.soft_cap));
   const auto* const sequence = args.sequence.as<const std::int32_t>();
   const auto* const position = args.positions.as<const std::int32_t>();
   const std::int64_t limit = args.block_tables.dim(1) * pages.block_tokens();
@@ -301,8 +304,9 @@ void run_fast(const AttentionArgs& args, CpuContext& context, const AttentionKer
   Call(args, context, kernels).run();
 }
 
-// Shapes of the fast variants; any other goes to ref.
+// What the fast variants take; any other call goes to ref.
 bool accepts_shape(const AttentionArgs& args) {
+  if (args.window != 0 || args.soft_cap != 0) return false;
   const std::int64_t dim = args.pages.head_dim();
   const std::int64_t tokens = args.pages.block_tokens();
   return dim >= 16 && dim % 16 == 0 && dim <= kMaxAttentionHeadDim && tokens >= 16 &&
@@ -331,24 +335,27 @@ void ref_head(const AttentionArgs& args, std::int64_t t, std::int64_t h) {
       args.block_tables.as<const std::int32_t>() +
       args.sequence.as<const std::int32_t>()[t] * args.block_tables.dim(1);
   const std::int64_t n_keys = std::int64_t{args.positions.as<const std::int32_t>()[t]} + 1;
+  const std::int64_t first = args.window == 0 ? 0 : std::max<std::int64_t>(0, n_keys - args.window);
   const auto head_of = [&](std::int64_t s) { return table[s / tokens] * n_kv_heads + g; };
-  std::vector<double> p(static_cast<std::size_t>(n_keys));
+  std::vector<double> p(static_cast<std::size_t>(n_keys - first));
   double max = -std::numeric_limits<double>::infinity();
-  for (std::int64_t s = 0; s < n_keys; ++s) {
+  for (std::int64_t s = first; s < n_keys; ++s) {
     double dot = 0;
     for (std::int64_t d = 0; d < dim; ++d) {
       dot += static_cast<double>(q[d]) *
              element(args.pages.k, (head_of(s) * dim + d) * tokens + s % tokens);
     }
-    p[static_cast<std::size_t>(s)] = args.scale * dot;
-    max = std::max(max, args.scale * dot);
+    double score = args.scale * dot;
+    if (args.soft_cap != 0) score = args.soft_cap * std::tanh(score / args.soft_cap);
+    p[static_cast<std::size_t>(s - first)] = score;
+    max = std::max(max, score);
   }
   double sum = 0;
   for (double& x : p) sum += x = std::exp(x - max);
   for (std::int64_t d = 0; d < dim; ++d) {
     double o = 0;
-    for (std::int64_t s = 0; s < n_keys; ++s) {
-      o += p[static_cast<std::size_t>(s)] *
+    for (std::int64_t s = first; s < n_keys; ++s) {
+      o += p[static_cast<std::size_t>(s - first)] *
            element(args.pages.v, (head_of(s) * tokens + s % tokens) * dim + d);
     }
     out[d] = static_cast<float>(o / sum);

@@ -19,6 +19,7 @@ void for_each_table(const F& f) {
   f(kv_write_table());
   f(attention_table());
   f(glu_table());
+  f(soft_cap_table());
   f(sample_table());
 }
 
@@ -97,6 +98,7 @@ CpuOps::CpuOps(CpuContext& context, const ForcedVariants& forced)
       kv_write_(forced_variant(forced, kv_write_table().op)),
       attention_(forced_variant(forced, attention_table().op)),
       glu_(forced_variant(forced, glu_table().op)),
+      soft_cap_(forced_variant(forced, soft_cap_table().op)),
       sample_(forced_variant(forced, sample_table().op)) {}
 
 void CpuOps::embed(const EmbedArgs& args) {
@@ -125,6 +127,9 @@ void CpuOps::attention(const AttentionArgs& args) {
 }
 void CpuOps::glu(const GluArgs& args) {
   run(glu_table(), args, glu_, context_);
+}
+void CpuOps::soft_cap(const SoftCapArgs& args) {
+  run(soft_cap_table(), args, soft_cap_, context_);
 }
 void CpuOps::sample(const SampleArgs& args) {
   run(sample_table(), args, sample_, context_);

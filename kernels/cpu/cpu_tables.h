@@ -8,6 +8,7 @@
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
 #include "kernels/api/sample.h"
+#include "kernels/api/soft_cap.h"
 #include "kernels/cpu/cpu_context.h"
 #include "kernels/variant.h"
 
@@ -25,6 +26,7 @@ const Table<RopeArgs>& rope_table();
 const Table<KvWriteArgs>& kv_write_table();
 const Table<AttentionArgs>& attention_table();
 const Table<GluArgs>& glu_table();
+const Table<SoftCapArgs>& soft_cap_table();
 const Table<SampleArgs>& sample_table();
 
 }  // namespace heddle::cpu

@@ -50,6 +50,10 @@ void check(const MatmulArgs& args) {
       HEDDLE_CHECK(t.residual.rank == 2 && t.residual.dtype == DType::kF32);
       HEDDLE_CHECK(t.residual.dim(0) == n_tokens && t.residual.dim(1) == t.weight->n_rows);
     }
+    if (!t.bias.absent()) {
+      HEDDLE_CHECK(t.bias.rank == 1 && t.bias.dtype == DType::kF32);
+      HEDDLE_CHECK(t.bias.dim(0) == t.weight->n_rows && t.bias.data != t.out.data);
+    }
   }
 }
 
@@ -87,6 +91,7 @@ void matmul_ref(const MatmulArgs& args, CpuContext& context) {
           const float* const x = args.x.as<const float>() + t * k;
           double sum = dot(x, w, k);
           const std::int64_t at = t * n + r;
+          if (!target.bias.absent()) sum += target.bias.as<const float>()[r];
           if (!target.residual.absent()) sum += target.residual.as<const float>()[at];
           target.out.as<float>()[at] = static_cast<float>(sum);
         }
@@ -216,6 +221,7 @@ OutTile out_tile(const MatmulTarget& target, std::int64_t group, std::int64_t x_
   OutTile t;
   t.out = target.out.as<float>() + x_row * n + row;
   if (!target.residual.absent()) t.residual = target.residual.as<const float>() + x_row * n + row;
+  if (!target.bias.absent()) t.bias = target.bias.as<const float>() + row;
   t.stride = n;
   t.n_rows = static_cast<int>(std::min(kGroupRows, n - row));
   t.segments = segments;

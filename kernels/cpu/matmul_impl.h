@@ -54,7 +54,8 @@ struct Parts {
   alignas(64) float sum[kMaxSegments][C][kLanes];
 };
 
-// Adds the segments as ((0+1)+(2+3))+((4+5)+(6+7)), then the residual; writes the rows that exist.
+// Adds the segments as ((0+1)+(2+3))+((4+5)+(6+7)), then bias and residual; writes the rows that
+// exist.
 template <typename V, int C>
 HEDDLE_INLINE void finish(Parts<C>& parts, const OutTile& out) {
   for (int c = 0; c < C; ++c) {
@@ -68,11 +69,13 @@ HEDDLE_INLINE void finish(Parts<C>& parts, const OutTile& out) {
     const float* const residual = out.residual == nullptr ? nullptr : out.residual + c * out.stride;
     const float* const sum = parts.sum[0][c];
     if (out.n_rows == kLanes) {
-      const typename V::F s = V::load(sum);
+      typename V::F s = V::load(sum);
+      if (out.bias != nullptr) s = V::add(s, V::load(out.bias));
       V::store(to, residual == nullptr ? s : V::add(s, V::load(residual)));
     } else {
       for (int r = 0; r < out.n_rows; ++r) {
-        to[r] = residual == nullptr ? sum[r] : sum[r] + residual[r];
+        const float s = out.bias == nullptr ? sum[r] : sum[r] + out.bias[r];
+        to[r] = residual == nullptr ? s : s + residual[r];
       }
     }
   }

@@ -35,6 +35,7 @@ struct OutTile {
   std::int64_t stride = 0;          // elements between x rows, of both
   int n_rows = 0;                   // weight rows to write, 1 .. 16
   int segments = 1;                 // parts of K, see kernels/api/matmul.h
+  const float* bias = nullptr;      // of the first weight row, or null
 };
 
 inline constexpr int kMaxSegments = 8;

@@ -13,16 +13,28 @@ void check(const RmsNormArgs& args) {
   HEDDLE_CHECK(args.weight.rank == 1 && args.weight.dtype == DType::kF32);
   HEDDLE_CHECK(args.weight.dim(0) == args.x.dim(1));
   HEDDLE_CHECK(args.eps >= 0 && std::isfinite(args.eps));
+  if (!args.residual.absent()) {
+    HEDDLE_CHECK(args.residual.rank == 2 && args.residual.dtype == DType::kF32);
+    HEDDLE_CHECK(args.residual.dims == args.out.dims);
+  }
 }
 
 void fast(const RmsNormArgs& args, CpuContext& context, const RowKernels& kernels) {
   check(args);
   const std::int64_t width = args.x.dim(1);
-  const auto* const x = args.x.as<const float>();
-  const auto* const weight = args.weight.as<const float>();
-  auto* const out = args.out.as<float>();
+  NormRow first;
+  first.x = args.x.as<const float>();
+  first.weight = args.weight.as<const float>();
+  if (!args.residual.absent()) first.residual = args.residual.as<const float>();
+  first.out = args.out.as<float>();
+  first.width = width;
+  first.eps = args.eps;
   for_rows(context, args.x.dim(0), width, [&](std::int64_t t) {
-    kernels.rms_norm(x + t * width, weight, out + t * width, width, args.eps);
+    NormRow row = first;
+    row.x += t * width;
+    row.out += t * width;
+    if (row.residual != nullptr) row.residual += t * width;
+    kernels.rms_norm(row);
   });
 }
 
@@ -35,8 +47,11 @@ void ref(const RmsNormArgs& args, CpuContext&) {
     for (std::int64_t i = 0; i < width; ++i) squares += static_cast<double>(x[i]) * x[i];
     const double r = 1.0 / std::sqrt(squares / static_cast<double>(width) + args.eps);
     float* const out = args.out.as<float>() + t * width;
+    const float* const residual =
+        args.residual.absent() ? nullptr : args.residual.as<const float>() + t * width;
     for (std::int64_t i = 0; i < width; ++i) {
-      out[i] = static_cast<float>(x[i] * r * args.weight.as<const float>()[i]);
+      const double norm = x[i] * r * args.weight.as<const float>()[i];
+      out[i] = static_cast<float>(residual == nullptr ? norm : residual[i] + norm);
     }
   }
 }

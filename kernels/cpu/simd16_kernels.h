@@ -23,9 +23,18 @@ struct LogitSums {
   double grid = 0;   // of e_i rounded to multiples of 2^-34: exact, so any order gives this
 };
 
+/// One row of RmsNormArgs.
+struct NormRow {
+  const float* x = nullptr;
+  const float* weight = nullptr;
+  const float* residual = nullptr;  // or null; may be out
+  float* out = nullptr;
+  std::int64_t width = 0;
+  float eps = 0.0F;
+};
+
 struct RowKernels {
-  void (*rms_norm)(const float* x, const float* weight, float* out, std::int64_t width, float eps) =
-      nullptr;
+  void (*rms_norm)(const NormRow& row) = nullptr;
   /// One head's 2 * half rotated elements, in place.
   void (*rope)(const float* cos, const float* sin, float* head, std::int64_t half) = nullptr;
   /// out may be gate or up.
@@ -34,6 +43,8 @@ struct RowKernels {
               const float* up,
               float* out,
               std::int64_t n) = nullptr;
+  /// x = cap * tanh(x * (1 / cap)), in place.
+  void (*soft_cap)(float* x, std::int64_t n, float cap) = nullptr;
   void (*to_f16)(const float* x, F16* out, std::int64_t n) = nullptr;
   void (*to_bf16)(const float* x, BF16* out, std::int64_t n) = nullptr;
 
@@ -45,6 +56,7 @@ struct RowKernels {
   // The functions behind the ops, for their own tests.
   void (*exp_any)(const float* x, float* out, std::int64_t n) = nullptr;
   void (*exp_nonpositive)(const float* x, float* out, std::int64_t n) = nullptr;
+  void (*tanh)(const float* x, float* out, std::int64_t n) = nullptr;
   void (*from_f16)(const F16* x, float* out, std::int64_t n) = nullptr;    // n % 16 == 0
   void (*from_bf16)(const BF16* x, float* out, std::int64_t n) = nullptr;  // n % 16 == 0
 };

@@ -31,18 +31,25 @@ HEDDLE_SIMD void store_some(float* p, int n, const typename V::F& v) {
 }
 
 template <typename V>
-void rms_norm_row(const float* x, const float* weight, float* out, std::int64_t width, float eps) {
+void rms_norm_row(const NormRow& row) {
   auto squares = V::zero();
-  for_groups(width, [&](std::int64_t i, int n) {
-    const auto v = load_some<V>(x + i, n);
+  for_groups(row.width, [&](std::int64_t i, int n) {
+    const auto v = load_some<V>(row.x + i, n);
     squares = V::fma(v, v, squares);
   });
-  const float mean = V::reduce_add(squares) / static_cast<float>(width);
-  const auto r = V::set1(1.0F / __builtin_sqrtf(mean + eps));
-  for_groups(width, [&](std::int64_t i, int n) {
-    const auto v = V::mul(load_some<V>(x + i, n), r);
-    store_some<V>(out + i, n, V::mul(v, load_some<V>(weight + i, n)));
-  });
+  const float mean = V::reduce_add(squares) / static_cast<float>(row.width);
+  const auto r = V::set1(1.0F / __builtin_sqrtf(mean + row.eps));
+  const auto norm = [&](std::int64_t i, int n) {
+    return V::mul(V::mul(load_some<V>(row.x + i, n), r), load_some<V>(row.weight + i, n));
+  };
+  if (row.residual == nullptr) {
+    for_groups(row.width,
+               [&](std::int64_t i, int n) { store_some<V>(row.out + i, n, norm(i, n)); });
+  } else {
+    for_groups(row.width, [&](std::int64_t i, int n) {
+      store_some<V>(row.out + i, n, V::add(load_some<V>(row.residual + i, n), norm(i, n)));
+    });
+  }
 }
 
 template <typename V>
@@ -78,6 +85,14 @@ void glu_row(
   }
 }
 
+template <typename V>
+void soft_cap_row(float* x, std::int64_t n_all, float cap) {
+  const SoftCap<V> soft_cap(cap);
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    store_some<V>(x + i, n, soft_cap(load_some<V>(x + i, n)));
+  });
+}
+
 template <typename V, typename Half>
 void round_row(const float* x, Half* out, std::int64_t n_all) {
   for_groups(n_all, [&](std::int64_t i, int n) {
@@ -107,6 +122,13 @@ template <typename V>
 void map_exp_nonpositive(const float* x, float* out, std::int64_t n_all) {
   for_groups(n_all, [&](std::int64_t i, int n) {
     store_some<V>(out + i, n, exp_nonpositive<V>(load_some<V>(x + i, n)));
+  });
+}
+
+template <typename V>
+void map_tanh(const float* x, float* out, std::int64_t n_all) {
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    store_some<V>(out + i, n, tanh_any<V>(load_some<V>(x + i, n)));
   });
 }
 
@@ -180,12 +202,14 @@ constexpr RowKernels row_kernels() {
   k.rms_norm = rms_norm_row<V>;
   k.rope = rope_head<V>;
   k.glu = glu_row<V>;
+  k.soft_cap = soft_cap_row<V>;
   k.to_f16 = round_row<V, F16>;
   k.to_bf16 = round_row<V, BF16>;
   k.scan = scan_row<V>;
   k.exp_sums = exp_sums_row<V>;
   k.exp_any = map_exp_any<V>;
   k.exp_nonpositive = map_exp_nonpositive<V>;
+  k.tanh = map_tanh<V>;
   k.from_f16 = widen_row<V, F16>;
   k.from_bf16 = widen_row<V, BF16>;
   return k;

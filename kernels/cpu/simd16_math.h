@@ -7,12 +7,15 @@
 namespace heddle::cpu {
 namespace {
 
-// exp(x) = 2^n exp(r), n = round(x log2 e), |r| <= ln 2 / 2. exp(r) = 1 + r + r^2 q(r), q minimax
-// of degree 4 (error 3e-9). Adding 1.5 * 2^23 rounds to an integer and leaves n in the low bits.
+// exp(x) = 2^n exp(r), n = round(x log2 e), |r| <= ln 2 / 2. exp(r) = 1 + r + r^2 q'(r), q' minimax
+// of degree 4 (error 3e-9), q = 1 + r q'. Adding 1.5 * 2^23 rounds to an integer and leaves n in
+// the low bits.
 template <typename V>
 struct ExpParts {
-  typename V::F p;        // exp(r)
+  typename V::F q;  // exp(r) = 1 + r q
+  typename V::F r;
   typename V::I shifted;  // bits of n + 1.5 * 2^23
+  HEDDLE_SIMD typename V::F exp_r() const { return V::fma(q, r, V::set1(1.0F)); }
 };
 
 constexpr float kRound = 12582912.0F;
@@ -28,7 +31,7 @@ HEDDLE_SIMD ExpParts<V> exp_parts(typename V::F x) {
   q = V::fma(q, r, V::set1(0x1.555490p-3F));
   q = V::fma(q, r, V::set1(0x1.fffffcp-2F));
   q = V::fma(q, r, V::set1(1.0F));
-  return {V::fma(q, r, V::set1(1.0F)), V::bits(t)};
+  return {q, r, V::bits(t)};
 }
 
 /// exp(x) for x <= 0: at most 2 ulp, results below 2^-126 are 0, exp(0) = 1, exp(-inf) = 0.
@@ -38,7 +41,7 @@ HEDDLE_SIMD typename V::F exp_nonpositive(typename V::F x) {
   // the 1.5 * 2^23 leaves the word when n moves up to the exponent
   const auto scale =
       V::from_bits(V::iadd(V::template shift_left<23>(e.shifted), V::iset1(0x3f800000)));
-  return V::select_lt(x, V::set1(-0x1.5d58a0p+6F), V::zero(), V::mul(e.p, scale));
+  return V::select_lt(x, V::set1(-0x1.5d58a0p+6F), V::zero(), V::mul(e.exp_r(), scale));
 }
 
 /// exp(x) for any x: at most 2 ulp while the result is normal, then gradual underflow; overflow
@@ -53,8 +56,32 @@ HEDDLE_SIMD typename V::F exp_any(typename V::F x) {
   const auto one = V::iset1(0x3f800000);
   const auto s1 = V::from_bits(V::iadd(V::template shift_left<23>(n1), one));
   const auto s2 = V::from_bits(V::iadd(V::template shift_left<23>(n2), one));
-  return V::mul(V::mul(e.p, s1), s2);
+  return V::mul(V::mul(e.exp_r(), s1), s2);
 }
+
+/// tanh(x) = -m / (2 + m), m = exp(-2|x|) - 1 = 2^n (r q) + (2^n - 1), the last exact or beyond
+/// f32: no cancellation, so at most 4 ulp everywhere; 1 from about 9.01 on, odd.
+template <typename V>
+HEDDLE_SIMD typename V::F tanh_any(typename V::F x) {
+  // a NaN x stays; below -24 the result is 1
+  const auto e = exp_parts<V>(V::max(V::set1(-24.0F), V::mul(V::set1(-2.0F), V::abs(x))));
+  const auto scale =
+      V::from_bits(V::iadd(V::template shift_left<23>(e.shifted), V::iset1(0x3f800000)));
+  const auto m = V::fma(scale, V::mul(e.q, e.r), V::sub(scale, V::set1(1.0F)));
+  const auto t = V::div(V::neg(m), V::add(V::set1(2.0F), m));
+  return V::select_lt(x, V::zero(), V::neg(t), t);
+}
+
+/// cap * tanh(x * (1 / cap)), 1 / cap rounded to f32: within cap * 2^-21 of the exact value.
+template <typename V>
+struct SoftCap {
+  typename V::F cap;
+  typename V::F inverse;
+  HEDDLE_SIMD explicit SoftCap(float c) : cap(V::set1(c)), inverse(V::set1(1.0F / c)) {}
+  HEDDLE_SIMD typename V::F operator()(typename V::F x) const {
+    return V::mul(cap, tanh_any<V>(V::mul(x, inverse)));
+  }
+};
 
 /// x / (1 + exp(-y)), through exp(-|y|) so that nothing overflows: at most 4 ulp for y = x, plus
 /// y's own error times |y|.

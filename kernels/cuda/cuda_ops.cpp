@@ -153,6 +153,10 @@ void CudaOps::rms_norm(const RmsNormArgs& args) {
   if (!(args.eps >= 0.0F) || !std::isfinite(args.eps)) {
     refuse("rms_norm", "eps is " + std::to_string(args.eps) + ", wanted >= 0 and finite");
   }
+  if (!args.residual.absent()) {
+    throw Error(ErrorKind::kDevice,
+                "op 'rms_norm' with a residual has no CUDA kernel in this version");
+  }
   if (args.x.dim(0) > std::numeric_limits<std::int32_t>::max() || args.x.dim(1) > (1 << 30)) {
     refuse("rms_norm", text("x", args.x) + " has more than 2^31-1 rows or 2^30 columns");
   }
@@ -192,6 +196,9 @@ void CudaOps::kv_write(const KvWriteArgs& /*args*/) {
 }
 void CudaOps::attention(const AttentionArgs& /*args*/) {
   no_kernel("attention");
+}
+void CudaOps::soft_cap(const SoftCapArgs& /*args*/) {
+  no_kernel("soft_cap");
 }
 void CudaOps::sample(const SampleArgs& /*args*/) {
   no_kernel("sample");

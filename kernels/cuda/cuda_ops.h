@@ -31,6 +31,7 @@ class CudaOps final : public Ops {
   void kv_write(const KvWriteArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void glu(const GluArgs& args) override;
+  void soft_cap(const SoftCapArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:

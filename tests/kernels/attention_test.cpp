@@ -161,11 +161,18 @@ Rows rows_of(const Shape& shape, std::int32_t s, std::int32_t first, std::int32_
   return rows;
 }
 
+// What a score goes through, and which keys have one.
+struct Reach {
+  std::int64_t window = 0;
+  float soft_cap = 0.0F;
+};
+
 std::vector<float> attend(const std::string& variant,
                           const Cache& cache,
                           const Rows& rows,
                           int n_threads = 2,
-                          std::optional<float> scale = std::nullopt) {
+                          std::optional<float> scale = std::nullopt,
+                          const Reach& reach = {}) {
   const Shape& shape = cache.shape();
   std::vector<float> out(rows.q.size(), -99.0F);
   AttentionArgs args;
@@ -178,6 +185,8 @@ std::vector<float> attend(const std::string& variant,
   }
   args.out = TensorView(out.data(), DType::kF32, {rows.n(), shape.n_q, shape.dim});
   args.scale = scale.value_or(1.0F / std::sqrt(static_cast<float>(shape.dim)));
+  args.window = reach.window;
+  args.soft_cap = reach.soft_cap;
   test::run_variant(cpu::attention_table(), variant, args, n_threads);
   return out;
 }
@@ -239,6 +248,61 @@ TEST_P(Attention, HeadsOfAGroupShareKeysAndOthersDoNot) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, Attention, test::all_variants(), test::variant_name);
+
+class AttentionReach : public Attention {};
+
+// Equal scores: each result is the mean of the values seen, which are the positions.
+TEST_P(AttentionReach, WindowDropsTheKeyLeavingIt) {
+  const Shape shape = {1, 1, 16, 16, DType::kF32};
+  Cache cache(shape, {200});
+  for (int s = 0; s < 200; ++s) {
+    for (int d = 0; d < 16; ++d) cache.set_v(0, s, 0, d, static_cast<float>(s));
+  }
+  Rows rows = rows_of(shape, 0, 0, 200);
+  std::fill(rows.q.begin(), rows.q.end(), 0.0F);
+  for (const std::int64_t window : {1, 2, 15, 16, 63, 64, 65, 4096}) {
+    const std::vector<float> out = attend(GetParam(), cache, rows, 2, std::nullopt, {window, 0.0F});
+    for (std::int64_t p = 0; p < 200; ++p) {
+      const auto first = static_cast<double>(std::max<std::int64_t>(0, p - window + 1));
+      const double mean = (first + static_cast<double>(p)) / 2;
+      ASSERT_NEAR(out[static_cast<std::size_t>(p * 16)], mean, 1e-5 * (mean + 1))
+          << "window " << window << " row " << p;
+    }
+  }
+}
+
+// Scores 2 ln 3 and -2 ln 3 under a cap of 2: 2 tanh(ln 3) = 1.6, and -1.6.
+TEST_P(AttentionReach, SoftCapBendsTheScores) {
+  const Shape shape = {1, 1, 16, 16, DType::kF32};
+  Cache cache(shape, {2});
+  for (int s = 0; s < 2; ++s) {
+    for (int d = 0; d < 16; ++d) {
+      cache.set_k(0, s, 0, d, d == 0 ? (s == 0 ? 1.0F : -1.0F) : 9.0F);
+      cache.set_v(0, s, 0, d, s == 0 ? 1.0F : 0.0F);
+    }
+  }
+  Rows rows = rows_of(shape, 0, 1, 2);
+  std::fill(rows.q.begin(), rows.q.end(), 0.0F);
+  rows.q[0] = 4 * std::log(3.0F);
+  const std::vector<float> out = attend(GetParam(), cache, rows, 2, 0.5F, {0, 2.0F});
+  EXPECT_NEAR(out[0], 1 / (1 + std::exp(-3.2)), 1e-6);
+}
+
+TEST_P(AttentionReach, RefusesWhatIsNoWindowAndNoCap) {
+  const Shape shape;
+  const Cache cache(shape, {4});
+  const Rows rows = rows_of(shape, 0, 3, 4);
+  for (const Reach& bad : {Reach{-1, 0.0F}, Reach{0, -1.0F}, Reach{0, kInf},
+                           Reach{0, std::nanf("")}, Reach{0, 1e-45F}}) {
+    EXPECT_THROW(attend(GetParam(), cache, rows, 1, std::nullopt, bad), Error)
+        << bad.window << " " << bad.soft_cap;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants,
+                         AttentionReach,
+                         testing::Values(std::string("ref")),
+                         test::variant_name);
 
 class AttentionFast : public Attention {};
 

@@ -32,6 +32,7 @@ struct Case {
   const std::vector<float>* residual = nullptr;
   int segments = 1;
   WeightLayout layout = WeightLayout::kRows16;
+  const std::vector<float>* bias = nullptr;
 };
 
 void run(std::string_view variant, const MatmulArgs& args, CpuContext& context) {
@@ -50,6 +51,9 @@ std::vector<float> matmul(std::string_view variant, const Case& c, CpuContext& c
   args.targets[0].out = TensorView(out.data(), DType::kF32, {n_tokens, w.n_rows});
   if (c.residual != nullptr) {
     args.targets[0].residual = TensorView(c.residual->data(), DType::kF32, {n_tokens, w.n_rows});
+  }
+  if (c.bias != nullptr) {
+    args.targets[0].bias = TensorView(c.bias->data(), DType::kF32, {w.n_rows});
   }
   args.segments = c.segments;
   run(variant, args, context);
@@ -103,8 +107,8 @@ std::vector<float> contract(const Case& c) {
   const std::size_t n_tokens = c.x->size() / static_cast<std::size_t>(w.n_cols);
   for (std::size_t t = 0; t < n_tokens; ++t) {
     for (std::int64_t r = 0; r < w.n_rows; ++r) {
-      const float sum =
-          contract(w, r, c.x->data() + t * static_cast<std::size_t>(w.n_cols), c.segments);
+      float sum = contract(w, r, c.x->data() + t * static_cast<std::size_t>(w.n_cols), c.segments);
+      if (c.bias != nullptr) sum += (*c.bias)[static_cast<std::size_t>(r)];
       out.push_back(c.residual == nullptr ? sum : sum + (*c.residual)[out.size()]);
     }
   }
@@ -137,6 +141,7 @@ std::vector<double> bounds(const Case& c) {
         rounding += 0.501 * largest / 32767 * std::abs(p.value());
       }
       if (c.residual != nullptr) magnitude += std::abs((*c.residual)[out.size()]);
+      if (c.bias != nullptr) magnitude += std::abs((*c.bias)[static_cast<std::size_t>(r)]);
       out.push_back(rounding + operations * test::kEpsF32 / 2 * magnitude);
     }
   }
@@ -157,6 +162,11 @@ TEST(MatmulRef, HandComputedPlainWeightsAndResidual) {
               (std::vector<float>{-2, 5.5F, -12, -4}));
     EXPECT_EQ(matmul("ref", {&w, &x, &residual, 1, layout}, context),
               (std::vector<float>{8, 25.5F, 18, 36}));
+    const std::vector<float> bias = {100, -1};
+    EXPECT_EQ(matmul("ref", {&w, &x, nullptr, 1, layout, &bias}, context),
+              (std::vector<float>{98, 4.5F, 88, -5}));
+    EXPECT_EQ(matmul("ref", {&w, &x, &residual, 1, layout, &bias}, context),
+              (std::vector<float>{108, 24.5F, 118, 35}));
   }
 }
 
@@ -257,6 +267,53 @@ TEST_P(MatmulFast, AddsSegmentsAsATreeThenTheResidual) {
             << name(dtype) << " tokens " << n_tokens << " segments " << segments;
       }
     }
+  }
+}
+
+TEST_P(MatmulFast, AddsTheBiasBeforeTheResidualForEveryRemainder) {
+  Random rng(33);
+  for (const DType dtype : kAllTypes) {
+    for (const std::int64_t n : {1, 15, 16, 17, 33}) {
+      const Weights w = test::random_weights(dtype, n, 256, rng);
+      const std::vector<float> bias = rng.normals(n, 100.0F);
+      for (const std::int64_t n_tokens : {1, 3, 9, 25}) {
+        const std::vector<float> x = rng.normals(n_tokens * 256);
+        const std::vector<float> residual = rng.normals(n_tokens * n, 30.0F);
+        for (const int segments : {1, 8}) {
+          Case c{&w, &x, nullptr, segments, WeightLayout::kRows16, &bias};
+          ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, two_), contract(c)))
+              << name(dtype) << " n " << n << " tokens " << n_tokens;
+          ASSERT_TRUE(test::within(matmul(GetParam(), c, two_), matmul("ref", c, two_), bounds(c)))
+              << name(dtype) << " n " << n << " tokens " << n_tokens;
+          c.residual = &residual;
+          ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, two_), contract(c)))
+              << name(dtype) << " n " << n << " tokens " << n_tokens;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(MatmulFast, RefusesABiasOfAnotherShape) {
+  Random rng(34);
+  const Weights w = test::random_weights(DType::kQ8_0, 16, 64, rng);
+  const std::vector<float> x = rng.normals(64);
+  const std::vector<float> bias = rng.normals(17);
+  const PackedMatrix packed = cpu::pack(w.view(), WeightLayout::kRows16, {}, nullptr, one_.pool);
+  std::vector<float> out(17);
+  MatmulArgs args;
+  args.x = TensorView(x.data(), DType::kF32, {1, 64});
+  args.targets[0].weight = &packed;
+  args.targets[0].out = TensorView(out.data(), DType::kF32, {1, 16});
+  for (const std::string_view variant : {std::string_view(GetParam()), std::string_view("ref")}) {
+    args.targets[0].bias = TensorView(bias.data(), DType::kF32, {16});
+    EXPECT_NO_THROW(run(variant, args, one_));
+    args.targets[0].bias = TensorView(bias.data(), DType::kF32, {17});
+    EXPECT_THROW(run(variant, args, one_), Error);
+    args.targets[0].bias = TensorView(bias.data(), DType::kF16, {16});
+    EXPECT_THROW(run(variant, args, one_), Error);
+    args.targets[0].bias = TensorView(out.data(), DType::kF32, {16});
+    EXPECT_THROW(run(variant, args, one_), Error);
   }
 }
 

@@ -21,7 +21,8 @@ std::vector<float> rms_norm(const std::string& variant,
                             const std::vector<float>& x,
                             const std::vector<float>& weight,
                             float eps,
-                            int n_threads = 2) {
+                            int n_threads = 2,
+                            const std::vector<float>* residual = nullptr) {
   const auto width = static_cast<std::int64_t>(weight.size());
   const auto n = static_cast<std::int64_t>(x.size()) / width;
   std::vector<float> out(x.size(), -99.0F);
@@ -30,6 +31,9 @@ std::vector<float> rms_norm(const std::string& variant,
   args.weight = TensorView(weight.data(), DType::kF32, {width});
   args.out = TensorView(out.data(), DType::kF32, {n, width});
   args.eps = eps;
+  if (residual != nullptr) {
+    args.residual = TensorView(residual->data(), DType::kF32, {n, width});
+  }
   test::run_variant(cpu::rms_norm_table(), variant, args, n_threads);
   return out;
 }
@@ -60,6 +64,69 @@ TEST_P(RmsNorm, AgreesWithRef) {
       return c * test::kEpsF32 * std::abs(expected[i]);
     })) << width;
   }
+}
+
+TEST_P(RmsNorm, AddsTheResidualToTheNorm) {
+  const std::vector<float> residual = {10, 20, 30, 40};
+  const std::vector<float> out = rms_norm(GetParam(), {3, 4, 0, 0}, {1, 2}, 12.5F, 2, &residual);
+  EXPECT_FLOAT_EQ(out[0], 10.6F);
+  EXPECT_FLOAT_EQ(out[1], 21.6F);
+  EXPECT_EQ(out[2], 30.0F);
+  EXPECT_EQ(out[3], 40.0F);
+}
+
+// One rounded addition after the norm, for each remainder of a vector; ref adds in f64.
+TEST_P(RmsNorm, ResidualIsOneRoundedAddition) {
+  test::Random random(5);
+  for (const std::int64_t width : kWidths) {
+    const std::vector<float> x = random.normals(3 * width, 3.0F);
+    const std::vector<float> weight = random.normals(width);
+    const std::vector<float> residual = random.normals(3 * width, 2.0F);
+    const std::vector<float> norm = rms_norm(GetParam(), x, weight, 1e-5F);
+    const std::vector<float> sum = rms_norm(GetParam(), x, weight, 1e-5F, 2, &residual);
+    EXPECT_TRUE(test::within_bound(
+        sum, rms_norm("ref", x, weight, 1e-5F, 2, &residual),
+        [&](auto i) {
+          return test::kEpsF32 * ((4.0 + static_cast<double>(width) / 32) * std::abs(norm[i]) +
+                                  std::abs(residual[i]));
+        }))
+        << width;
+    if (GetParam() == "ref") continue;
+    for (std::size_t i = 0; i < sum.size(); ++i) ASSERT_EQ(sum[i], residual[i] + norm[i]) << width;
+  }
+}
+
+TEST_P(RmsNorm, ResidualMayBeTheOutput) {
+  test::Random random(6);
+  const std::vector<float> x = random.normals(3 * 33);
+  const std::vector<float> weight = random.normals(33);
+  std::vector<float> sum = random.normals(3 * 33);
+  const std::vector<float> expected = rms_norm(GetParam(), x, weight, 1e-6F, 2, &sum);
+  RmsNormArgs args;
+  args.x = TensorView(x.data(), DType::kF32, {3, 33});
+  args.weight = TensorView(weight.data(), DType::kF32, {33});
+  args.out = args.residual = TensorView(sum.data(), DType::kF32, {3, 33});
+  args.eps = 1e-6F;
+  test::run_variant(cpu::rms_norm_table(), GetParam(), args);
+  EXPECT_TRUE(test::same_bits(sum, expected));
+}
+
+TEST_P(RmsNorm, RefusesAResidualOfAnotherShape) {
+  const std::vector<float> x(6, 1.0F);
+  std::vector<float> out(6);
+  RmsNormArgs args;
+  args.x = TensorView(x.data(), DType::kF32, {2, 3});
+  args.weight = TensorView(x.data(), DType::kF32, {3});
+  args.out = TensorView(out.data(), DType::kF32, {2, 3});
+  CpuContext context(1, detect_cpu());
+  const auto* const variant = test::find_variant(cpu::rms_norm_table(), GetParam(), args);
+  ASSERT_NE(variant, nullptr);
+  args.residual = TensorView(x.data(), DType::kF32, {2, 3});
+  EXPECT_NO_THROW(variant->run(args, context));
+  args.residual = TensorView(x.data(), DType::kF32, {3, 2});
+  EXPECT_THROW(variant->run(args, context), Error);
+  args.residual = TensorView(x.data(), DType::kF16, {2, 3});
+  EXPECT_THROW(variant->run(args, context), Error);
 }
 
 TEST_P(RmsNorm, NonFiniteInputsSpreadAsInRef) {
@@ -120,6 +187,10 @@ TEST_P(RmsNormBits, AreThoseOfThePortableForm) {
     const std::vector<float> weight = random.normals(width);
     EXPECT_TRUE(test::same_bits(rms_norm(GetParam(), x, weight, 1e-5F),
                                 rms_norm("portable", x, weight, 1e-5F)))
+        << width;
+    const std::vector<float> residual = random.normals(2 * width);
+    EXPECT_TRUE(test::same_bits(rms_norm(GetParam(), x, weight, 1e-5F, 2, &residual),
+                                rms_norm("portable", x, weight, 1e-5F, 2, &residual)))
         << width;
   }
 }

@@ -125,6 +125,22 @@ TEST_P(Rope, AgreesWithRef) {
   }
 }
 
+// Phi: 3/4 or 2/5 of a head of 96 or 80 turns; the rest keeps its bits.
+TEST_P(Rope, LeavesTheUnrotatedPartOfEachHead) {
+  for (const auto& [head_dim, half] : {std::pair{96, 36}, std::pair{80, 16}, std::pair{256, 64}}) {
+    const Heads in = random_heads(3, head_dim, half, 9, 4, 2);
+    const Heads expected = rope("ref", in);
+    const Heads actual = rope(GetParam(), in);
+    EXPECT_TRUE(test::within(actual.q, expected.q, 1.5 * test::kEpsF32 * 12)) << head_dim;
+    EXPECT_TRUE(test::within(actual.k, expected.k, 1.5 * test::kEpsF32 * 12)) << head_dim;
+    for (std::size_t i = 0; i < in.q.size(); ++i) {
+      const bool rotated =
+          i % static_cast<std::size_t>(head_dim) < static_cast<std::size_t>(2 * half);
+      ASSERT_EQ(actual.q[i] == in.q[i], !rotated) << head_dim << " " << i;
+    }
+  }
+}
+
 TEST_P(Rope, NonFiniteValuesSpreadAsInRef) {
   for (const float bad :
        {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {

@@ -109,6 +109,30 @@ TEST_P(Simd, ExpOfSpecialValues) {
   EXPECT_EQ(y[6], 1.0F);
 }
 
+TEST_P(Simd, TanhIsWithin4UlpFromTheTiniestOn) {
+  const std::vector<float> x = sweep(-10.0F, 10.0F, 200000);
+  const std::vector<float> small = sweep(-0.4F, 0.4F, 100000);
+  for (const std::vector<float>& in : {x, small}) {
+    const std::vector<float> y = map(kernels().tanh, in);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      ASSERT_LE(ulps(y[i], std::tanh(static_cast<double>(in[i]))), 4.0) << "tanh(" << in[i] << ")";
+    }
+  }
+}
+
+TEST_P(Simd, TanhOfSpecialValues) {
+  const std::vector<float> x = {kInf, -kInf, kNan, 20.0F, -20.0F, 3e38F, -3e38F, 0.0F};
+  const std::vector<float> y = map(kernels().tanh, x);
+  EXPECT_EQ(y[0], 1.0F);
+  EXPECT_EQ(y[1], -1.0F);
+  EXPECT_TRUE(std::isnan(y[2]));
+  EXPECT_EQ(y[3], 1.0F);
+  EXPECT_EQ(y[4], -1.0F);
+  EXPECT_EQ(y[5], 1.0F);
+  EXPECT_EQ(y[6], -1.0F);
+  EXPECT_EQ(y[7], 0.0F);
+}
+
 TEST_P(Simd, SiluIsWithin4Ulp) {
   const std::vector<float> x = sweep(-80.0F, 80.0F, 100000);
   const std::vector<float> y = activate(Activation::kSilu, x);
@@ -214,6 +238,9 @@ TEST_P(Simd, BitsAreThoseOfThePortableForm) {
     }
     kernels().exp_any(x.data(), a.data(), n);
     portable.exp_any(x.data(), b.data(), n);
+    ASSERT_TRUE(test::same_bits(a, b)) << n;
+    kernels().tanh(x.data(), a.data(), n);
+    portable.tanh(x.data(), b.data(), n);
     ASSERT_TRUE(test::same_bits(a, b)) << n;
     if (n == 0) continue;
     const auto scan_a = kernels().scan(x.data(), n);
