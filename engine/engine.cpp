@@ -176,7 +176,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
     : options(std::move(o)),
       config(checkpoint.config),
       numerics(heddle::numerics_id(checkpoint, options, *b)),
-      tokenizer(make_tokenizer(std::move(checkpoint.tokenizer))),
+      tokenizer(std::move(checkpoint.tokenizer)),
       end_ids(checkpoint.stop_ids),
       memory(plan_memory(config, *checkpoint.weights, options)),
       backend((check_memory(memory, options), std::move(b))),
@@ -508,15 +508,15 @@ bool Engine::step() {
 std::vector<TokenId> Engine::encode_chat(const std::vector<ChatMessage>& messages,
                                          bool add_generation_prompt) const {
   if (!impl_->chat_template) throw bad_input("the checkpoint has no chat template");
-  const TokenizerSpec& spec = impl_->tokenizer->spec();
+  const TokenizerFacts& facts = impl_->tokenizer->facts();
   const auto text_of = [&](const std::optional<TokenId>& id) {
     return id ? impl_->tokenizer->token_bytes(*id, true) : std::string();
   };
   const RenderedPrompt prompt =
       impl_->chat_template->render({.messages_json = messages_to_json(messages),
                                     .add_generation_prompt = add_generation_prompt,
-                                    .bos_token = text_of(spec.bos),
-                                    .eos_token = text_of(spec.eos)});
+                                    .bos_token = text_of(facts.bos),
+                                    .eos_token = text_of(facts.eos)});
   // The template itself writes what special tokens the prompt begins with.
   return impl_->tokenizer->encode(
       prompt.text, {.add_special = false, .parse_special = true, .plain = prompt.untrusted});

@@ -65,7 +65,7 @@ Checkpoint checkpoint_from_gguf(std::unique_ptr<GgufWeights> weights) {
   checkpoint.config.name = std::string(keys.text("general.name").value_or(""));
   checkpoint.config.generation = read_generation(file);
   family.read_gguf(file, checkpoint);
-  checkpoint.tokenizer = read_gguf_tokenizer(file, checkpoint.config.vocab);
+  checkpoint.tokenizer = make_tokenizer(read_gguf_tokenizer(file, checkpoint.config.vocab));
   checkpoint.stop_ids = read_gguf_stop_ids(file);
   checkpoint.chat_template = std::string(keys.text("tokenizer.chat_template").value_or(""));
   return checkpoint;

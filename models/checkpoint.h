@@ -1,5 +1,5 @@
 #pragma once
-// A published checkpoint opened: config, tokenizer facts, chat template and tensors, before
+// A published checkpoint opened: config, tokenizer, chat template and tensors, before
 // anything is packed. Opening reads metadata only.
 
 #include <memory>
@@ -38,7 +38,7 @@ struct DecoderNames {
 struct Checkpoint {
   ModelConfig config;
   DecoderNames names;
-  TokenizerSpec tokenizer;
+  std::unique_ptr<const Tokenizer> tokenizer;
   /// Ids that end an answer by the file's own word (eos, eot, eom); ascending, may be empty.
   std::vector<TokenId> stop_ids;
   std::string chat_template;  // "" if the checkpoint has none

@@ -65,10 +65,18 @@ class ByteLevelTokenizer final : public Tokenizer {
         added_(vocabulary_, spec_.source),
         pretokenizer_(kind_.pattern) {
     check_special_ids(spec_);
-    // The vocabulary and the merge table hold all of these now.
-    std::vector<std::string>().swap(spec_.tokens);
-    std::vector<std::string>().swap(spec_.merges);
-    std::vector<std::int32_t>().swap(spec_.types);
+    facts_ = {.model = spec_.model,
+              .pre = spec_.pre,
+              .bos = spec_.bos,
+              .eos = spec_.eos,
+              .eot = spec_.eot,
+              .unk = spec_.unk,
+              .pad = spec_.pad,
+              .prefix = {},
+              .suffix = {}};
+    if (spec_.add_bos) facts_.prefix.push_back(*spec_.bos);
+    if (spec_.add_eos) facts_.suffix.push_back(*spec_.eos);
+    spec_ = {};  // the vocabulary and the merge table hold all of it now
   }
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override;
@@ -94,17 +102,18 @@ class ByteLevelTokenizer final : public Tokenizer {
     return id < 0 ? std::nullopt : std::optional<TokenId>(id);
   }
 
-  const TokenizerSpec& spec() const override { return spec_; }
+  const TokenizerFacts& facts() const override { return facts_; }
 
   std::string describe() const override {
-    return "byte-level BPE, " + std::to_string(vocabulary_.size()) + " tokens, pre " + spec_.pre;
+    return "byte-level BPE, " + std::to_string(vocabulary_.size()) + " tokens, pre " + facts_.pre;
   }
 
  private:
   struct Pass;  // what one call of encode carries along
   void encode_plain(std::string_view text, Pass& pass) const;
 
-  TokenizerSpec spec_;
+  TokenizerSpec spec_;  // empty once the constructor is through
+  TokenizerFacts facts_;
   const PretokenizerKind& kind_;
   TokenVocabulary vocabulary_;
   Bpe bpe_;
@@ -137,7 +146,7 @@ std::vector<TokenId> ByteLevelTokenizer::encode(std::string_view text,
   }
 
   Pass pass(pretokenizer_);
-  if (options.add_special && spec_.add_bos) pass.ids.push_back(*spec_.bos);
+  if (options.add_special) pass.ids = facts_.prefix;
   std::size_t pos = 0;
   while (const std::optional<AddedTokens::Match> match = added_.next(text, pos, scope)) {
     encode_plain(text.substr(pos, match->range.begin - pos), pass);
@@ -145,7 +154,9 @@ std::vector<TokenId> ByteLevelTokenizer::encode(std::string_view text,
     pos = match->range.end;
   }
   encode_plain(text.substr(pos), pass);
-  if (options.add_special && spec_.add_eos) pass.ids.push_back(*spec_.eos);
+  if (options.add_special) {
+    pass.ids.insert(pass.ids.end(), facts_.suffix.begin(), facts_.suffix.end());
+  }
   return std::move(pass.ids);
 }
 

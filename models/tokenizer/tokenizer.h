@@ -1,6 +1,7 @@
 #pragma once
 // Text <-> token ids, exactly as the checkpoint's authors' tokenizer does it.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -29,6 +30,16 @@ struct TokenizerSpec {
   bool add_eos = false;
 };
 
+/// What a tokenizer says of itself, whatever kind of file it came from.
+struct TokenizerFacts {
+  std::string model;  // "gpt2", "llama", ...: the kind of file and model
+  std::string pre;    // the pre-tokenizer's name, "" where the kind has none
+  std::optional<TokenId> bos, eos, eot, unk, pad;
+  std::vector<TokenId> prefix, suffix;  // what EncodeOptions::add_special puts around a text
+  bool add_bos() const { return bos && std::count(prefix.begin(), prefix.end(), *bos) > 0; }
+  bool add_eos() const { return eos && std::count(suffix.begin(), suffix.end(), *eos) > 0; }
+};
+
 struct EncodeOptions {
   bool add_special = true;  // BOS/EOS as the tokenizer is set up to add them
   /// Control tokens written in the text become their ids; false: they are plain text. User-defined
@@ -55,8 +66,8 @@ class Tokenizer {
   virtual std::int32_t vocab_size() const = 0;
   virtual bool is_control(TokenId id) const = 0;
   virtual std::optional<TokenId> find(std::string_view token) const = 0;  // exact token text
-  virtual const TokenizerSpec& spec() const = 0;  // without tokens, types and merges
-  virtual std::string describe() const = 0;       // "byte-level BPE, 49152 tokens, pre smollm"
+  virtual const TokenizerFacts& facts() const = 0;
+  virtual std::string describe() const = 0;  // "byte-level BPE, 49152 tokens, pre smollm"
 
   /// Whole-sequence decode; invalid UTF-8 becomes U+FFFD.
   std::string decode(const std::vector<TokenId>& ids, bool special = false) const;

@@ -146,8 +146,7 @@ bool same(const GgufDirectory& a, const GgufDirectory& b) {
 /// Every decoder name must give a tensor: what the builder then relies on.
 void check_checkpoint(const Checkpoint& checkpoint) {
   require(checkpoint.config.layers.size() == checkpoint.names.layers.size());
-  require(checkpoint.tokenizer.tokens.size() == static_cast<std::size_t>(checkpoint.config.vocab));
-  require(checkpoint.tokenizer.types.size() == checkpoint.tokenizer.tokens.size());
+  require(checkpoint.tokenizer->vocab_size() == checkpoint.config.vocab);
   WeightStore& weights = *checkpoint.weights;
   weights.require(checkpoint.names.embedding, {checkpoint.config.vocab, checkpoint.config.hidden});
   for (std::size_t i = 0; i < checkpoint.config.layers.size(); ++i) {

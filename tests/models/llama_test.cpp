@@ -198,8 +198,8 @@ TEST(LlamaGguf, AbsentKeysHaveTheFormatsDefaults) {
   EXPECT_EQ(checkpoint.config.vocab, 6);
   EXPECT_EQ(checkpoint.config.name, "");
   EXPECT_EQ(checkpoint.chat_template, "");
-  EXPECT_THAT(checkpoint.tokenizer.types, ElementsAre(1, 1, 1, 1, 1, 1));
-  EXPECT_FALSE(checkpoint.tokenizer.add_bos);
+  EXPECT_FALSE(checkpoint.tokenizer->is_control(0));  // without types all tokens are normal
+  EXPECT_FALSE(checkpoint.tokenizer->facts().add_bos());
   EXPECT_FALSE(checkpoint.config.generation.temperature.has_value());
 }
 
@@ -416,7 +416,7 @@ TEST(LlamaRefuses, TensorsThatNothingUses) {
 
 // --- the tokenizer's keys
 
-TEST(GgufTokenizer, KeysBecomeASpec) {
+TEST(GgufTokenizer, KeysBecomeATokenizer) {
   GgufDoc doc = tiny_llama();
   doc.set<std::uint32_t>("tokenizer.ggml.eot_token_id", 5);
   doc.set<std::uint32_t>("tokenizer.ggml.eom_token_id", 4);
@@ -424,18 +424,17 @@ TEST(GgufTokenizer, KeysBecomeASpec) {
   doc.set<std::uint32_t>("tokenizer.ggml.unknown_token_id", 0);
   const std::string file = doc.serialise();
   const Checkpoint checkpoint = read(file);
-  const TokenizerSpec& spec = checkpoint.tokenizer;
-  EXPECT_EQ(spec.source, "x.gguf");
-  EXPECT_EQ(spec.model, "gpt2");
-  EXPECT_EQ(spec.pre, "smollm");
-  EXPECT_THAT(spec.tokens, ElementsAre("<s>", "</s>", "a", "b", "ab", "c"));
-  EXPECT_THAT(spec.types, ElementsAre(3, 3, 1, 1, 1, 1));
-  EXPECT_THAT(spec.merges, ElementsAre("a b"));
-  EXPECT_EQ(spec.bos, 0);
-  EXPECT_EQ(spec.eos, 1);
-  EXPECT_EQ(spec.eot, 5);
-  EXPECT_EQ(spec.unk, 0);
-  EXPECT_EQ(spec.pad, 1);
+  const TokenizerFacts& facts = checkpoint.tokenizer->facts();
+  EXPECT_EQ(facts.model, "gpt2");
+  EXPECT_EQ(facts.pre, "smollm");
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
+  EXPECT_THAT(tokenizer.encode("</s>abc", {}), ElementsAre(1, 4, 5));
+  EXPECT_TRUE(tokenizer.is_control(0) && tokenizer.is_control(1) && !tokenizer.is_control(2));
+  EXPECT_EQ(facts.bos, 0);
+  EXPECT_EQ(facts.eos, 1);
+  EXPECT_EQ(facts.eot, 5);
+  EXPECT_EQ(facts.unk, 0);
+  EXPECT_EQ(facts.pad, 1);
   EXPECT_THAT(checkpoint.stop_ids, ElementsAre(1, 4, 5));
 }
 
@@ -445,10 +444,10 @@ TEST(GgufTokenizer, LlamaThreeAddsABeginOfTextUnlessTheFileSaysNo) {
     doc.set_text("tokenizer.ggml.pre", pre);
     doc.remove("tokenizer.ggml.add_bos_token");
     const std::string file = doc.serialise();
-    EXPECT_EQ(read(file).tokenizer.add_bos, pre == std::string("llama-bpe"));
+    EXPECT_EQ(read(file).tokenizer->facts().add_bos(), pre == std::string("llama-bpe"));
     doc.set<bool>("tokenizer.ggml.add_bos_token", false);
     const std::string explicit_file = doc.serialise();
-    EXPECT_FALSE(read(explicit_file).tokenizer.add_bos);
+    EXPECT_FALSE(read(explicit_file).tokenizer->facts().add_bos());
   }
 }
 
@@ -631,8 +630,7 @@ TEST(DefaultModel, OpensQuicklyWithEveryTensorKnown) {
   EXPECT_EQ(attention(checkpoint, 29).n_q_heads, 9);
   EXPECT_EQ(attention(checkpoint, 29).n_kv_heads, 3);
   EXPECT_EQ(attention(checkpoint, 29).rope.inv_freq, rope_inv_freq(100000.0, 64));
-  EXPECT_EQ(checkpoint.tokenizer.tokens.size(), 49152U);
-  EXPECT_EQ(checkpoint.tokenizer.merges.size(), 48900U);
+  EXPECT_EQ(checkpoint.tokenizer->vocab_size(), 49152);
   EXPECT_THAT(checkpoint.stop_ids, ElementsAre(2));
   EXPECT_THAT(checkpoint.chat_template, HasSubstr("<|im_start|>"));
   std::int64_t parameters = 0;

@@ -344,7 +344,7 @@ TEST_F(SpecialTokens, FactsAboutTheVocabulary) {
   EXPECT_EQ(tokenizer->find(" "), std::nullopt);
   EXPECT_EQ(tokenizer->find("caf\u00e9"), word);
   EXPECT_EQ(tokenizer->describe(), "byte-level BPE, 263 tokens, pre smollm");
-  EXPECT_EQ(tokenizer->spec().bos, start);
+  EXPECT_EQ(tokenizer->facts().bos, start);
 }
 
 TEST_F(SpecialTokens, IdsOutsideTheVocabularyHaveNoBytes) {

@@ -82,19 +82,19 @@ Json generation_json(const GenerationDefaults& g) {
 }
 
 Json tokenizer_json(const Tokenizer& tokenizer) {
-  const TokenizerSpec& spec = tokenizer.spec();
+  const TokenizerFacts& facts = tokenizer.facts();
   const auto token = [](const std::optional<TokenId>& id) {
     return id ? Json(*id) : Json(nullptr);
   };
   return {{"description", tokenizer.describe()},
-          {"model", spec.model},
-          {"pre", spec.pre},
+          {"model", facts.model},
+          {"pre", facts.pre},
           {"size", tokenizer.vocab_size()},
-          {"bos", token(spec.bos)},
-          {"eos", token(spec.eos)},
-          {"eot", token(spec.eot)},
-          {"add_bos", spec.add_bos},
-          {"add_eos", spec.add_eos}};
+          {"bos", token(facts.bos)},
+          {"eos", token(facts.eos)},
+          {"eot", token(facts.eot)},
+          {"add_bos", facts.add_bos()},
+          {"add_eos", facts.add_eos()}};
 }
 
 std::string mib(std::uint64_t bytes) {
@@ -105,7 +105,7 @@ std::string mib(std::uint64_t bytes) {
 
 int run_inspect(const Arguments& args) {
   EngineOptions options = engine_options(args);
-  Checkpoint checkpoint = open_checkpoint(options.model);
+  const Checkpoint checkpoint = open_checkpoint(options.model);
   const ModelConfig& config = checkpoint.config;
   const Totals totals = add_up(*checkpoint.weights);
   if (options.context == 0) options.context = config.context;
@@ -116,8 +116,7 @@ int run_inspect(const Arguments& args) {
   }
   const MemoryPlan plan = plan_memory(config, *checkpoint.weights, options);
   const std::string kv_dtype(name(options.kv_dtype.value_or(DType::kF16)));
-  const std::unique_ptr<const Tokenizer> tokenizer =
-      make_tokenizer(std::move(checkpoint.tokenizer));
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
 
   if (args.on("json")) {
     Json bytes = Json::object();
@@ -135,7 +134,7 @@ int run_inspect(const Arguments& args) {
                 {"tied_head", config.tied_head},
                 {"layers", layers_json(config)},
                 {"tensors", tensors_json(*checkpoint.weights)},
-                {"tokenizer", tokenizer_json(*tokenizer)},
+                {"tokenizer", tokenizer_json(tokenizer)},
                 {"chat_template",
                  checkpoint.chat_template.empty() ? Json(nullptr) : Json(checkpoint.chat_template)},
                 {"generation", generation_json(config.generation)},
@@ -157,7 +156,7 @@ int run_inspect(const Arguments& args) {
       config.context);
   text += layers_text(config);
   for (const auto& [dtype, n] : totals.bytes) text += fmt::format("{:<15} {}\n", dtype, mib(n));
-  text += fmt::format("{:<15} {}\n", "tokenizer", tokenizer->describe());
+  text += fmt::format("{:<15} {}\n", "tokenizer", tokenizer.describe());
   text += fmt::format("{:<15} {}\n", "chat template",
                       checkpoint.chat_template.empty()
                           ? "none"

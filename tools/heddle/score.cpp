@@ -32,8 +32,8 @@ struct Window {
 
 std::vector<std::int32_t> encode_text(const Tokenizer& tokenizer, const std::string& text) {
   std::vector<std::int32_t> ids = tokenizer.encode(text, {.add_special = false});
-  const TokenizerSpec& spec = tokenizer.spec();
-  if (spec.add_bos && spec.bos) ids.insert(ids.begin(), *spec.bos);
+  const std::vector<TokenId>& prefix = tokenizer.facts().prefix;
+  ids.insert(ids.begin(), prefix.begin(), prefix.end());
   return ids;
 }
 

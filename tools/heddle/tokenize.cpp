@@ -87,8 +87,8 @@ int render_chat(const Arguments& args, const Checkpoint& checkpoint, const Token
                                              .tools_json = "",
                                              .extra_json = "",
                                              .add_generation_prompt = true,
-                                             .bos_token = text_of(tokenizer.spec().bos),
-                                             .eos_token = text_of(tokenizer.spec().eos)});
+                                             .bos_token = text_of(tokenizer.facts().bos),
+                                             .eos_token = text_of(tokenizer.facts().eos)});
   if (args.on("json")) {
     const std::vector<TokenId> ids =
         tokenizer.encode(prompt.text, {.add_special = false, .plain = prompt.untrusted});
@@ -114,14 +114,13 @@ int run_tokenize(const Arguments& args) {
     throw bad_input(
         "tokenize: a text is missing: -p TEXT, -f FILE, - (standard input) or --chat FILE");
   }
-  Checkpoint checkpoint = open_checkpoint(path);
-  const std::unique_ptr<const Tokenizer> tokenizer =
-      make_tokenizer(std::move(checkpoint.tokenizer));
-  if (args.has("chat")) return render_chat(args, checkpoint, *tokenizer);
+  const Checkpoint checkpoint = open_checkpoint(path);
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
+  if (args.has("chat")) return render_chat(args, checkpoint, tokenizer);
   const bool special = !args.on("no-special");
   if (args.on("decode")) {
     const std::string decoded =
-        tokenizer->decode(parse_ids(*text, tokenizer->vocab_size()), special);
+        tokenizer.decode(parse_ids(*text, tokenizer.vocab_size()), special);
     if (args.on("json")) {
       write_json({{"text", decoded}});
     } else {
@@ -129,7 +128,7 @@ int run_tokenize(const Arguments& args) {
     }
     return 0;
   }
-  const std::vector<TokenId> ids = tokenizer->encode(*text, {.add_special = special});
+  const std::vector<TokenId> ids = tokenizer.encode(*text, {.add_special = special});
   if (args.on("json")) {
     write_json({{"ids", ids}});
   } else {
