@@ -24,7 +24,7 @@ struct MatmulTarget {
   const PackedMatrix* weight = nullptr;  // [n, k]
   TensorView residual;                   // [n_tokens, n] F32 or absent; may be out
   TensorView out;                        // [n_tokens, n] F32; must not alias x
-  TensorView bias;                       // [n] F32 or absent; must not alias out
+  TensorView bias = {};                  // [n] F32 or absent; must not alias out
 };
 
 struct MatmulArgs {

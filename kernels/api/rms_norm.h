@@ -9,11 +9,11 @@ namespace heddle {
 /// (CPU): lane l of 16 adds elements l, l+16, ... in ascending order; lanes are added as
 /// ((0+8)+(4+12)) ... halving: 16 -> 8 -> 4 -> 2 -> 1.
 struct RmsNormArgs {
-  TensorView x;         // [n_tokens, width]  F32 (CUDA: F32 | F16 | BF16)
-  TensorView weight;    // [width]            F32 (CUDA: as x or F32)
-  TensorView out;       // like x; may be x itself
-  float eps = 0.0F;     // added to the mean square; must be >= 0 and finite
-  TensorView residual;  // like out, or absent; may be out, must not overlap it otherwise
+  TensorView x;              // [n_tokens, width]  F32 (CUDA: F32 | F16 | BF16)
+  TensorView weight;         // [width]            F32 (CUDA: as x or F32)
+  TensorView out;            // like x; may be x itself
+  float eps = 0.0F;          // added to the mean square; must be >= 0 and finite
+  TensorView residual = {};  // like out, or absent; may be out, must not overlap it otherwise
 };
 
 }  // namespace heddle
