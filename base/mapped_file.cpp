@@ -17,22 +17,7 @@
 namespace heddle {
 namespace {
 
-/// A descriptor that closes itself.
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() {
-    if (fd_ > 2) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-int open_for_reading(const std::string& path) {
+Descriptor open_for_reading(const std::string& path) {
   if (path.find('\0') != std::string::npos) throw bad_input("a file name contains a NUL byte");
   const int fd =
       ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not hang us
@@ -41,20 +26,27 @@ int open_for_reading(const std::string& path) {
                         ? fmt::format("{}: no such file", path)
                         : fmt::format("{}: cannot open: {}", path, std::strerror(errno)));
   }
-  return fd;
+  return Descriptor(fd);
 }
 
 }  // namespace
 
-MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const Fd fd(open_for_reading(path));
+Descriptor::~Descriptor() {
+  if (fd_ > 2) ::close(fd_);
+}
+
+MappedFile::MappedFile(const std::string& path) : MappedFile(open_for_reading(path), path) {}
+
+MappedFile::MappedFile(const Descriptor& descriptor, const std::string& path) : path_(path) {
   struct stat status = {};
-  if (::fstat(fd.get(), &status) != 0) throw bad_input(fmt::format("{}: cannot be examined", path));
+  if (::fstat(descriptor.get(), &status) != 0) {
+    throw bad_input(fmt::format("{}: cannot be examined", path));
+  }
   if (S_ISDIR(status.st_mode)) throw bad_input(fmt::format("{}: is a directory", path));
   if (!S_ISREG(status.st_mode)) throw bad_input(fmt::format("{}: not a regular file", path));
   size_ = static_cast<std::size_t>(status.st_size);
   if (size_ == 0) return;
-  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
   if (data == MAP_FAILED) {
     throw bad_input(fmt::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
   }
@@ -86,15 +78,14 @@ void MappedFile::release(std::size_t offset, std::size_t length) const {
   }
 }
 
-std::string read_file(const std::string& path, std::size_t limit) {
-  const Fd fd(path == "-" ? 0 : open_for_reading(path));
+std::string read_descriptor(int descriptor, const std::string& path, std::size_t limit) {
   std::string text;
   std::array<char, 65536> chunk;
   while (true) {
-    const ssize_t n = ::read(fd.get(), chunk.data(), chunk.size());
+    const ssize_t n = ::read(descriptor, chunk.data(), chunk.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) {  // a pipe whose writer is slow: `-f <(command)`
-      pollfd waiting = {fd.get(), POLLIN, 0};
+      pollfd waiting = {descriptor, POLLIN, 0};
       ::poll(&waiting, 1, -1);
       continue;
     }
@@ -105,6 +96,11 @@ std::string read_file(const std::string& path, std::size_t limit) {
       throw bad_input(fmt::format("{}: larger than {} bytes, the most that is read", path, limit));
     }
   }
+}
+
+std::string read_file(const std::string& path, std::size_t limit) {
+  if (path == "-") return read_descriptor(0, path, limit);
+  return read_descriptor(open_for_reading(path).get(), path, limit);
 }
 
 }  // namespace heddle

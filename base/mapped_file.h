@@ -3,6 +3,8 @@
 #include <span>
 #include <string>
 
+#include "base/descriptor.h"
+
 namespace heddle {
 
 /// A regular file mapped read-only. Movable. The mapping stays valid when the path is renamed.
@@ -11,6 +13,8 @@ class MappedFile {
   /// Throws kBadInput: "PATH: no such file", "PATH: is a directory", "PATH: not a regular file",
   /// ...
   explicit MappedFile(const std::string& path);
+  /// A file that is open already; `path` names it in errors.
+  MappedFile(const Descriptor& descriptor, const std::string& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();

@@ -95,6 +95,7 @@ MemoryPlan plan_memory(const ModelConfig& config,
                        const EngineOptions& options) {
   MemoryPlan plan;
   for (const StoredTensor& tensor : weights.tensors()) {
+    if (!tensor.foreign.empty()) continue;  // never packed
     plan.weights += static_cast<std::uint64_t>(tensor.view.bytes());
   }
   const DType kv_dtype = options.kv_dtype.value_or(DType::kF16);

@@ -46,8 +46,10 @@ struct Checkpoint {
   std::uint64_t file_bytes = 0;
 };
 
-/// Opens a `.gguf` file. Validates everything it will ever trust and every shape
-/// against the config, before any allocation that depends on them. Throws kBadInput.
+/// Opens a `.gguf` file, a model folder in Hugging Face layout (config.json and safetensors), a
+/// folder that holds one `.gguf` file, or, by one of its `.safetensors` files, the folder around
+/// it. Validates everything it will ever trust and every shape against the config, before any
+/// allocation that depends on them. Throws kBadInput.
 Checkpoint open_checkpoint(const std::string& path);
 
 }  // namespace heddle

@@ -10,6 +10,7 @@
 
 #include "base/checked_size.h"
 #include "base/error.h"
+#include "models/file_guess.h"
 #include "models/quote_text.h"
 
 namespace heddle {
@@ -31,31 +32,17 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> heads) {
-  return std::any_of(heads.begin(), heads.end(),
-                     [&](std::string_view head) { return text.substr(0, head.size()) == head; });
-}
-
 /// What a file that is not GGUF most likely is.
 std::string guess_format(std::span<const std::byte> file) {
-  const std::string_view text = as_text(file.first(std::min<std::size_t>(file.size(), 512)));
-  if (starts_with_any(text, {"version https://git-lfs"})) {
-    return "a Git LFS pointer (the model itself was not fetched: git lfs pull)";
+  const std::string guess = guess_file(file);
+  const std::string_view text = as_text(file);
+  // A header length of less than 4 GiB, then the header.
+  if (guess.empty() && text.size() > 9 && text[8] == '{' &&
+      text.substr(4, 4) == std::string_view("\0\0\0\0", 4)) {
+    return "a safetensors file";
   }
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  const std::string_view body = first == std::string_view::npos ? "" : text.substr(first);
-  if (starts_with_any(body, {"<!DOCTYPE", "<!doctype", "<html", "<HTML", "<?xml"})) {
-    return "an HTML page (a download that went wrong)";
-  }
-  if (starts_with_any(text, {"PK\x03\x04"})) return "a zip archive or PyTorch checkpoint";
-  if (starts_with_any(text, {"\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"})) {
-    return "a Python pickle (never read: it can run code)";
-  }
-  if (starts_with_any(text, {"FUGG"})) return "big-endian GGUF";
-  if (starts_with_any(text, {"ggml", "ggjt", "lmgg", "tjgg"}))
-    return "a GGML file from before GGUF";
-  if (text.size() > 9 && text[8] == '{') return "a safetensors file";
-  return quote_text(text.substr(0, 4));
+  return guess.empty() ? quote_text(as_text(file.first(std::min<std::size_t>(file.size(), 4))))
+                       : guess;
 }
 
 }  // namespace

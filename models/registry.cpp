@@ -174,13 +174,13 @@ ModelFile resolve_model(const std::string& model,
                                 path.string(), model));
   }
   if (fs::is_directory(status)) {
-    throw bad_input(fmt::format(
-        "{}: model, got a directory, allowed a .gguf file or one of: {} (this version does not "
-        "read directories of safetensors)",
-        model, known_names(registry)));
+    const fs::path path = fs::path(model).lexically_normal();
+    const fs::path last = path.has_filename() ? path.filename() : path.parent_path().filename();
+    return {model, last.string()};
   }
-  throw bad_input(fmt::format("{}: no such file; allowed an existing .gguf file or one of: {}",
-                              model.empty() ? "''" : model, known_names(registry)));
+  throw bad_input(
+      fmt::format("{}: no such file; allowed a .gguf file, a model folder or one of: {}",
+                  model.empty() ? "''" : model, known_names(registry)));
 }
 
 ModelFile resolve_model(const std::string& model) {

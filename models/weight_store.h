@@ -14,10 +14,16 @@
 namespace heddle {
 
 /// One tensor as stored. `view` is [rows, cols] (or [n]) in the checkpoint's dtype, in mapped
-/// memory.
+/// memory. A tensor of a dtype or rank that no kernel reads is listed too, so that a buffer which
+/// nobody needs does no harm: `foreign` then says what it is ("I64") and `view` is its bytes, [n]
+/// U8.
 struct StoredTensor {
   std::string name;
   TensorView view;
+  std::string foreign = {};
+  std::string_view dtype_name() const {
+    return foreign.empty() ? heddle::name(view.dtype) : std::string_view(foreign);
+  }
 };
 
 /// Maps the checkpoint's files; knows which tensors were asked for. Not thread safe.
@@ -32,7 +38,8 @@ class WeightStore {
                              std::initializer_list<std::int64_t> shape,
                              std::initializer_list<DType> dtypes = {}) = 0;
   virtual bool has(std::string_view name) const = 0;
-  /// Shape and dtype without binding; absent view if there is no such tensor.
+  /// Shape and dtype without binding; absent view if there is no such tensor. Throws kBadInput for
+  /// a foreign one, as require() does.
   virtual TensorView find(std::string_view name) const = 0;
   /// Marks a tensor as known and not needed.
   virtual void ignore(std::string_view name) = 0;

@@ -7,6 +7,7 @@
 
 #include "models/checkpoint.h"
 #include "models/gguf.h"
+#include "models/model_folder.h"
 
 namespace heddle {
 
@@ -14,7 +15,12 @@ struct Family {
   std::string_view name;  // GGUF's general.architecture
   /// Fills config and names of `checkpoint`; checks every tensor of checkpoint.weights against
   /// them, and marks the known harmless ones as ignored. Throws kBadInput.
-  void (*read_gguf)(const GgufDirectory& file, Checkpoint& checkpoint);
+  void (*read_gguf)(const GgufDirectory& file, Checkpoint& checkpoint) = nullptr;
+  /// config.json's model_type, where the family is read from folders.
+  std::string_view model_type = "";
+  /// The same as read_gguf for a model folder, whose weights are checkpoint.weights already.
+  /// nullptr: not read from folders.
+  void (*read_folder)(const ModelFolder& folder, Checkpoint& checkpoint) = nullptr;
 };
 
 std::span<const Family> families();

@@ -209,7 +209,9 @@ TEST(GgufHeader, OtherFormatsAreCalledWhatTheyAre) {
             magic("a Git LFS pointer (the model itself was not fetched: git lfs pull)"));
   EXPECT_EQ(refusal("\n <!DOCTYPE html><html></html>"),
             magic("an HTML page (a download that went wrong)"));
-  EXPECT_EQ(refusal("PK\x03\x04 and the rest of it"), magic("a zip archive or PyTorch checkpoint"));
+  EXPECT_EQ(
+      refusal("PK\x03\x04 and the rest of it"),
+      magic("a zip archive or PyTorch checkpoint (a Python pickle, never read: it can run code)"));
   EXPECT_EQ(refusal("\x80\x02}q\1. and the rest of it"),
             magic("a Python pickle (never read: it can run code)"));
   EXPECT_EQ(refusal(std::string("\x40\0\0\0\0\0\0\0{\"a\":{}}", 16)), magic("a safetensors file"));

@@ -184,18 +184,21 @@ TEST_F(ResolveModel, ListsKnownNamesForAnUnknownOne) {
   EXPECT_EQ(message([&] {
               resolve_model("nosuch", home_, {entry_of("x"), second});
             }),
-            "nosuch: no such file; allowed an existing .gguf file or one of: tiny, other");
+            "nosuch: no such file; allowed a .gguf file, a model folder or one of: tiny, other");
   EXPECT_EQ(message([&] { resolve_model("", home_, {entry_of("x")}); }),
-            "'': no such file; allowed an existing .gguf file or one of: tiny");
+            "'': no such file; allowed a .gguf file, a model folder or one of: tiny");
   EXPECT_EQ(message([&] { resolve_model(std::string("a\0b", 3), home_, {}); }),
             "a file name contains a NUL byte");
 }
 
-TEST_F(ResolveModel, RefusesDirectoriesSayingWhatIsRead) {
-  EXPECT_EQ(message([&] { resolve_model(root_.string(), home_, {entry_of("x")}); }),
-            root_.string() +
-                ": model, got a directory, allowed a .gguf file or one of: tiny (this version does "
-                "not read directories of safetensors)");
+TEST_F(ResolveModel, TakesAFolderNamedByItsLastPart) {
+  const std::string folder = (root_ / "my-model").string();
+  std::filesystem::create_directory(folder);
+  for (const std::string& path : {folder, folder + "/", folder + "//"}) {
+    const ModelFile file = resolve_model(path, home_, {entry_of("x")});
+    EXPECT_EQ(file.path, path);
+    EXPECT_EQ(file.name, "my-model");
+  }
 }
 
 TEST(ModelsHome, FollowsTheEnvironment) {

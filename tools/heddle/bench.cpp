@@ -69,6 +69,7 @@ std::vector<BenchTest> tests_of(const Arguments& args) {
 std::uint64_t weight_bytes_per_step(const Checkpoint& checkpoint) {
   std::uint64_t bytes = 0;
   for (const StoredTensor& tensor : checkpoint.weights->tensors()) {
+    if (!tensor.foreign.empty()) continue;
     if (tensor.name == checkpoint.names.embedding &&
         checkpoint.names.embedding != checkpoint.names.head) {
       continue;

@@ -141,7 +141,9 @@ std::string help_overview() {
   for (const CommandSpec& command : command_table()) {
     if (!command.hidden) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   }
-  text += "\nMODEL is a .gguf file or the name of a pulled model (heddle pull smollm2-135m).\n";
+  text +=
+      "\nMODEL is a .gguf file, a model folder or the name of a pulled model (heddle pull "
+      "smollm2-135m).\n";
   text += "Answers go to standard output, all else to standard error.\n";
   text += fmt::format("Exit codes: {}.\n", kExitCodes);
   text += "heddle help COMMAND tells all about one; heddle --list-kernels lists the kernels.\n";
@@ -164,7 +166,8 @@ std::string cli_markdown() {
       "# The command line\n\n"
       "<!-- Made by `heddle docs cli > docs/cli.md` from tools/heddle/flag_table.cpp; a test "
       "compares. -->\n\n"
-      "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file or the name of a model fetched "
+      "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file, a model folder or the name of "
+      "a model fetched "
       "with `heddle pull`.\nAnswers go to standard output, all else to standard error; progress "
       "bars appear only on a terminal.\nErrors begin with `error: `. A number that is no number or "
       "outside its range is an error, not a guess.\nOf a flag given twice the last one counts, "

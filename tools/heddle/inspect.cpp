@@ -26,8 +26,8 @@ struct Totals {
 Totals add_up(const WeightStore& weights) {
   Totals totals;
   for (const StoredTensor& tensor : weights.tensors()) {
-    totals.parameters += tensor.view.elements();
-    totals.bytes[std::string(name(tensor.view.dtype))] +=
+    if (tensor.foreign.empty()) totals.parameters += tensor.view.elements();
+    totals.bytes[std::string(tensor.dtype_name())] +=
         static_cast<std::uint64_t>(tensor.view.bytes());
   }
   return totals;
@@ -65,8 +65,7 @@ Json tensors_json(const WeightStore& weights) {
   for (const StoredTensor& tensor : weights.tensors()) {
     Json shape = Json::array();
     for (int i = 0; i < tensor.view.rank; ++i) shape.push_back(tensor.view.dim(i));
-    tensors.push_back(
-        {{"name", tensor.name}, {"shape", shape}, {"dtype", name(tensor.view.dtype)}});
+    tensors.push_back({{"name", tensor.name}, {"shape", shape}, {"dtype", tensor.dtype_name()}});
   }
   return tensors;
 }

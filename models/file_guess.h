@@ -1,0 +1,12 @@
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace heddle {
+
+/// What a file that is not what it was taken for most likely is ("a Git LFS pointer (...)", "a
+/// Python pickle (...)"), told by its first bytes; "" if nothing is known.
+std::string guess_file(std::span<const std::byte> file);
+
+}  // namespace heddle
