@@ -87,14 +87,17 @@ struct Piece {
   std::int64_t first_row = 0;
   std::int64_t pair_begin = 0;
   std::int64_t n_pairs = 0;
-  std::int64_t n_tiles = 0;
+  std::int64_t tile_begin = 0;  // of the first row's window
+  std::int64_t tile_end = 0;    // after the last row's position
+  std::int64_t n_tiles() const { return tile_end - tile_begin; }
   // Reading a tile of keys costs about what four rows' arithmetic on it costs.
-  std::int64_t cost() const { return n_tiles * (n_pairs + 4); }
+  std::int64_t cost() const { return n_tiles() * (n_pairs + 4); }
 };
 
 template <typename F>
-void for_pieces(const AttentionArgs& args, std::int64_t group, const F& f) {
-  const auto* const position = args.positions.as<const std::int32_t>();
+void for_pieces(const AttentionArgs& args, const AttentionProblem& problem, const F& f) {
+  const std::int64_t group = problem.group;
+  const std::int32_t* const position = problem.positions;
   for_runs(args, [&](const Run& run) {
     const std::int64_t n_pairs = run.n * group;
     const std::int64_t size =
@@ -105,8 +108,10 @@ void for_pieces(const AttentionArgs& args, std::int64_t group, const F& f) {
       piece.first_row = run.first;
       piece.pair_begin = n_pairs * i / n_pieces;
       piece.n_pairs = n_pairs * (i + 1) / n_pieces - piece.pair_begin;
+      const std::int64_t first_row = run.first + piece.pair_begin / group;
       const std::int64_t last_row = run.first + (piece.pair_begin + piece.n_pairs - 1) / group;
-      piece.n_tiles = std::int64_t{position[last_row]} / kAttentionTile + 1;
+      piece.tile_begin = problem.first_key(position[first_row]) / kAttentionTile;
+      piece.tile_end = std::int64_t{position[last_row]} / kAttentionTile + 1;
       f(piece);
     }
   });
@@ -137,14 +142,15 @@ struct Plan {
   std::int64_t partial_elements = 0;
   std::int64_t total_cost = 0;
   std::int64_t part_tiles(const Piece& piece) const {
-    if (piece.n_pairs > kMaxSplitPairs || piece.n_tiles <= kMinSplitTiles) return piece.n_tiles;
+    const std::int64_t n_tiles = piece.n_tiles();
+    if (piece.n_pairs > kMaxSplitPairs || n_tiles <= kMinSplitTiles) return n_tiles;
     const std::int64_t share = total_cost / kShares / (piece.n_pairs + 4);
-    return std::min(piece.n_tiles, std::max(kMinSplitTiles, share));
+    return std::min(n_tiles, std::max(kMinSplitTiles, share));
   }
 };
 
 std::int64_t partial_elements(const Piece& piece, std::int64_t head_dim) {
-  return piece.n_tiles * piece.n_pairs * (kAttentionPartialHead + head_dim);
+  return piece.n_tiles() * piece.n_pairs * (kAttentionPartialHead + head_dim);
 }
 
 std::size_t cost_class(const Piece& piece, std::int64_t tiles) {
@@ -169,6 +175,8 @@ AttentionProblem problem_of(const AttentionArgs& args) {
   p.head_dim = args.q.dim(2);
   p.block_tokens = args.pages.block_tokens();
   p.scale = args.scale;
+  p.window = args.window;
+  p.soft_cap = args.soft_cap;
   return p;
 }
 
@@ -221,12 +229,13 @@ class Call {
     task.pair_begin = piece.pair_begin;
     task.n_pairs = piece.n_pairs;
     task.kv_head = kv_head;
-    task.tile_end = piece.n_tiles;
+    task.tile_begin = piece.tile_begin;
+    task.tile_end = piece.tile_end;
     return task;
   }
 
   void run_inline() {
-    for_pieces(args_, problem_.group, [&](const Piece& piece) {
+    for_pieces(args_, problem_, [&](const Piece& piece) {
       for (std::int64_t g = 0; g < problem_.n_kv_heads; ++g) {
         kernels_.run(problem_, type_, task_of(piece, g), scratch_of(0));
       }
@@ -236,12 +245,12 @@ class Call {
   // Sizes; tasks per class of cost go to class_begin_, as counts.
   Plan count() {
     Plan plan;
-    for_pieces(args_, problem_.group, [&](const Piece& piece) { plan.total_cost += piece.cost(); });
+    for_pieces(args_, problem_, [&](const Piece& piece) { plan.total_cost += piece.cost(); });
     plan.total_cost *= problem_.n_kv_heads;
     std::fill(std::begin(class_begin_), std::end(class_begin_), 0);
-    for_pieces(args_, problem_.group, [&](const Piece& piece) {
+    for_pieces(args_, problem_, [&](const Piece& piece) {
       const std::int64_t part = plan.part_tiles(piece);
-      const std::int64_t n_parts = (piece.n_tiles + part - 1) / part;
+      const std::int64_t n_parts = (piece.n_tiles() + part - 1) / part;
       class_begin_[cost_class(piece, part)] += n_parts * problem_.n_kv_heads;
       plan.n_tasks += n_parts * problem_.n_kv_heads;
       if (n_parts == 1) return;
@@ -263,27 +272,27 @@ class Call {
     auto* split = reinterpret_cast<Split*>(memory + task_bytes);
     auto* partial = reinterpret_cast<float*>(
         context_.shared(static_cast<std::size_t>(plan.partial_elements) * sizeof(float), 1));
-    for_pieces(args_, problem_.group, [&](const Piece& piece) {
+    for_pieces(args_, problem_, [&](const Piece& piece) {
       const std::int64_t part = plan.part_tiles(piece);
       std::int64_t& at = class_begin_[cost_class(piece, part)];
       for (std::int64_t g = 0; g < problem_.n_kv_heads; ++g) {
         AttentionTask task = task_of(piece, g);
-        if (part == piece.n_tiles) {
+        if (part == piece.n_tiles()) {
           new (tasks_ + at++) Planned{task, nullptr};
           continue;
         }
         Split* const own = new (split++) Split;
         own->whole = task;
         own->whole.partial = partial;
-        own->left.store((piece.n_tiles + part - 1) / part, std::memory_order_relaxed);
-        const std::int64_t per_tile = partial_elements(piece, problem_.head_dim) / piece.n_tiles;
-        for (std::int64_t tile = 0; tile < piece.n_tiles; tile += part) {
+        own->left.store((piece.n_tiles() + part - 1) / part, std::memory_order_relaxed);
+        const std::int64_t per_tile = partial_elements(piece, problem_.head_dim) / piece.n_tiles();
+        for (std::int64_t tile = piece.tile_begin; tile < piece.tile_end; tile += part) {
           task.tile_begin = tile;
-          task.tile_end = std::min(piece.n_tiles, tile + part);
-          task.partial = partial + tile * per_tile;
+          task.tile_end = std::min(piece.tile_end, tile + part);
+          task.partial = partial + (tile - piece.tile_begin) * per_tile;
           new (tasks_ + at++) Planned{task, own};
         }
-        partial += piece.n_tiles * per_tile;
+        partial += piece.n_tiles() * per_tile;
       }
     });
   }
@@ -304,9 +313,8 @@ void run_fast(const AttentionArgs& args, CpuContext& context, const AttentionKer
   Call(args, context, kernels).run();
 }
 
-// What the fast variants take; any other call goes to ref.
+// Shapes of the fast variants; any other goes to ref.
 bool accepts_shape(const AttentionArgs& args) {
-  if (args.window != 0 || args.soft_cap != 0) return false;
   const std::int64_t dim = args.pages.head_dim();
   const std::int64_t tokens = args.pages.block_tokens();
   return dim >= 16 && dim % 16 == 0 && dim <= kMaxAttentionHeadDim && tokens >= 16 &&

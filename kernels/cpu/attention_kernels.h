@@ -1,7 +1,8 @@
 #pragma once
 // The inner loops of the fast attention variants, one set per instruction set; attention.cpp plans
-// and cuts the work, these do it. attention_impl.h has the loops, written once; docs/kernels.md,
-// "paged attention on the CPU", explains them.
+// and cuts the work, these do it. attention_impl.h has the loops, written once, on top of
+// attention_rows.h and attention_tile.h; docs/kernels.md, "paged attention on the CPU", explains
+// them.
 
 #include <cstdint>
 
@@ -25,6 +26,13 @@ struct AttentionProblem {
   std::int64_t head_dim = 0;
   std::int64_t block_tokens = 0;
   float scale = 0.0F;
+  std::int64_t window = 0;
+  float soft_cap = 0.0F;
+  /// The first key that a row at `position` sees. Inlined by force: files of every instruction set
+  /// compile it (simd16.h, link-time trap).
+  __attribute__((always_inline)) std::int64_t first_key(std::int64_t position) const {
+    return window == 0 || position < window ? 0 : position - window + 1;
+  }
 };
 
 enum class KvType : std::uint8_t { kF32, kF16, kBF16 };
@@ -55,8 +63,8 @@ struct AttentionKernels {
               KvType type,
               const AttentionTask& task,
               float* scratch) = nullptr;
-  /// Merges the partials of n_tiles tiles (task.partial: [tile][pair]) left to right and writes the
-  /// results; task.tile_begin is 0.
+  /// Merges the partials of the pairs' tiles (task.partial: [tile - tile_begin][pair], tile_begin
+  /// the piece's first) left to right and writes the results.
   void (*merge)(const AttentionProblem& problem,
                 const AttentionTask& task,
                 float* scratch) = nullptr;

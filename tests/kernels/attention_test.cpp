@@ -1,213 +1,30 @@
 // Paged attention on the CPU: hand-computed cases, every variant against ref, poisoned memory, and
-// bits that do not depend on chunk, batch, threads or block table.
+// bits that do not depend on chunk, batch, threads or block table. Windows and soft caps:
+// attention_window_test.cpp.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "base/half.h"
-#include "kernels/cpu/cpu_tables.h"
-#include "tests/support/compare.h"
-#include "tests/support/cpu_variants.h"
-#include "tests/support/random.h"
+#include "tests/kernels/attention_support.h"
 
 namespace heddle {
 namespace {
 
+using test::attend;
+using test::bound_for;
+using test::Cache;
+using test::Rows;
+using test::rows_of;
+using test::Shape;
+
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-struct Shape {
-  std::int64_t n_q = 3;
-  std::int64_t n_kv = 1;
-  std::int64_t dim = 16;
-  std::int64_t tokens = 16;
-  DType dtype = DType::kF16;
-};
-
-// Sequences of given lengths with random keys and values in scattered blocks; all that no position
-// occupies is filled with 0xFF (NaN in every format), and the block tables' unused ends with -1.
-class Cache {
- public:
-  Cache(const Shape& shape, const std::vector<std::int64_t>& lengths, std::uint64_t seed = 1)
-      : shape_(shape) {
-    for (const std::int64_t length : lengths) {
-      max_blocks_ = std::max(max_blocks_, (length + shape.tokens - 1) / shape.tokens + 1);
-    }
-    n_blocks_ = max_blocks_ * static_cast<std::int64_t>(lengths.size()) + 3;
-    bytes_ = static_cast<std::size_t>(row_bytes(shape.dtype, 1));
-    const auto n = static_cast<std::size_t>(n_blocks_ * shape.n_kv * shape.dim * shape.tokens);
-    k_.assign(n * bytes_, 0xFF);
-    v_.assign(n * bytes_, 0xFF);
-    test::Random random(seed);
-    std::vector<std::int32_t> free(static_cast<std::size_t>(n_blocks_));
-    for (std::size_t i = 0; i < free.size(); ++i) free[i] = static_cast<std::int32_t>(i);
-    shuffle(free, seed ^ 0x55U);
-    for (const std::int64_t length : lengths) {
-      std::vector<std::int32_t> table(static_cast<std::size_t>(max_blocks_), -1);
-      for (std::int64_t b = 0; b * shape.tokens < length; ++b) {
-        table[static_cast<std::size_t>(b)] = free.back();
-        free.pop_back();
-      }
-      for (std::int64_t s = 0; s < length; ++s) {
-        for (std::int64_t g = 0; g < shape.n_kv; ++g) {
-          for (std::int64_t d = 0; d < shape.dim; ++d) {
-            const std::int64_t block = table[static_cast<std::size_t>(s / shape.tokens)];
-            put(k_, k_index(block, g, s, d), random.normal());
-            put(v_, v_index(block, g, s, d), random.normal());
-          }
-        }
-      }
-      tables_.insert(tables_.end(), table.begin(), table.end());
-    }
-  }
-
-  void set_k(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d, float f) {
-    put(k_, k_index(block(sequence, s), g, s, d), f);
-  }
-  void set_v(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d, float f) {
-    put(v_, v_index(block(sequence, s), g, s, d), f);
-  }
-  /// The same contents with the blocks elsewhere.
-  Cache moved(std::uint64_t seed) const {
-    Cache to = *this;
-    std::vector<std::int32_t> place(static_cast<std::size_t>(n_blocks_));
-    for (std::size_t i = 0; i < place.size(); ++i) place[i] = static_cast<std::int32_t>(i);
-    shuffle(place, seed);
-    const std::size_t block_bytes = k_.size() / place.size();
-    for (std::size_t i = 0; i < place.size(); ++i) {
-      const auto at = static_cast<std::size_t>(place[i]);
-      std::memcpy(&to.k_[at * block_bytes], &k_[i * block_bytes], block_bytes);
-      std::memcpy(&to.v_[at * block_bytes], &v_[i * block_bytes], block_bytes);
-    }
-    for (std::int32_t& b : to.tables_) b = b < 0 ? b : place[static_cast<std::size_t>(b)];
-    return to;
-  }
-
-  const Shape& shape() const { return shape_; }
-  void view(AttentionArgs& args) const {
-    args.pages.k =
-        TensorView(k_.data(), shape_.dtype, {n_blocks_, shape_.n_kv, shape_.dim, shape_.tokens});
-    args.pages.v =
-        TensorView(v_.data(), shape_.dtype, {n_blocks_, shape_.n_kv, shape_.tokens, shape_.dim});
-    args.block_tables =
-        TensorView(tables_.data(), DType::kI32,
-                   {static_cast<std::int64_t>(tables_.size()) / max_blocks_, max_blocks_});
-  }
-
- private:
-  static void shuffle(std::vector<std::int32_t>& v, std::uint64_t seed) {
-    test::Random random(seed);
-    for (std::size_t i = v.size(); i > 1; --i) {
-      std::swap(v[i - 1],
-                v[static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(i) - 1))]);
-    }
-  }
-  std::int64_t block(std::int64_t sequence, std::int64_t s) const {
-    return tables_[static_cast<std::size_t>(sequence * max_blocks_ + s / shape_.tokens)];
-  }
-  std::int64_t k_index(std::int64_t b, std::int64_t g, std::int64_t s, std::int64_t d) const {
-    return ((b * shape_.n_kv + g) * shape_.dim + d) * shape_.tokens + s % shape_.tokens;
-  }
-  std::int64_t v_index(std::int64_t b, std::int64_t g, std::int64_t s, std::int64_t d) const {
-    return ((b * shape_.n_kv + g) * shape_.tokens + s % shape_.tokens) * shape_.dim + d;
-  }
-  void put(std::vector<std::uint8_t>& to, std::int64_t index, float f) const {
-    std::uint8_t* const at = to.data() + static_cast<std::size_t>(index) * bytes_;
-    const std::uint16_t h = shape_.dtype == DType::kF16 ? f32_to_f16(f) : f32_to_bf16(f);
-    if (shape_.dtype == DType::kF32) {
-      std::memcpy(at, &f, sizeof f);
-    } else {
-      std::memcpy(at, &h, sizeof h);
-    }
-  }
-
-  Shape shape_;
-  std::int64_t max_blocks_ = 0;
-  std::int64_t n_blocks_ = 0;
-  std::size_t bytes_ = 0;
-  std::vector<std::uint8_t> k_;
-  std::vector<std::uint8_t> v_;
-  std::vector<std::int32_t> tables_;
-};
-
-// Query rows: which sequence, which position, what q. A row's q is a function of the two.
-struct Rows {
-  std::vector<std::int32_t> sequence;
-  std::vector<std::int32_t> position;
-  std::vector<float> q;
-  std::vector<std::uint8_t> mask;  // empty: none
-
-  std::int64_t n() const { return static_cast<std::int64_t>(sequence.size()); }
-  void add(const Shape& shape, std::int32_t s, std::int32_t first, std::int32_t end) {
-    for (std::int32_t p = first; p < end; ++p) {
-      sequence.push_back(s);
-      position.push_back(p);
-      test::Random random(static_cast<std::uint64_t>(s) * 100003U + static_cast<std::uint64_t>(p));
-      const std::vector<float> row = random.normals(shape.n_q * shape.dim);
-      q.insert(q.end(), row.begin(), row.end());
-    }
-  }
-};
-
-Rows rows_of(const Shape& shape, std::int32_t s, std::int32_t first, std::int32_t end) {
-  Rows rows;
-  rows.add(shape, s, first, end);
-  return rows;
-}
-
-// What a score goes through, and which keys have one.
-struct Reach {
-  std::int64_t window = 0;
-  float soft_cap = 0.0F;
-};
-
-std::vector<float> attend(const std::string& variant,
-                          const Cache& cache,
-                          const Rows& rows,
-                          int n_threads = 2,
-                          std::optional<float> scale = std::nullopt,
-                          const Reach& reach = {}) {
-  const Shape& shape = cache.shape();
-  std::vector<float> out(rows.q.size(), -99.0F);
-  AttentionArgs args;
-  cache.view(args);
-  args.q = TensorView(rows.q.data(), DType::kF32, {rows.n(), shape.n_q, shape.dim});
-  args.sequence = TensorView(rows.sequence.data(), DType::kI32, {rows.n()});
-  args.positions = TensorView(rows.position.data(), DType::kI32, {rows.n()});
-  if (!rows.mask.empty()) {
-    args.head_mask = TensorView(rows.mask.data(), DType::kU8, {rows.n(), shape.n_q});
-  }
-  args.out = TensorView(out.data(), DType::kF32, {rows.n(), shape.n_q, shape.dim});
-  args.scale = scale.value_or(1.0F / std::sqrt(static_cast<float>(shape.dim)));
-  args.window = reach.window;
-  args.soft_cap = reach.soft_cap;
-  test::run_variant(cpu::attention_table(), variant, args, n_threads);
-  return out;
-}
-
-// Error of a convex combination of values below 6: scores of magnitude ~ 6 carry dim/2 roundings of
-// eps, which exp turns into relative errors; sums add at most keys/16 + 10 more.
-double bound_for(const Shape& shape, std::int64_t n_keys) {
-  return test::kEpsF32 * 6 *
-         (4.0 * std::sqrt(static_cast<double>(shape.dim)) + static_cast<double>(n_keys) / 64 + 16);
-}
-
-class Attention : public testing::TestWithParam<std::string> {
- protected:
-  void SetUp() override { HEDDLE_SKIP_UNLESS_MACHINE_HAS(GetParam()); }
-  void expect_ref(const Cache& cache, const Rows& rows, std::int64_t n_keys) const {
-    const std::vector<float> expected = attend("ref", cache, rows);
-    for (const float f : expected) ASSERT_TRUE(std::isfinite(f));
-    EXPECT_TRUE(
-        test::within(attend(GetParam(), cache, rows), expected, bound_for(cache.shape(), n_keys)));
-  }
-};
+class Attention : public test::AttentionOf {};
 
 TEST_P(Attention, OneKeyGivesItsValue) {
   const Shape shape = {2, 1, 16, 16, DType::kF32};
@@ -249,61 +66,6 @@ TEST_P(Attention, HeadsOfAGroupShareKeysAndOthersDoNot) {
 
 INSTANTIATE_TEST_SUITE_P(Variants, Attention, test::all_variants(), test::variant_name);
 
-class AttentionReach : public Attention {};
-
-// Equal scores: each result is the mean of the values seen, which are the positions.
-TEST_P(AttentionReach, WindowDropsTheKeyLeavingIt) {
-  const Shape shape = {1, 1, 16, 16, DType::kF32};
-  Cache cache(shape, {200});
-  for (int s = 0; s < 200; ++s) {
-    for (int d = 0; d < 16; ++d) cache.set_v(0, s, 0, d, static_cast<float>(s));
-  }
-  Rows rows = rows_of(shape, 0, 0, 200);
-  std::fill(rows.q.begin(), rows.q.end(), 0.0F);
-  for (const std::int64_t window : {1, 2, 15, 16, 63, 64, 65, 4096}) {
-    const std::vector<float> out = attend(GetParam(), cache, rows, 2, std::nullopt, {window, 0.0F});
-    for (std::int64_t p = 0; p < 200; ++p) {
-      const auto first = static_cast<double>(std::max<std::int64_t>(0, p - window + 1));
-      const double mean = (first + static_cast<double>(p)) / 2;
-      ASSERT_NEAR(out[static_cast<std::size_t>(p * 16)], mean, 1e-5 * (mean + 1))
-          << "window " << window << " row " << p;
-    }
-  }
-}
-
-// Scores 2 ln 3 and -2 ln 3 under a cap of 2: 2 tanh(ln 3) = 1.6, and -1.6.
-TEST_P(AttentionReach, SoftCapBendsTheScores) {
-  const Shape shape = {1, 1, 16, 16, DType::kF32};
-  Cache cache(shape, {2});
-  for (int s = 0; s < 2; ++s) {
-    for (int d = 0; d < 16; ++d) {
-      cache.set_k(0, s, 0, d, d == 0 ? (s == 0 ? 1.0F : -1.0F) : 9.0F);
-      cache.set_v(0, s, 0, d, s == 0 ? 1.0F : 0.0F);
-    }
-  }
-  Rows rows = rows_of(shape, 0, 1, 2);
-  std::fill(rows.q.begin(), rows.q.end(), 0.0F);
-  rows.q[0] = 4 * std::log(3.0F);
-  const std::vector<float> out = attend(GetParam(), cache, rows, 2, 0.5F, {0, 2.0F});
-  EXPECT_NEAR(out[0], 1 / (1 + std::exp(-3.2)), 1e-6);
-}
-
-TEST_P(AttentionReach, RefusesWhatIsNoWindowAndNoCap) {
-  const Shape shape;
-  const Cache cache(shape, {4});
-  const Rows rows = rows_of(shape, 0, 3, 4);
-  for (const Reach& bad : {Reach{-1, 0.0F}, Reach{0, -1.0F}, Reach{0, kInf},
-                           Reach{0, std::nanf("")}, Reach{0, 1e-45F}}) {
-    EXPECT_THROW(attend(GetParam(), cache, rows, 1, std::nullopt, bad), Error)
-        << bad.window << " " << bad.soft_cap;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Variants,
-                         AttentionReach,
-                         testing::Values(std::string("ref")),
-                         test::variant_name);
-
 class AttentionFast : public Attention {};
 
 // Depths around the vector, block and tile sizes; the poison after the last key is never read.
@@ -331,7 +93,7 @@ TEST_P(AttentionFast, PrefillAgreesWithRef) {
 }
 
 TEST_P(AttentionFast, TakesEveryHeadSizeAndGroup) {
-  for (const std::int64_t dim : {16, 48, 64, 80, 112, 128, 256}) {
+  for (const std::int64_t dim : {16, 48, 64, 80, 96, 112, 128, 256}) {
     for (const std::int64_t group : {1, 2, 3, 5, 7, 8, 49}) {
       const Shape shape = {group * 2, 2, dim, 32, DType::kF16};
       const Cache cache(shape, {70});

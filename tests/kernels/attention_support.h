@@ -1,0 +1,243 @@
+#pragma once
+// For tests of paged attention on the CPU: random caches in scattered, poisoned blocks, query rows,
+// and one call of a named variant.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/half.h"
+#include "kernels/cpu/cpu_tables.h"
+#include "tests/support/compare.h"
+#include "tests/support/cpu_variants.h"
+#include "tests/support/random.h"
+
+namespace heddle::test {
+
+struct Shape {
+  std::int64_t n_q = 3;
+  std::int64_t n_kv = 1;
+  std::int64_t dim = 16;
+  std::int64_t tokens = 16;
+  DType dtype = DType::kF16;
+};
+
+// Sequences of given lengths with random keys and values in scattered blocks; all that no position
+// occupies is filled with 0xFF (NaN in every format), and the block tables' unused ends with -1.
+class Cache {
+ public:
+  Cache(const Shape& shape, const std::vector<std::int64_t>& lengths, std::uint64_t seed = 1)
+      : shape_(shape) {
+    for (const std::int64_t length : lengths) {
+      max_blocks_ = std::max(max_blocks_, (length + shape.tokens - 1) / shape.tokens + 1);
+    }
+    n_blocks_ = max_blocks_ * static_cast<std::int64_t>(lengths.size()) + 3;
+    bytes_ = static_cast<std::size_t>(row_bytes(shape.dtype, 1));
+    const auto n = static_cast<std::size_t>(n_blocks_ * shape.n_kv * shape.dim * shape.tokens);
+    k_.assign(n * bytes_, 0xFF);
+    v_.assign(n * bytes_, 0xFF);
+    Random random(seed);
+    std::vector<std::int32_t> free(static_cast<std::size_t>(n_blocks_));
+    for (std::size_t i = 0; i < free.size(); ++i) free[i] = static_cast<std::int32_t>(i);
+    shuffle(free, seed ^ 0x55U);
+    for (const std::int64_t length : lengths) {
+      std::vector<std::int32_t> table(static_cast<std::size_t>(max_blocks_), -1);
+      for (std::int64_t b = 0; b * shape.tokens < length; ++b) {
+        table[static_cast<std::size_t>(b)] = free.back();
+        free.pop_back();
+      }
+      for (std::int64_t s = 0; s < length; ++s) {
+        for (std::int64_t g = 0; g < shape.n_kv; ++g) {
+          for (std::int64_t d = 0; d < shape.dim; ++d) {
+            const std::int64_t block = table[static_cast<std::size_t>(s / shape.tokens)];
+            put(k_, k_index(block, g, s, d), random.normal());
+            put(v_, v_index(block, g, s, d), random.normal());
+          }
+        }
+      }
+      tables_.insert(tables_.end(), table.begin(), table.end());
+    }
+  }
+
+  void set_k(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d, float f) {
+    put(k_, k_index(block(sequence, s), g, s, d), f);
+  }
+  void set_v(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d, float f) {
+    put(v_, v_index(block(sequence, s), g, s, d), f);
+  }
+  /// Forgets all before position `first` of a sequence, as a scheduler that frees blocks would: NaN
+  /// in its place, and block ids that nobody can look up.
+  void free_before(std::int64_t sequence, std::int64_t first) {
+    for (std::int64_t s = 0; s < first; ++s) {
+      for (std::int64_t g = 0; g < shape_.n_kv; ++g) {
+        for (std::int64_t d = 0; d < shape_.dim; ++d) {
+          set_k(sequence, s, g, d, std::numeric_limits<float>::quiet_NaN());
+          set_v(sequence, s, g, d, std::numeric_limits<float>::quiet_NaN());
+        }
+      }
+    }
+    for (std::int64_t b = 0; b < first / shape_.tokens; ++b) {
+      tables_[static_cast<std::size_t>(sequence * max_blocks_ + b)] =
+          std::numeric_limits<std::int32_t>::max();
+    }
+  }
+  /// The same with the ids of freed blocks now those of sequence `other`.
+  void reuse_before(std::int64_t sequence, std::int64_t first, std::int64_t other) {
+    for (std::int64_t b = 0; b < first / shape_.tokens; ++b) {
+      tables_[static_cast<std::size_t>(sequence * max_blocks_ + b)] =
+          tables_[static_cast<std::size_t>(other * max_blocks_)];
+    }
+  }
+  /// The same contents with the blocks elsewhere.
+  Cache moved(std::uint64_t seed) const {
+    Cache to = *this;
+    std::vector<std::int32_t> place(static_cast<std::size_t>(n_blocks_));
+    for (std::size_t i = 0; i < place.size(); ++i) place[i] = static_cast<std::int32_t>(i);
+    shuffle(place, seed);
+    const std::size_t block_bytes = k_.size() / place.size();
+    for (std::size_t i = 0; i < place.size(); ++i) {
+      const auto at = static_cast<std::size_t>(place[i]);
+      std::memcpy(&to.k_[at * block_bytes], &k_[i * block_bytes], block_bytes);
+      std::memcpy(&to.v_[at * block_bytes], &v_[i * block_bytes], block_bytes);
+    }
+    for (std::int32_t& b : to.tables_) b = b < 0 ? b : place[static_cast<std::size_t>(b)];
+    return to;
+  }
+
+  const Shape& shape() const { return shape_; }
+  void view(AttentionArgs& args) const {
+    args.pages.k =
+        TensorView(k_.data(), shape_.dtype, {n_blocks_, shape_.n_kv, shape_.dim, shape_.tokens});
+    args.pages.v =
+        TensorView(v_.data(), shape_.dtype, {n_blocks_, shape_.n_kv, shape_.tokens, shape_.dim});
+    args.block_tables =
+        TensorView(tables_.data(), DType::kI32,
+                   {static_cast<std::int64_t>(tables_.size()) / max_blocks_, max_blocks_});
+  }
+
+ private:
+  static void shuffle(std::vector<std::int32_t>& v, std::uint64_t seed) {
+    Random random(seed);
+    for (std::size_t i = v.size(); i > 1; --i) {
+      std::swap(v[i - 1],
+                v[static_cast<std::size_t>(random.integer(0, static_cast<std::int64_t>(i) - 1))]);
+    }
+  }
+  std::int64_t block(std::int64_t sequence, std::int64_t s) const {
+    return tables_[static_cast<std::size_t>(sequence * max_blocks_ + s / shape_.tokens)];
+  }
+  std::int64_t k_index(std::int64_t b, std::int64_t g, std::int64_t s, std::int64_t d) const {
+    return ((b * shape_.n_kv + g) * shape_.dim + d) * shape_.tokens + s % shape_.tokens;
+  }
+  std::int64_t v_index(std::int64_t b, std::int64_t g, std::int64_t s, std::int64_t d) const {
+    return ((b * shape_.n_kv + g) * shape_.tokens + s % shape_.tokens) * shape_.dim + d;
+  }
+  void put(std::vector<std::uint8_t>& to, std::int64_t index, float f) const {
+    std::uint8_t* const at = to.data() + static_cast<std::size_t>(index) * bytes_;
+    const std::uint16_t h = shape_.dtype == DType::kF16 ? f32_to_f16(f) : f32_to_bf16(f);
+    if (shape_.dtype == DType::kF32) {
+      std::memcpy(at, &f, sizeof f);
+    } else {
+      std::memcpy(at, &h, sizeof h);
+    }
+  }
+
+  Shape shape_;
+  std::int64_t max_blocks_ = 0;
+  std::int64_t n_blocks_ = 0;
+  std::size_t bytes_ = 0;
+  std::vector<std::uint8_t> k_;
+  std::vector<std::uint8_t> v_;
+  std::vector<std::int32_t> tables_;
+};
+
+// Query rows: which sequence, which position, what q. A row's q is a function of the two.
+struct Rows {
+  std::vector<std::int32_t> sequence;
+  std::vector<std::int32_t> position;
+  std::vector<float> q;
+  std::vector<std::uint8_t> mask;  // empty: none
+
+  std::int64_t n() const { return static_cast<std::int64_t>(sequence.size()); }
+  void add(const Shape& shape, std::int32_t s, std::int32_t first, std::int32_t end) {
+    for (std::int32_t p = first; p < end; ++p) {
+      sequence.push_back(s);
+      position.push_back(p);
+      Random random(static_cast<std::uint64_t>(s) * 100003U + static_cast<std::uint64_t>(p));
+      const std::vector<float> row = random.normals(shape.n_q * shape.dim);
+      q.insert(q.end(), row.begin(), row.end());
+    }
+  }
+};
+
+inline Rows rows_of(const Shape& shape, std::int32_t s, std::int32_t first, std::int32_t end) {
+  Rows rows;
+  rows.add(shape, s, first, end);
+  return rows;
+}
+
+// What a score goes through, and which keys have one.
+struct Reach {
+  std::int64_t window = 0;
+  float soft_cap = 0.0F;
+};
+
+inline std::vector<float> attend(const std::string& variant,
+                                 const Cache& cache,
+                                 const Rows& rows,
+                                 int n_threads = 2,
+                                 std::optional<float> scale = std::nullopt,
+                                 const Reach& reach = {}) {
+  const Shape& shape = cache.shape();
+  std::vector<float> out(rows.q.size(), -99.0F);
+  AttentionArgs args;
+  cache.view(args);
+  args.q = TensorView(rows.q.data(), DType::kF32, {rows.n(), shape.n_q, shape.dim});
+  args.sequence = TensorView(rows.sequence.data(), DType::kI32, {rows.n()});
+  args.positions = TensorView(rows.position.data(), DType::kI32, {rows.n()});
+  if (!rows.mask.empty()) {
+    args.head_mask = TensorView(rows.mask.data(), DType::kU8, {rows.n(), shape.n_q});
+  }
+  args.out = TensorView(out.data(), DType::kF32, {rows.n(), shape.n_q, shape.dim});
+  args.scale = scale.value_or(1.0F / std::sqrt(static_cast<float>(shape.dim)));
+  args.window = reach.window;
+  args.soft_cap = reach.soft_cap;
+  run_variant(cpu::attention_table(), variant, args, n_threads);
+  return out;
+}
+
+// Error of a convex combination of values below 6: scores of magnitude ~ 6 carry dim/2 roundings of
+// eps, which exp turns into relative errors; sums add at most keys/16 + 10 more.
+inline double bound_for(const Shape& shape, std::int64_t n_keys) {
+  return kEpsF32 * 6 *
+         (4.0 * std::sqrt(static_cast<double>(shape.dim)) + static_cast<double>(n_keys) / 64 + 16);
+}
+
+// A capped score is off by up to cap * 2^-21 (soft_cap.h), and values below 6 by twice that share.
+inline double cap_error(const Reach& reach) {
+  return 12 * reach.soft_cap * 0x1p-21;
+}
+
+/// Fixture by variant name.
+class AttentionOf : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { HEDDLE_SKIP_UNLESS_MACHINE_HAS(GetParam()); }
+  void expect_ref(const Cache& cache,
+                  const Rows& rows,
+                  std::int64_t n_keys,
+                  const Reach& reach = {}) const {
+    const std::vector<float> expected = attend("ref", cache, rows, 2, std::nullopt, reach);
+    for (const float f : expected) ASSERT_TRUE(std::isfinite(f));
+    EXPECT_TRUE(within(attend(GetParam(), cache, rows, 2, std::nullopt, reach), expected,
+                       bound_for(cache.shape(), n_keys) + cap_error(reach)))
+        << "window " << reach.window << " cap " << reach.soft_cap;
+  }
+};
+
+}  // namespace heddle::test
