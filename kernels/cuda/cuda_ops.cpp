@@ -154,8 +154,8 @@ void CudaOps::rms_norm(const RmsNormArgs& args) {
     refuse("rms_norm", "eps is " + std::to_string(args.eps) + ", wanted >= 0 and finite");
   }
   if (!args.residual.absent()) {
-    throw Error(ErrorKind::kDevice,
-                "op 'rms_norm' with a residual has no CUDA kernel in this version");
+    check_rows("rms_norm", "residual", args.residual);
+    check_output("rms_norm", "residual", args.residual, args.out);
   }
   if (args.x.dim(0) > std::numeric_limits<std::int32_t>::max() || args.x.dim(1) > (1 << 30)) {
     refuse("rms_norm", text("x", args.x) + " has more than 2^31-1 rows or 2^30 columns");

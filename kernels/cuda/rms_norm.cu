@@ -15,8 +15,10 @@
 //   Shared memory: 32 floats, and only where a row has several warps.
 //   Bound: device memory, 2 bytes moved per byte of x (the weight stays in L1 and L2), about one
 //   FLOP per byte in bf16, so far left of the ridge; a few rows are bound by latency (1.6 us).
-//   Measured, H100, 2026-11-24: 93 to 101 % of a copying kernel from 4096 x 4096 on; where rows are
-//   read twice 85 % (16 bits) and 75 % (F32); docs/benchmarks/cuda-norm-activation.md.
+//   A residual is read after the sum, one pack at a time, and adds its bytes.
+//   Measured without residual, H100, 2026-11-24: 93 to 101 % of a copying kernel from 4096 x 4096
+//   on; where rows are read twice 85 % (16 bits) and 75 % (F32);
+//   docs/benchmarks/cuda-norm-activation.md.
 //
 // `plain`  One warp to a row, one element to a lane at a time, two passes, any dtype at run time.
 //   Lane l adds the squares at l, l + 32, ... by fused multiply-add; then the lanes are halved.
@@ -54,6 +56,7 @@ template <typename T, typename W>
 struct Row {
   const T* x;
   const W* weight;
+  const T* residual;  // or null; may be out
   T* out;
   int width;
 };
@@ -65,6 +68,19 @@ __device__ __forceinline__ void scale(Pack<T>& x,
 #pragma unroll
   for (int e = 0; e < kPackElements<T>; ++e) {
     x.v[e] = from_f32<T>(to_f32(x.v[e]) * inverse * to_f32(weight.v[e]));
+  }
+}
+
+/// The same plus the residual, rounded once.
+template <typename T, typename W>
+__device__ __forceinline__ void scale_and_add(Pack<T>& x,
+                                              const Pack<W, kPackElements<T>>& weight,
+                                              const Pack<T>& residual,
+                                              float inverse) {
+#pragma unroll
+  for (int e = 0; e < kPackElements<T>; ++e) {
+    const float norm = to_f32(x.v[e]) * inverse * to_f32(weight.v[e]);
+    x.v[e] = from_f32<T>(to_f32(residual.v[e]) + norm);
   }
 }
 
@@ -110,7 +126,13 @@ __device__ __forceinline__ void norm_whole(const Row<T, W>& row, float eps, cons
     const int i = first + j * step;
     if (i < row.width) {
       if constexpr (kEarlyWeights) forget(weights[j]);
-      scale<T, W>(held[j], weights[j], inverse);
+      if (row.residual == nullptr) {
+        scale<T, W>(held[j], weights[j], inverse);
+      } else {
+        Pack<T> residual;
+        load_whole(residual, row.residual + i);
+        scale_and_add<T, W>(held[j], weights[j], residual, inverse);
+      }
       store_whole(row.out + i, held[j]);
     }
   }
@@ -119,7 +141,13 @@ __device__ __forceinline__ void norm_whole(const Row<T, W>& row, float eps, cons
     Pack<W, kN> weight;
     load_whole(pack, row.x + i);
     load_constant(weight, row.weight + i);
-    scale<T, W>(pack, weight, inverse);
+    if (row.residual == nullptr) {
+      scale<T, W>(pack, weight, inverse);
+    } else {
+      Pack<T> residual;
+      load_whole(residual, row.residual + i);
+      scale_and_add<T, W>(pack, weight, residual, inverse);
+    }
     store_whole(row.out + i, pack);
   }
 }
@@ -144,20 +172,29 @@ __device__ __forceinline__ void norm_parts(const Row<T, W>& row, float eps, cons
     Pack<W, kN> weight;
     load_part(pack, row.x + i, row.width - i);
     load_part(weight, row.weight + i, row.width - i);
-    scale<T, W>(pack, weight, inverse);
+    if (row.residual == nullptr) {
+      scale<T, W>(pack, weight, inverse);
+    } else {
+      Pack<T> residual;
+      load_part(residual, row.residual + i, row.width - i);
+      scale_and_add<T, W>(pack, weight, residual, inverse);
+    }
     store_part(row.out + i, pack, row.width - i);
   }
 }
 
 /// blockDim = {threads per row, rows per block}; several rows per block only with 32 threads each.
-/// `whole`: x, weight and out start on 16 bytes and rows are whole packs.
+/// `whole`: x, weight, residual and out start on 16 bytes and rows are whole packs.
 template <typename T, typename W>
-__global__ void __launch_bounds__(kMaxThreads) rms_norm_packs(
-    const T* x, const W* weight, T* out, std::int64_t n_rows, int width, float eps, bool whole) {
+__global__ void __launch_bounds__(kMaxThreads)
+    rms_norm_packs(Row<T, W> first, std::int64_t n_rows, float eps, bool whole) {
   __shared__ float scratch[32];
   const std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (r >= n_rows) return;  // whole warps, and never in a block that has a barrier
-  const Row<T, W> row{x + r * width, weight, out + r * width, width};
+  const std::int64_t offset = r * first.width;
+  const Row<T, W> row{first.x + offset, first.weight,
+                      first.residual == nullptr ? nullptr : first.residual + offset,
+                      first.out + offset, first.width};
   const auto sum = [](float v) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -174,6 +211,7 @@ __global__ void rms_norm_plain(const void* x,
                                DType dtype,
                                const void* weight,
                                DType weight_dtype,
+                               const void* residual,
                                void* out,
                                std::int64_t n_rows,
                                int width,
@@ -189,7 +227,9 @@ __global__ void rms_norm_plain(const void* x,
   const float inverse = inverse_rms(warp_sum(sum), width, eps);
   for (int i = static_cast<int>(threadIdx.x); i < width; i += 32) {
     const float v = load_any(x, dtype, offset + i);
-    store_any(out, dtype, offset + i, v * inverse * load_any(weight, weight_dtype, i));
+    float norm = v * inverse * load_any(weight, weight_dtype, i);
+    if (residual != nullptr) norm = load_any(residual, dtype, offset + i) + norm;
+    store_any(out, dtype, offset + i, norm);
   }
 }
 
@@ -211,9 +251,12 @@ void launch_packs(const RmsNormArgs& args, CudaContext& context) {
   const int threads = threads_for(width, kPackElements<T>);
   const int rows = threads == 32 ? kRowsPerBlock : 1;
   const bool whole = width % kPackElements<T> == 0 && is_aligned_16(args.x.data) &&
-                     is_aligned_16(args.weight.data) && is_aligned_16(args.out.data);
+                     is_aligned_16(args.weight.data) && is_aligned_16(args.residual.data) &&
+                     is_aligned_16(args.out.data);
+  const Row<T, W> first{args.x.as<T>(), args.weight.as<W>(), args.residual.as<T>(),
+                        args.out.as<T>(), width};
   rms_norm_packs<T, W><<<blocks_for(args.x.dim(0), rows), dim3(threads, rows), 0, context.stream>>>(
-      args.x.as<T>(), args.weight.as<W>(), args.out.as<T>(), args.x.dim(0), width, args.eps, whole);
+      first, args.x.dim(0), args.eps, whole);
   check_launch("rms_norm packs");
 }
 
@@ -230,8 +273,8 @@ void run_packs(const RmsNormArgs& args, CudaContext& context) {
 void run_plain(const RmsNormArgs& args, CudaContext& context) {
   rms_norm_plain<<<blocks_for(args.x.dim(0), kRowsPerBlock), dim3(32, kRowsPerBlock), 0,
                    context.stream>>>(args.x.data, args.x.dtype, args.weight.data, args.weight.dtype,
-                                     args.out.data, args.x.dim(0), static_cast<int>(args.x.dim(1)),
-                                     args.eps);
+                                     args.residual.data, args.out.data, args.x.dim(0),
+                                     static_cast<int>(args.x.dim(1)), args.eps);
   check_launch("rms_norm plain");
 }
 

@@ -35,6 +35,7 @@ struct Problem {
   std::int64_t width;
   std::vector<float> x;  // as the element type holds it
   std::vector<float> weight;
+  std::vector<float> residual;  // empty: none
 
   Problem(Types t, std::int64_t n_rows, std::int64_t n_columns, std::uint64_t seed)
       : types(t), rows(n_rows), width(n_columns) {
@@ -53,6 +54,9 @@ struct Problem {
     args.weight = TensorView(weight.data(), DType::kF32, {width});
     args.out = TensorView(out.data(), DType::kF32, {rows, width});
     args.eps = kEps;
+    if (!residual.empty()) {
+      args.residual = TensorView(residual.data(), DType::kF32, {rows, width});
+    }
     make_backend(options)->ops().rms_norm(args);
     // Not rounded to the element type (that would double its error), but infinite where it would
     // be.
@@ -168,6 +172,44 @@ TEST_P(CudaRmsNorm, AlignmentAndAliasingChangeNoBit) {
   }
 }
 
+/// The bytes of `out` = residual + norm; in place: out is the residual.
+std::vector<std::byte> run_residual(Backend& backend,
+                                    const Problem& p,
+                                    bool in_place,
+                                    std::size_t offset_bytes = 0) {
+  DeviceArray x(backend, encode(p.x, p.types.x), offset_bytes);
+  DeviceArray weight(backend, encode(p.weight, p.types.weight));
+  DeviceArray residual(backend, encode(p.residual, p.types.x), offset_bytes);
+  DeviceArray out(backend, encode(p.x, p.types.x).size(), offset_bytes);
+  RmsNormArgs args = args_of(p, x.data(), weight.data(), in_place ? residual.data() : out.data());
+  args.residual = TensorView(residual.data(), p.types.x, {p.rows, p.width}, DeviceKind::kCuda);
+  backend.ops().rms_norm(args);
+  return in_place ? residual.read() : out.read();
+}
+
+// The sum is rounded twice in f32, then to the element type: relative to the norm and to the
+// result.
+TEST_P(CudaRmsNorm, ResidualIsAddedBeforeTheOnlyRounding) {
+  HEDDLE_CUDA_OR_SKIP(backend, forced());
+  const auto element = static_cast<std::size_t>(info(types().x).block_bytes);
+  for (const std::int64_t width : {1, 7, 33, 576, 4096, 16384 + 3, 40000}) {
+    Problem p(types(), 5, width, 11);
+    const std::vector<float> norm = p.expected();
+    p.residual = test::rounded(test::Random(12).normals(p.rows * p.width, 2.0F), types().x);
+    const std::vector<float> expected = p.expected();
+    const double c = variant() == "plain" ? static_cast<double>(width) / 64 + 9 : 25;
+    const std::vector<std::byte> bytes = run_residual(*backend, p, false);
+    EXPECT_TRUE(test::within_bound(decode(bytes, types().x), expected, [&](std::size_t i) {
+      return c * 0x1p-24 * std::abs(static_cast<double>(norm[i])) +
+             (0x1p-24 + test::unit_roundoff(types().x)) *
+                 std::abs(static_cast<double>(expected[i])) * 1.01 +
+             test::tiniest(types().x);
+    })) << width;
+    EXPECT_EQ(run_residual(*backend, p, true), bytes) << "in place, width " << width;
+    EXPECT_EQ(run_residual(*backend, p, false, element), bytes) << "one element off, " << width;
+  }
+}
+
 TEST_P(CudaRmsNorm, SameInputGivesSameBitsEveryTime) {
   HEDDLE_CUDA_OR_SKIP(backend, forced());
   const Problem p(types(), 64, 4096 + 8, 6);
@@ -271,6 +313,22 @@ TEST(CudaRmsNormArguments, BrokenContractsAreRefusedBeforeTheLaunch) {
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.out.dims[0] = 3; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.out.data = a.x.as<std::uint16_t>() + 64; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.x.data = a.x.as<std::byte>() + 1; }));
+  EXPECT_TRUE(refused([](RmsNormArgs& a) {
+    a.residual = a.x;
+    a.residual.dims[0] = 3;
+  }));
+  EXPECT_TRUE(refused([](RmsNormArgs& a) {
+    a.residual = a.x;
+    a.residual.dtype = DType::kF32;
+  }));
+  EXPECT_TRUE(refused([](RmsNormArgs& a) {
+    a.residual = a.x;
+    a.residual.device = DeviceKind::kCpu;
+  }));
+  EXPECT_TRUE(refused([](RmsNormArgs& a) {
+    a.residual = a.out;
+    a.residual.data = a.out.as<std::uint16_t>() + 64;
+  }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.eps = -1.0F; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.eps = std::nanf(""); }));
   EXPECT_EQ(out.read(), before);
