@@ -470,6 +470,7 @@ std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   Checkpoint checkpoint = open_checkpoint(options.model);
   EngineOptions full = completed(options, checkpoint.config);
+  checkpoint.config = for_context(std::move(checkpoint.config), full.context);
   std::unique_ptr<Backend> backend = make_backend(full.backend);
   full.backend.threads = backend->threads();
   auto impl = std::make_unique<Impl>(std::move(full), std::move(checkpoint), std::move(backend));

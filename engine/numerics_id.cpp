@@ -36,8 +36,9 @@ void add(Hasher& h, const RopeSpec& rope) {
 }
 
 void add(Hasher& h, const SoftmaxAttentionSpec& s) {
-  for (const int n : {s.n_q_heads, s.n_kv_heads, s.head_dim}) h.value(n);
-  h.value(s.scale);
+  for (const int n : {s.n_q_heads, s.n_kv_heads, s.head_dim, s.window}) h.value(n);
+  for (const float x : {s.scale, s.soft_cap, s.qk_norm_eps}) h.value(x);
+  h.value(s.qk_norm);
   add(h, s.rope);
 }
 
@@ -51,8 +52,10 @@ void add(Hasher& h, const ModelConfig& config) {
   h.value(config.tied_head);
   h.value(config.embedding_scale);
   h.value(config.final_norm_eps);
+  h.value(config.final_soft_cap);
   for (const LayerSpec& layer : config.layers) {
     h.value(layer.norm_eps);
+    h.value(layer.post_norms);
     h.value(layer.mixer.index());
     std::visit([&](const auto& spec) { add(h, spec); }, layer.mixer);
     h.value(layer.ffn.index());

@@ -13,25 +13,41 @@
 
 namespace heddle {
 
-/// Names of the tensors of one decoder, resolved by the family; what the decoder's builder binds.
-/// `q_row_order`/`k_row_order`: permutation to apply when packing (GGUF llama stores q and k rows
-/// permuted for interleaved rotation; packed rows are in NeoX order), empty: as stored.
+/// Where a matrix or vector of the decoder is stored; resolved and checked by the family, bound by
+/// WeightBinder.
+struct TensorPart {
+  std::string tensor;          // "": the model has none
+  std::int64_t rows = 0;       // rows (elements of a vector) that are taken,
+  std::int64_t first_row = 0;  // from this one on,
+  std::int64_t of_rows = 0;    // of this many in the file: more than `rows` in a fused tensor
+  /// Permutation among the rows taken, applied when packing (GGUF llama stores the rows of q and k
+  /// for interleaved rotation; packed rows are in NeoX order); empty: as stored.
+  std::vector<std::int32_t> row_order;
+  float add = 0.0F;  // vectors: added to every element (norms that store w - 1)
+
+  bool absent() const { return tensor.empty(); }
+};
+
+/// The tensors of one decoder.
 struct SoftmaxAttentionNames {
-  std::string q, k, v, o;
-  std::vector<std::int32_t> q_row_order, k_row_order;
+  TensorPart q, k, v, o;
+  TensorPart q_bias, k_bias, v_bias, o_bias;
+  TensorPart q_norm, k_norm;
 };
 struct DenseFfnNames {
-  std::string gate, up, down;
+  TensorPart gate, up, down;
+  TensorPart gate_bias, up_bias, down_bias;
 };
 using MixerNames = std::variant<SoftmaxAttentionNames>;
 using FfnNames = std::variant<DenseFfnNames>;
 struct LayerNames {
-  std::string mixer_norm, ffn_norm;
+  TensorPart mixer_norm, ffn_norm;
+  TensorPart mixer_post_norm, ffn_post_norm;  // with LayerSpec::post_norms
   MixerNames mixer;
   FfnNames ffn;
 };
 struct DecoderNames {
-  std::string embedding, final_norm, head;  // head == embedding if tied
+  TensorPart embedding, final_norm, head;  // head is the embedding if tied
   std::vector<LayerNames> layers;
 };
 

@@ -46,6 +46,11 @@ Error ConfigJson::error(std::string_view key,
       fmt::format("{}: {}: {}{}, got {}, allowed {}", source_, area_, path_, key, got, allowed));
 }
 
+bool ConfigJson::is_null(std::string_view key) const {
+  const auto at = object_->find(std::string(key));
+  return at != object_->end() && at->is_null();
+}
+
 Error ConfigJson::missing(std::string_view key) const {
   return bad_input(fmt::format("{}: {}: {}{} is missing", source_, area_, path_, key));
 }
@@ -98,7 +103,8 @@ std::optional<std::vector<std::int64_t>> ConfigJson::one_or_more_integers(
     std::string_view key, IntegerRange range) const {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_array()) return std::vector<std::int64_t>{bounded(std::string(key), *value, range)};
+  if (!value->is_array())
+    return std::vector<std::int64_t>{bounded(std::string(key), *value, range)};
   return integers(key, range);
 }
 

@@ -15,15 +15,18 @@
 
 namespace heddle {
 
-/// One object of a JSON document, which it shares. A key whose value is null counts as absent. Every
-/// error is kBadInput and reads "FILE: AREA: KEY, got X, allowed Y", where KEY is the way from the
-/// document's root ("rope_scaling.factor"). Copyable.
+/// One object of a JSON document, which it shares. A key whose value is null counts as absent.
+/// Every error is kBadInput and reads "FILE: AREA: KEY, got X, allowed Y", where KEY is the way
+/// from the document's root ("rope_scaling.factor"). Copyable.
 class ConfigJson {
  public:
   /// Throws kBadInput: "SOURCE: AREA:LINE:COLUMN: WHAT" if `text` is no JSON object.
   static ConfigJson parse(std::string_view text, std::string source, std::string area);
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  /// The key is there and its value is null: some configs say "none" so where absence says
+  /// "as usual".
+  bool is_null(std::string_view key) const;
   std::optional<std::int64_t> integer(std::string_view key, IntegerRange range) const;
   std::int64_t require_integer(std::string_view key, IntegerRange range) const;
   /// One integer, or an array of some (eos_token_id).

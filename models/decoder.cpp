@@ -11,7 +11,8 @@ namespace heddle {
 namespace {
 
 struct Layer {
-  Buffer mixer_norm, ffn_norm;  // [hidden] f32
+  DeviceVector mixer_norm, ffn_norm;            // [hidden]
+  DeviceVector mixer_post_norm, ffn_post_norm;  // [hidden], with post_norms only
   float norm_eps = 0.0F;
   Mixer mixer;
   Ffn ffn;
@@ -20,7 +21,7 @@ struct Layer {
 /// Frequencies of one RopeSpec and the step's table for it.
 struct RopeTable {
   RopeSpec spec;
-  Buffer inv_freq;
+  DeviceVector inv_freq;
   Buffer cos_sin;  // [max_tokens, 2, rotary_dim / 2]
 };
 
@@ -54,7 +55,7 @@ struct Decoder::Impl {
   std::vector<Layer> layers;
   std::vector<RopeTable> ropes;
   PackedMatrix embedding, head;
-  Buffer final_norm;
+  DeviceVector final_norm;
   Buffer stream, normed, gathered, logits, workspace_memory;
   Workspace workspace;
   std::uint64_t weight_bytes = 0;
@@ -63,12 +64,9 @@ struct Decoder::Impl {
   void bind(Checkpoint& checkpoint);
   void allocate();
   std::vector<TensorView> rope_tables(const ForwardBatch& batch);
-  void run_layer(int index, LayerStep& step);
+  void run_layer(int index, const TensorView& stream_rows, LayerStep& step);
   TensorView view(const Buffer& buffer, std::int64_t rows, std::int64_t width) const {
     return {buffer.data(), DType::kF32, {rows, width}, backend.kind()};
-  }
-  TensorView vector(const Buffer& buffer) const {
-    return {buffer.data(), DType::kF32, {config.hidden}, backend.kind()};
   }
   void observe(std::string_view name, int layer, const TensorView& value) const {
     if (!tap) return;
@@ -80,21 +78,27 @@ struct Decoder::Impl {
 void Decoder::Impl::bind(Checkpoint& checkpoint) {
   WeightBinder binder(*checkpoint.weights, backend);
   const DecoderNames& names = checkpoint.names;
-  embedding = binder.matrix(names.embedding, config.vocab, config.hidden);
+  embedding = binder.matrix(names.embedding, config.hidden);
   std::vector<RopeSpec> specs;
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     const LayerSpec& spec = config.layers[i];
     const LayerNames& n = names.layers[i];
-    Buffer mixer_norm = binder.vector(n.mixer_norm, config.hidden);
-    Mixer mixer = bind_mixer(spec.mixer, n.mixer, config.hidden, specs, binder);
-    Buffer ffn_norm = binder.vector(n.ffn_norm, config.hidden);
-    layers.push_back({std::move(mixer_norm), std::move(ffn_norm), spec.norm_eps, std::move(mixer),
-                      bind_ffn(spec.ffn, n.ffn, config.hidden, binder)});
+    Layer layer;
+    layer.norm_eps = spec.norm_eps;
+    layer.mixer_norm = binder.vector(n.mixer_norm);
+    layer.mixer = bind_mixer(spec.mixer, n.mixer, config.hidden, specs, binder);
+    layer.mixer_post_norm = binder.vector(n.mixer_post_norm);
+    layer.ffn_norm = binder.vector(n.ffn_norm);
+    layer.ffn = bind_ffn(spec.ffn, n.ffn, config.hidden, binder);
+    layer.ffn_post_norm = binder.vector(n.ffn_post_norm);
+    HEDDLE_CHECK(spec.post_norms != layer.mixer_post_norm.view.absent() &&
+                 spec.post_norms != layer.ffn_post_norm.view.absent());
+    layers.push_back(std::move(layer));
   }
-  final_norm = binder.vector(names.final_norm, config.hidden);
-  if (!config.tied_head) head = binder.matrix(names.head, config.vocab, config.hidden);
+  final_norm = binder.vector(names.final_norm);
+  if (!config.tied_head) head = binder.matrix(names.head, config.hidden);
   for (RopeSpec& spec : specs) {
-    Buffer inv_freq = binder.constant(spec.inv_freq);
+    DeviceVector inv_freq = binder.constant(spec.inv_freq);
     ropes.push_back({std::move(spec), std::move(inv_freq), {}});
   }
   checkpoint.weights->check_all_bound();
@@ -120,34 +124,41 @@ std::vector<TensorView> Decoder::Impl::rope_tables(const ForwardBatch& batch) {
     const std::int64_t half = rope.spec.rotary_dim / 2;
     const TensorView table(rope.cos_sin.data(), DType::kF32, {batch.n_tokens, 2, half},
                            backend.kind());
-    backend.ops().rope_angles(
-        {.positions = batch.positions,
-         .inv_freq = {rope.inv_freq.data(), DType::kF32, {half}, backend.kind()},
-         .scale = rope.spec.scale,
-         .cos_sin = table});
+    backend.ops().rope_angles({.positions = batch.positions,
+                               .inv_freq = rope.inv_freq.view,
+                               .scale = rope.spec.scale,
+                               .cos_sin = table});
     tables.push_back(table);
   }
   return tables;
 }
 
-void Decoder::Impl::run_layer(int index, LayerStep& step) {
+void Decoder::Impl::run_layer(int index, const TensorView& stream_rows, LayerStep& step) {
   const Layer& layer = layers[static_cast<std::size_t>(index)];
-  step.ops.rms_norm({.x = step.stream,
-                     .weight = vector(layer.mixer_norm),
-                     .out = step.normed,
-                     .eps = layer.norm_eps});
-  observe("input_layernorm", index, step.normed);
-  step.workspace.reset();
-  heddle::forward(layer.mixer, step);
-  observe("self_attn", index, step.stream);
-  step.ops.rms_norm({.x = step.stream,
-                     .weight = vector(layer.ffn_norm),
-                     .out = step.normed,
-                     .eps = layer.norm_eps});
-  observe("post_attention_layernorm", index, step.normed);
-  step.workspace.reset();
-  heddle::forward(layer.ffn, step);
-  observe("mlp", index, step.stream);
+  const auto branch = [&](const DeviceVector& norm, const DeviceVector& post_norm,
+                          const auto& module, std::string_view norm_name, std::string_view name) {
+    step.ops.rms_norm(
+        {.x = stream_rows, .weight = norm.view, .out = step.normed, .eps = layer.norm_eps});
+    observe(norm_name, index, step.normed);
+    step.workspace.reset();
+    const bool post = !post_norm.view.absent();
+    step.residual = post ? TensorView() : stream_rows;
+    step.out = post ? step.normed : stream_rows;
+    heddle::forward(module, step);
+    if (post) {
+      step.ops.rms_norm({.x = step.out,
+                         .weight = post_norm.view,
+                         .out = stream_rows,
+                         .eps = layer.norm_eps,
+                         .residual = stream_rows});
+    }
+    observe(name, index, stream_rows);
+  };
+  branch(layer.mixer_norm, layer.mixer_post_norm, layer.mixer, "input_layernorm", "self_attn");
+  branch(
+      layer.ffn_norm, layer.ffn_post_norm, layer.ffn,
+      layer.ffn_post_norm.view.absent() ? "post_attention_layernorm" : "pre_feedforward_layernorm",
+      "mlp");
 }
 
 Decoder::Decoder(Checkpoint& checkpoint, Backend& backend, const DecoderLimits& limits)
@@ -173,20 +184,21 @@ TensorView Decoder::forward(const ForwardBatch& batch, const std::vector<LayerCa
   d.observe("embed_tokens", -1, stream);
   const std::vector<TensorView> rope_tables = d.rope_tables(batch);
   for (std::size_t i = 0; i < d.layers.size(); ++i) {
-    LayerStep step{ops, batch, caches[i], rope_tables, d.workspace, normed, stream};
-    d.run_layer(static_cast<int>(i), step);
+    LayerStep step{ops, batch, caches[i], rope_tables, d.workspace, normed, {}, {}};
+    d.run_layer(static_cast<int>(i), stream, step);
   }
   const TensorView logits = d.view(d.logits, batch.n_outputs, d.config.vocab);
   if (batch.n_outputs == 0) return logits;
   const TensorView gathered = d.view(d.gathered, batch.n_outputs, hidden);
   ops.gather_rows({.x = stream, .rows = batch.output_rows, .out = gathered});
   ops.rms_norm({.x = gathered,
-                .weight = d.vector(d.final_norm),
+                .weight = d.final_norm.view,
                 .out = gathered,
                 .eps = d.config.final_norm_eps});
   d.observe("norm", -1, gathered);
   ops.matmul(
       {.x = gathered, .targets = {{{d.config.tied_head ? &d.embedding : &d.head, {}, logits}}}});
+  if (d.config.final_soft_cap != 0.0F) ops.soft_cap({.x = logits, .cap = d.config.final_soft_cap});
   d.observe("lm_head", -1, logits);
   return logits;
 }

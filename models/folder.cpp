@@ -91,8 +91,7 @@ std::string Folder::path_of(std::string_view name) const {
 
 bool Folder::has(const std::string& name) const {
   struct stat status = {};
-  return plain(name) &&
-         ::fstatat(folder_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  return plain(name) && ::fstatat(folder_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 std::vector<std::string> Folder::names() const {
@@ -152,8 +151,8 @@ Descriptor Folder::open(const std::string& name, std::string_view area) const {
                                 kind_of(status.st_mode)));
   };
   check_kind();
-  Descriptor file(::openat(target.folder, target.name.c_str(),
-                           O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  Descriptor file(
+      ::openat(target.folder, target.name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
     throw bad_input(fmt::format("{}: cannot open: {}", path_of(name), std::strerror(errno)));
   }
@@ -165,9 +164,7 @@ MappedFile Folder::map(const std::string& name, std::string_view area) const {
   return {open(name, area), path_of(name)};
 }
 
-std::string Folder::read(const std::string& name,
-                         std::size_t limit,
-                         std::string_view area) const {
+std::string Folder::read(const std::string& name, std::size_t limit, std::string_view area) const {
   return read_descriptor(open(name, area).get(), path_of(name), limit);
 }
 

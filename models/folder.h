@@ -12,8 +12,8 @@ namespace heddle {
 /// The folder of a model, opened once: nothing outside it is ever read. Files are opened relative
 /// to its descriptor by plain names, must be regular files, and a link is followed only if it names
 /// a file of the folder itself. A snapshot in a cache of the Hugging Face hub
-/// (models--ORG--NAME/snapshots/REVISION, whose files are links into models--ORG--NAME/blobs) counts
-/// as one folder with its blobs. Movable.
+/// (models--ORG--NAME/snapshots/REVISION, whose files are links into models--ORG--NAME/blobs)
+/// counts as one folder with its blobs. Movable.
 ///
 /// Errors are kBadInput: "FOLDER/NAME: AREA: WHAT, got X, allowed Y", where the caller says AREA.
 class Folder {

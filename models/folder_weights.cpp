@@ -86,8 +86,7 @@ std::unique_ptr<FolderWeights> FolderWeights::open(const Folder& folder) {
 
 SafetensorsDirectory FolderWeights::map_shard(const Folder& folder, const std::string& name) {
   MappedFile file = folder.map(name, "shard_path");
-  SafetensorsDirectory directory =
-      SafetensorsDirectory::parse(file.bytes(), folder.path_of(name));
+  SafetensorsDirectory directory = SafetensorsDirectory::parse(file.bytes(), folder.path_of(name));
   file.release(0, directory.header_bytes());
   file_bytes_ += file.bytes().size();
   files_.push_back(name);

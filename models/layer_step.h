@@ -53,8 +53,9 @@ struct LayerStep {
   const LayerCache& cache;
   const std::vector<TensorView>& rope_tables;  // per distinct RopeSpec of the model
   Workspace& workspace;
-  TensorView normed;  // [n_tokens, hidden] input of the mixer or FFN
-  TensorView stream;  // [n_tokens, hidden] residual stream; the result is added to it
+  TensorView normed;    // [n_tokens, hidden] input of the mixer or FFN
+  TensorView residual;  // [n_tokens, hidden] added to its result; absent: nothing is
+  TensorView out;       // [n_tokens, hidden] where the sum goes; may be normed or residual
 };
 
 }  // namespace heddle

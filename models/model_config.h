@@ -25,8 +25,13 @@ struct ModelConfig {
   bool tied_head = false;
   float embedding_scale = 1.0F;
   float final_norm_eps = 0.0F;
+  float final_soft_cap =
+      0.0F;  // logits l become final_soft_cap * tanh(l / final_soft_cap); 0: none
   std::vector<LayerSpec> layers;
   GenerationDefaults generation;
 };
+
+/// The config for sequences of up to `context` tokens: longrope's choice of frequencies is made.
+ModelConfig for_context(ModelConfig config, std::int64_t context);
 
 }  // namespace heddle

@@ -12,16 +12,18 @@
 
 namespace heddle {
 
-/// A model folder in Hugging Face layout, opened: config.json read, weights mapped and their headers
-/// validated, other files within reach. What a family makes a Checkpoint of.
+/// A model folder in Hugging Face layout, opened: config.json read, weights mapped and their
+/// headers validated, other files within reach. What a family makes a Checkpoint of.
 class ModelFolder {
  public:
   /// Throws kBadInput.
   explicit ModelFolder(const std::string& path);
 
   const std::string& path() const { return folder_.path(); }
-  const ConfigJson& config() const { return config_; }                  // area "config"
-  const std::optional<ConfigJson>& generation() const { return generation_; }  // generation_config.json
+  const ConfigJson& config() const { return config_; }  // area "config"
+  const std::optional<ConfigJson>& generation() const {
+    return generation_;
+  }  // generation_config.json
   WeightStore& weights() const { return *weights_; }
   std::unique_ptr<WeightStore> take_weights() { return std::move(weights_); }
   const std::vector<std::string>& weight_files() const { return weight_files_; }

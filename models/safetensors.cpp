@@ -28,17 +28,17 @@ struct StoredType {
 };
 
 constexpr std::array<StoredType, 22> kTypes = {
-    {{"F32", 32, DType::kF32},     {"F16", 16, DType::kF16},
-     {"BF16", 16, DType::kBF16},   {"F64", 64, std::nullopt},
-     {"I64", 64, std::nullopt},    {"I32", 32, std::nullopt},
-     {"I16", 16, std::nullopt},    {"I8", 8, std::nullopt},
-     {"U64", 64, std::nullopt},    {"U32", 32, std::nullopt},
-     {"U16", 16, std::nullopt},    {"U8", 8, std::nullopt},
-     {"BOOL", 8, std::nullopt},    {"C64", 64, std::nullopt},
-     {"F8_E4M3", 8, std::nullopt}, {"F8_E5M2", 8, std::nullopt},
-     {"F8_E8M0", 8, std::nullopt}, {"F8_E4M3FNUZ", 8, std::nullopt},
+    {{"F32", 32, DType::kF32},         {"F16", 16, DType::kF16},
+     {"BF16", 16, DType::kBF16},       {"F64", 64, std::nullopt},
+     {"I64", 64, std::nullopt},        {"I32", 32, std::nullopt},
+     {"I16", 16, std::nullopt},        {"I8", 8, std::nullopt},
+     {"U64", 64, std::nullopt},        {"U32", 32, std::nullopt},
+     {"U16", 16, std::nullopt},        {"U8", 8, std::nullopt},
+     {"BOOL", 8, std::nullopt},        {"C64", 64, std::nullopt},
+     {"F8_E4M3", 8, std::nullopt},     {"F8_E5M2", 8, std::nullopt},
+     {"F8_E8M0", 8, std::nullopt},     {"F8_E4M3FNUZ", 8, std::nullopt},
      {"F8_E5M2FNUZ", 8, std::nullopt}, {"F6_E2M3", 6, std::nullopt},
-     {"F6_E3M2", 6, std::nullopt}, {"F4", 4, std::nullopt}}};
+     {"F6_E3M2", 6, std::nullopt},     {"F4", 4, std::nullopt}}};
 
 std::string type_list() {
   std::string list;
@@ -93,10 +93,10 @@ class SafetensorsParser {
     std::memcpy(&length, file_.data(), sizeof(length));
     if (length < 2 || length > SafetensorsLimits::kHeaderBytes) {
       const std::string guess = guess_file(file_);
-      throw error("header_length",
-                  guess.empty() ? fmt::format("bytes of the header, got {}, allowed 2 to {}",
-                                              length, SafetensorsLimits::kHeaderBytes)
-                                : fmt::format("got {}, allowed a safetensors file", guess));
+      throw error("header_length", guess.empty()
+                                       ? fmt::format("bytes of the header, got {}, allowed 2 to {}",
+                                                     length, SafetensorsLimits::kHeaderBytes)
+                                       : fmt::format("got {}, allowed a safetensors file", guess));
     }
     if (length > file_.size() - kLengthBytes) {
       throw error("header_length",
@@ -205,13 +205,12 @@ class SafetensorsParser {
     const bool pair = range.is_array() && range.size() == 2 && range[0].is_number_unsigned() &&
                       range[1].is_number_unsigned();
     if (!pair) {
-      const std::string got =
-          range.is_array() && range.size() == 2
-              ? fmt::format("[{}, {}]", shown(range[0]), shown(range[1]))
-              : shown(range);
-      throw error("tensor_range",
-                  fmt::format("data_offsets of {}, got {}, allowed two integers from 0", quoted,
-                              got));
+      const std::string got = range.is_array() && range.size() == 2
+                                  ? fmt::format("[{}, {}]", shown(range[0]), shown(range[1]))
+                                  : shown(range);
+      throw error(
+          "tensor_range",
+          fmt::format("data_offsets of {}, got {}, allowed two integers from 0", quoted, got));
     }
     const auto begin = range[0].get<std::uint64_t>();
     const auto end = range[1].get<std::uint64_t>();
@@ -248,9 +247,8 @@ class SafetensorsParser {
                                        type.name, quoted, *n, type.bits));
     }
     if (*bits / 8 != tensor.bytes) {
-      throw error("tensor_range",
-                  fmt::format("bytes of {}, got {}, allowed {} (its shape in {})", quoted,
-                              tensor.bytes, *bits / 8, type.name));
+      throw error("tensor_range", fmt::format("bytes of {}, got {}, allowed {} (its shape in {})",
+                                              quoted, tensor.bytes, *bits / 8, type.name));
     }
   }
 
@@ -281,8 +279,9 @@ class SafetensorsParser {
       }
     }
     if (end < file_.size()) {
-      throw error("tensor_range", fmt::format("got {} bytes after {}, the last tensor, allowed none",
-                                              file_.size() - end, before));
+      throw error("tensor_range",
+                  fmt::format("got {} bytes after {}, the last tensor, allowed none",
+                              file_.size() - end, before));
     }
   }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The safetensors container: 8 bytes of header length, a JSON header, the tensors' bytes. Nothing in
-// the bytes is trusted; the header is read more strictly than the format's own library does.
+// The safetensors container: 8 bytes of header length, a JSON header, the tensors' bytes. Nothing
+// in the bytes is trusted; the header is read more strictly than the format's own library does.
 
 #include <array>
 #include <cstddef>
@@ -38,8 +38,8 @@ struct SafetensorsTensor {
 class SafetensorsDirectory {
  public:
   /// Throws kBadInput, one line that starts with `source`; what follows is "header_length: ...",
-  /// "header_json...: ...", "dtype: ...", "shape: ...", "size_overflow: ..." or "tensor_range: ...".
-  /// Time and memory are bounded by SafetensorsLimits, whatever the size of the file.
+  /// "header_json...: ...", "dtype: ...", "shape: ...", "size_overflow: ..." or "tensor_range:
+  /// ...". Time and memory are bounded by SafetensorsLimits, whatever the size of the file.
   static SafetensorsDirectory parse(std::span<const std::byte> file, std::string source);
 
   const std::string& source() const { return source_; }

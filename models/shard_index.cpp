@@ -29,7 +29,8 @@ Error mismatch(const std::string& source, const std::string& text) {
 std::optional<std::uint64_t> total_size(const Json& document, const std::string& source) {
   const auto metadata = document.find("metadata");
   if (metadata == document.end()) return std::nullopt;
-  if (!metadata->is_object()) throw mismatch(source, "metadata, got another form, allowed an object");
+  if (!metadata->is_object())
+    throw mismatch(source, "metadata, got another form, allowed an object");
   const auto total = metadata->find("total_size");
   if (total == metadata->end()) return std::nullopt;
   if (total->is_number_unsigned()) return total->get<std::uint64_t>();
@@ -49,8 +50,7 @@ bool digits(std::string_view text) {
 }  // namespace
 
 std::optional<std::string_view> shard_prefix(std::string_view name, std::string_view extension) {
-  if (name.size() < extension.size() ||
-      name.substr(name.size() - extension.size()) != extension) {
+  if (name.size() < extension.size() || name.substr(name.size() - extension.size()) != extension) {
     return std::nullopt;
   }
   name.remove_suffix(extension.size());
@@ -68,7 +68,8 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
       parse_json(text, source + ": index_mismatch", {.depth = 16, .nodes = 4'000'000});
   const auto map = document.is_object() ? document.find("weight_map") : document.end();
   if (map == document.end() || !map->is_object() || map->empty()) {
-    throw mismatch(source, "weight_map, got nothing, allowed an object that names each tensor's file");
+    throw mismatch(source,
+                   "weight_map, got nothing, allowed an object that names each tensor's file");
   }
   ShardIndex index;
   index.source = source;
@@ -105,10 +106,10 @@ void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory>
     for (const SafetensorsTensor& tensor : shards[i].tensors()) {
       const auto [at, is_new] = found.emplace(tensor.name, i);
       if (!is_new) {
-        throw mismatch(index.source, fmt::format("tensor {}, got it in {} and in {}, allowed once",
-                                                 quote_text(tensor.name),
-                                                 quote_text(index.shards[at->second]),
-                                                 quote_text(index.shards[i])));
+        throw mismatch(
+            index.source,
+            fmt::format("tensor {}, got it in {} and in {}, allowed once", quote_text(tensor.name),
+                        quote_text(index.shards[at->second]), quote_text(index.shards[i])));
       }
       bytes = checked_add(bytes, tensor.bytes);
     }
@@ -116,12 +117,12 @@ void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory>
   for (const auto& [name, shard] : index.tensors) {
     const auto at = found.find(name);
     if (at == found.end() || at->second != shard) {
-      throw mismatch(index.source,
-                     fmt::format("tensor {}, got {}, allowed {} (as weight_map says)",
-                                 quote_text(name),
-                                 at == found.end() ? "no file that has it"
-                                                   : quote_text(index.shards[at->second]),
-                                 quote_text(index.shards[shard])));
+      throw mismatch(
+          index.source,
+          fmt::format(
+              "tensor {}, got {}, allowed {} (as weight_map says)", quote_text(name),
+              at == found.end() ? "no file that has it" : quote_text(index.shards[at->second]),
+              quote_text(index.shards[shard])));
     }
     found.erase(at);
   }
@@ -133,9 +134,10 @@ void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory>
                                found.size()));
   }
   if (index.total_bytes && index.total_bytes != bytes) {
-    throw mismatch(index.source, fmt::format("metadata.total_size, got {}, allowed {} (the bytes of "
-                                             "all tensors)",
-                                             *index.total_bytes, bytes.value_or(0)));
+    throw mismatch(index.source,
+                   fmt::format("metadata.total_size, got {}, allowed {} (the bytes of "
+                               "all tensors)",
+                               *index.total_bytes, bytes.value_or(0)));
   }
 }
 
@@ -146,8 +148,7 @@ void check_no_other_shards(const ShardIndex& index, std::span<const std::string>
   }
   for (const std::string& name : names) {
     const auto prefix = shard_prefix(name, kExtension);
-    const bool like_a_shard =
-        prefix ? prefixes.count(*prefix) > 0 : name == "model.safetensors";
+    const bool like_a_shard = prefix ? prefixes.count(*prefix) > 0 : name == "model.safetensors";
     if (!like_a_shard) continue;
     if (std::binary_search(index.shards.begin(), index.shards.end(), name)) continue;
     throw mismatch(index.source, fmt::format("shards, got a file {} that weight_map does not name, "

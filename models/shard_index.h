@@ -28,8 +28,9 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& source);
 /// exactly the tensors that the index says.
 void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory> shards);
 
-/// Throws kBadInput ("SOURCE: index_mismatch: ...") if one of `names` looks like a shard of the same
-/// model ("model-00003-of-00003.safetensors", "model.safetensors") and the index does not name it.
+/// Throws kBadInput ("SOURCE: index_mismatch: ...") if one of `names` looks like a shard of the
+/// same model ("model-00003-of-00003.safetensors", "model.safetensors") and the index does not name
+/// it.
 void check_no_other_shards(const ShardIndex& index, std::span<const std::string> names);
 
 /// The "model" of "model-00001-of-00003.safetensors"; nullopt for other names.

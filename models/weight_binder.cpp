@@ -18,32 +18,42 @@ float to_f32(const TensorView& v, std::int64_t i) {
 
 }  // namespace
 
-PackedMatrix WeightBinder::matrix(std::string_view name,
-                                  std::int64_t rows,
-                                  std::int64_t cols,
-                                  const std::vector<std::int32_t>& row_order) {
-  const TensorView view = store_.require(name, {rows, cols});
-  PackedMatrix packed = backend_.pack(view, row_order, [&](std::size_t begin, std::size_t end) {
-    store_.release(view, begin, end);
-  });
+PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
+  TensorView view = store_.require(part.tensor, {part.of_rows, cols});
+  HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
+  view.data = view.as<std::byte>() + part.first_row * row_bytes(view.dtype, cols);
+  view.dims[0] = part.rows;
+  PackedMatrix packed =
+      backend_.pack(view, part.row_order,
+                    [&](std::size_t begin, std::size_t end) { store_.release(view, begin, end); });
   bytes_ += packed.data.bytes();
   return packed;
 }
 
-Buffer WeightBinder::vector(std::string_view name, std::int64_t n) {
-  const TensorView view = store_.require(name, {n}, {DType::kF32, DType::kF16, DType::kBF16});
-  std::vector<float> values(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = to_f32(view, i);
+DeviceVector WeightBinder::vector(const TensorPart& part) {
+  if (part.absent()) return {};
+  const TensorView view =
+      store_.require(part.tensor, {part.of_rows}, {DType::kF32, DType::kF16, DType::kBF16});
+  HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
+  std::vector<float> values(static_cast<std::size_t>(part.rows));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::int64_t at =
+        part.row_order.empty() ? static_cast<std::int64_t>(i) : part.row_order[i];
+    values[i] = to_f32(view, part.first_row + at) + part.add;
+  }
   return constant(values);
 }
 
-Buffer WeightBinder::constant(const std::vector<float>& values) {
+DeviceVector WeightBinder::constant(const std::vector<float>& values) {
   const std::size_t n_bytes = values.size() * sizeof(float);
-  Buffer buffer = backend_.allocate(n_bytes);
-  backend_.copy_to_device(buffer.data(), values.data(), n_bytes);
+  DeviceVector vector;
+  vector.data = backend_.allocate(n_bytes);
+  vector.view = {
+      vector.data.data(), DType::kF32, {static_cast<std::int64_t>(values.size())}, backend_.kind()};
+  backend_.copy_to_device(vector.data.data(), values.data(), n_bytes);
   backend_.synchronize();
   bytes_ += n_bytes;
-  return buffer;
+  return vector;
 }
 
 }  // namespace heddle

@@ -2,28 +2,30 @@
 // Takes tensors out of a WeightStore into the backend's memory: matrices packed, vectors as f32.
 
 #include <cstdint>
-#include <initializer_list>
-#include <string_view>
 #include <vector>
 
 #include "kernels/backend.h"
+#include "models/checkpoint.h"
 #include "models/weight_store.h"
 
 namespace heddle {
+
+/// [n] f32 on the device, or nothing: then `view` is absent.
+struct DeviceVector {
+  Buffer data;
+  TensorView view;
+};
 
 class WeightBinder {
  public:
   WeightBinder(WeightStore& store, Backend& backend) : store_(store), backend_(backend) {}
 
-  /// [rows, cols], any dtype the backend packs; see Backend::pack for row_order.
-  PackedMatrix matrix(std::string_view name,
-                      std::int64_t rows,
-                      std::int64_t cols,
-                      const std::vector<std::int32_t>& row_order = {});
-  /// [n] of F32, F16 or BF16, as f32 on the device.
-  Buffer vector(std::string_view name, std::int64_t n);
+  /// [part.rows, cols], any dtype the backend packs.
+  PackedMatrix matrix(const TensorPart& part, std::int64_t cols);
+  /// [part.rows] of F32, F16 or BF16, as f32 on the device. An absent part gives nothing.
+  DeviceVector vector(const TensorPart& part);
   /// f32 values of our own (rotary frequencies).
-  Buffer constant(const std::vector<float>& values);
+  DeviceVector constant(const std::vector<float>& values);
 
   std::uint64_t bytes() const { return bytes_; }
   Backend& backend() const { return backend_; }

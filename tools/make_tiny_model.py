@@ -3,137 +3,22 @@
 
     make_tiny_model.py --family llama --format gguf --seed 17 --out DIR
 
-The weights mean nothing, but every code path of the family is taken: two layers, grouped queries,
-rows of whole quantisation blocks, sums cut into two and four segments. The same arguments give the
-same bytes everywhere: random numbers come straight from PCG64's integers. Needs numpy only.
+The weights mean nothing, but every code path of the family is taken: grouped queries, windows shorter than the
+context, sums cut into segments. The same arguments give the same bytes everywhere (random numbers come straight
+from PCG64's integers), and one seed gives the same weights and tokenizer in both formats. Needs numpy only.
 """
 import argparse
+import json
 import pathlib
-import re
 import struct
 import sys
 
-import numpy as np
-
+import tiny_tokenizer
 from gguf_types import ENCODERS, block_elements, encode
+from tiny_families import FAMILIES
 
-FAMILIES = ("llama",)
-FORMATS = ("gguf",)
-PRE_TOKENIZERS = ("smollm", "llama-bpe", "qwen2")
-
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
-    " + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-# What the merges are learned from.
-TEXT = """The weaver sets the warp on the loom and lifts the heddle: every second thread rises, the
-shuttle passes through the shed, and the reed beats the weft into the cloth. A pear 12 lane, the
-green river and the old stone bridge; the user asks and the assistant answers. Then the other
-threads rise, the shuttle returns, and the pattern grows line by line as the weaver counts: one,
-two, three, four. There is nothing else in the room but the sound of the loom and of the rain."""
-N_MERGES = 120
-
-
-class Shape:
-    layers = 2
-    hidden = 64
-    heads = 4
-    kv_heads = 2
-    head_dim = 16
-    intermediate = 128
-    context = 8192
-    eps = 1e-5
-
-
-class Random:
-    """Uniform numbers from PCG64's raw 64-bit stream, which numpy keeps the same for ever."""
-
-    def __init__(self, seed):
-        self.bits = np.random.PCG64(seed)
-
-    def uniform(self, shape, low, high):
-        raw = self.bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
-        unit = raw.astype(np.float64) / float(1 << 24)  # exact
-        return (low + (high - low) * unit).astype(np.float32).reshape(shape)
-
-    def matrix(self, rows, cols, gain=1.0):
-        """Variance gain^2 / cols."""
-        bound = gain * (3.0 / cols) ** 0.5
-        return self.uniform((rows, cols), -bound, bound)
-
-
-def weights(seed, untied):
-    """Tensors by their Hugging Face names, rows in Hugging Face order."""
-    s, r = Shape, Random(seed)
-    vocab = len(SPECIALS) + 256 + N_MERGES
-    tensors = {"model.embed_tokens.weight": r.uniform((vocab, s.hidden), -1.0, 1.0)}
-    for i in range(s.layers):
-        p = f"model.layers.{i}."
-        tensors[p + "input_layernorm.weight"] = r.uniform((s.hidden,), 0.8, 1.2)
-        tensors[p + "self_attn.q_proj.weight"] = r.matrix(s.heads * s.head_dim, s.hidden, 2.0)
-        tensors[p + "self_attn.k_proj.weight"] = r.matrix(s.kv_heads * s.head_dim, s.hidden, 2.0)
-        tensors[p + "self_attn.v_proj.weight"] = r.matrix(s.kv_heads * s.head_dim, s.hidden)
-        tensors[p + "self_attn.o_proj.weight"] = r.matrix(s.hidden, s.heads * s.head_dim)
-        tensors[p + "post_attention_layernorm.weight"] = r.uniform((s.hidden,), 0.8, 1.2)
-        tensors[p + "mlp.gate_proj.weight"] = r.matrix(s.intermediate, s.hidden)
-        tensors[p + "mlp.up_proj.weight"] = r.matrix(s.intermediate, s.hidden)
-        tensors[p + "mlp.down_proj.weight"] = r.matrix(s.hidden, s.intermediate)
-    tensors["model.norm.weight"] = r.uniform((s.hidden,), 0.8, 1.2)
-    if untied:
-        tensors["lm_head.weight"] = r.matrix(vocab, s.hidden, 2.0)
-    return tensors
-
-
-# --- tokenizer
-
-
-def byte_alphabet():
-    """GPT-2's printable character for each byte."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    alphabet = {b: chr(b) for b in plain}
-    for b in range(256):
-        if b not in alphabet:
-            alphabet[b] = chr(256 + len(alphabet) - len(plain))
-    return alphabet
-
-
-def learn_merges(text, n):
-    """The n most frequent pairs, one after the other; ties go to the smaller pair."""
-    alphabet = byte_alphabet()
-    words = [[alphabet[b] for b in w.encode()] for w in re.findall(r" ?[A-Za-z]+", text.replace("\n", " "))]
-    merges = []
-    while len(merges) < n:
-        counts = {}
-        for w in words:
-            for pair in zip(w, w[1:]):
-                counts[pair] = counts.get(pair, 0) + 1
-        if not counts:
-            raise SystemExit(f"the text has only {len(merges)} merges")
-        best = min(counts, key=lambda p: (-counts[p], p))
-        merges.append(best)
-        for w in words:
-            i = 0
-            while i + 1 < len(w):
-                if (w[i], w[i + 1]) == best:
-                    w[i : i + 2] = ["".join(best)]
-                i += 1
-    return merges
-
-
-def vocabulary():
-    """(tokens, GGUF token types, merges): specials, the 256 bytes, one token per merge."""
-    merges = learn_merges(TEXT, N_MERGES)
-    alphabet = byte_alphabet()
-    tokens = [*SPECIALS, *(alphabet[b] for b in range(256)), *("".join(m) for m in merges)]
-    if len(set(tokens)) != len(tokens):
-        raise SystemExit("two merges give one token")
-    types = [3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS))
-    return tokens, types, [" ".join(m) for m in merges]
-
-
-# --- GGUF
+FORMATS = ("safetensors", "gguf")
+PLAIN = ("F32", "F16", "BF16")
 
 
 class Gguf:
@@ -178,100 +63,105 @@ class Gguf:
                 f.write(raw + bytes(pad(len(raw))))
 
 
-GGUF_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def gguf_name(name):
-    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
-    return f"blk.{layer[1]}.{GGUF_NAMES[layer[2]]}.weight" if layer else GGUF_NAMES[name]
-
-
-def interleave(a, heads):
-    """GGUF's row order of rotated heads: the halves of each head alternate."""
-    return a.reshape(heads, 2, a.shape[0] // heads // 2, a.shape[1]).swapaxes(1, 2).reshape(a.shape)
-
-
-def llama3_factors(theta, dim, factor=8.0, low=1.0, high=4.0, context=512):
-    """What GGUF's rope_freqs.weight holds for "llama3" scaling: divisors of the frequencies."""
-    wavelength = 2 * np.pi * theta ** (np.arange(0, dim, 2) / dim)
-    smooth = (context / wavelength - low) / (high - low)
-    middle = 1 / ((1 - smooth) / factor + smooth)
-    return np.where(wavelength < context / high, 1.0, np.where(wavelength > context / low, factor, middle)).astype(np.float32)
-
-
-def write_llama_gguf(args, path):
-    s = Shape
-    theta = 500000.0 if args.rope_scaling == "llama3" else 10000.0
-    tokens, types, merges = vocabulary()
+def write_gguf(family, args):
     g = Gguf()
-    g.add("general.architecture", "string", "llama")
-    g.add("general.name", "string", f"tiny llama, seed {args.seed}")
-    g.add("llama.block_count", "u32", s.layers)
-    g.add("llama.context_length", "u32", s.context)
-    g.add("llama.embedding_length", "u32", s.hidden)
-    g.add("llama.feed_forward_length", "u32", s.intermediate)
-    g.add("llama.attention.head_count", "u32", s.heads)
-    g.add("llama.attention.head_count_kv", "u32", s.kv_heads)
-    g.add("llama.attention.layer_norm_rms_epsilon", "f32", s.eps)
-    g.add("llama.rope.freq_base", "f32", theta)
-    g.add("llama.rope.dimension_count", "u32", s.head_dim)
-    g.add("llama.vocab_size", "u32", len(tokens))
-    g.add("tokenizer.ggml.model", "string", "gpt2")
-    g.add("tokenizer.ggml.pre", "string", args.pre)
-    g.add("tokenizer.ggml.tokens", "strings", tokens)
-    g.add("tokenizer.ggml.token_type", "i32s", types)
-    g.add("tokenizer.ggml.merges", "strings", merges)
-    g.add("tokenizer.ggml.bos_token_id", "u32", tokens.index("<|endoftext|>"))
-    g.add("tokenizer.ggml.eos_token_id", "u32", tokens.index("<|im_end|>"))
-    g.add("tokenizer.ggml.add_bos_token", "bool", args.pre == "llama-bpe")
-    g.add("tokenizer.chat_template", "string", CHAT_TEMPLATE)
-    if args.rope_scaling == "llama3":
-        g.add_tensor("rope_freqs.weight", llama3_factors(theta, s.head_dim), "F32")
-    for name, array in weights(args.seed, args.untied).items():
-        if name.endswith("q_proj.weight"):
-            array = interleave(array, s.heads)
-        elif name.endswith("k_proj.weight"):
-            array = interleave(array, s.kv_heads)
-        g.add_tensor(gguf_name(name), array, args.dtype if array.ndim == 2 else "F32")
+    g.add("general.architecture", "string", family.gguf)
+    g.add("general.name", "string", f"tiny {args.family}, seed {args.seed}")
+    for key, kind, value in family.gguf_keys():
+        g.add(f"{family.gguf}.{key}", kind, value)
+    for key, kind, value in tiny_tokenizer.gguf_keys(args.pre):
+        g.add(key, kind, value)
+    for name, array in family.gguf_tables().items():
+        g.add_tensor(name, array, "F32")
+    for name, array in family.weights().items():
+        name, array = family.gguf_tensor(name, array)
+        g.add_tensor(name, array, args.dtype if array.ndim == 2 else "F32")
+    path = args.out / f"tiny-{args.family}.gguf"
     g.write(path)
+    return path
 
 
-WRITERS = {("llama", "gguf"): write_llama_gguf}
+def write_safetensors(path, tensors, dtype):
+    """tensors: name -> f32 array."""
+    header, chunks, offset = {"__metadata__": {"format": "pt"}}, [], 0
+    for name, array in tensors.items():
+        _, raw = encode(array, dtype)
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + len(raw)]}
+        chunks.append(raw)
+        offset += len(raw)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        f.writelines(chunks)
+    return offset
 
 
-def main():
+def write_shards(out, tensors, dtype, n):
+    """n files of about the same number of tensors, and their index."""
+    names, weight_map, total = list(tensors), {}, 0
+    for i in range(n):
+        part = names[len(names) * i // n : len(names) * (i + 1) // n]
+        file = f"model-{i + 1:05}-of-{n:05}.safetensors"
+        total += write_safetensors(out / file, {k: tensors[k] for k in part}, dtype)
+        weight_map.update({k: file for k in part})
+    write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def write_folder(family, args):
+    tensors = family.weights()
+    if args.shards > 1:
+        write_shards(args.out, tensors, args.dtype, args.shards)
+    else:
+        write_safetensors(args.out / "model.safetensors", tensors, args.dtype)
+    config = family.config()
+    write_json(args.out / "config.json", config)
+    write_json(args.out / "generation_config.json",
+               {"bos_token_id": config["bos_token_id"], "eos_token_id": [config["eos_token_id"]]})
+    write_json(args.out / "tokenizer.json", tiny_tokenizer.tokenizer_json(args.pre))
+    write_json(args.out / "tokenizer_config.json", tiny_tokenizer.tokenizer_config())
+    return args.out
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", required=True, choices=FAMILIES)
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--seed", type=int, default=0, help="from 0")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="directory; made if absent")
-    parser.add_argument("--dtype", choices=tuple(ENCODERS), default="F32", help="of the matrices")
+    parser.add_argument("--dtype", choices=ENCODERS, default="F32", help="of the matrices; safetensors: F32, F16, BF16")
+    parser.add_argument("--wide", action="store_true",
+                        help="rows of 256 elements, as types with blocks of 256 need (they imply it)")
     parser.add_argument("--untied", action="store_true", help="an output matrix of its own")
-    parser.add_argument("--rope-scaling", choices=("none", "llama3"), default="none")
-    parser.add_argument("--pre", choices=PRE_TOKENIZERS, default="smollm", help="pre-tokenizer")
+    parser.add_argument("--rope-scaling", choices=("none", "linear", "llama3", "yarn"), default="none",
+                        help="of llama, mistral, qwen2, qwen3 (the others have their own)")
+    parser.add_argument("--original-context", type=int, default=4096, help="phi3: tokens up to which the short factors hold")
+    parser.add_argument("--pre", choices=tiny_tokenizer.PRE_TOKENIZERS, default="smollm", help="pre-tokenizer")
+    parser.add_argument("--shards", type=int, default=1, help="safetensors: files")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error("argument --seed: must be 0 or more")
-    block, shortest = block_elements(args.dtype), min(Shape.hidden, Shape.intermediate)
-    if Shape.hidden % block or Shape.intermediate % block:
-        parser.error(f"argument --dtype: {args.dtype} needs rows of a multiple of {block}, these have {shortest}")
+    if not 1 < args.original_context <= 8192:
+        parser.error("argument --original-context: must be 2 to 8192")
+    if not 1 <= args.shards <= 9:
+        parser.error("argument --shards: must be 1 to 9")
+    if args.format == "safetensors" and args.dtype not in PLAIN:
+        parser.error(f"argument --dtype: safetensors holds {', '.join(PLAIN)}, not {args.dtype}")
+    if args.rope_scaling != "none" and args.family in ("gemma2", "gemma3", "phi3"):
+        parser.error(f"argument --rope-scaling: {args.family} has a rotation of its own")
+    args.wide = args.wide or block_elements(args.dtype) > 32
+    return args
+
+
+def main():
+    args = parse_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"tiny-{args.family}.gguf"
-    WRITERS[args.family, args.format](args, path)
-    print(path)
+    family = FAMILIES[args.family](args)
+    print((write_gguf if args.format == "gguf" else write_folder)(family, args))
 
 
 if __name__ == "__main__":

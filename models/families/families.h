@@ -3,28 +3,44 @@
 // ModelConfig and the names that the decoder binds.
 
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "models/checkpoint.h"
+#include "models/config_json.h"
 #include "models/gguf.h"
-#include "models/model_folder.h"
 
 namespace heddle {
 
+/// Each reader fills config and names of `checkpoint`, checks every tensor of checkpoint.weights
+/// against them, and marks the known harmless ones as ignored. Throws kBadInput.
 struct Family {
-  std::string_view name;  // GGUF's general.architecture
-  /// Fills config and names of `checkpoint`; checks every tensor of checkpoint.weights against
-  /// them, and marks the known harmless ones as ignored. Throws kBadInput.
+  std::string_view name;        // config.json's model_type, and ours
+  std::string_view other_name;  // another model_type of the family, or ""
+  std::string_view gguf;        // GGUF's general.architecture
+  std::string_view models;      // published models, for the documentation
+  std::string_view attention;   // what mixes tokens, for the documentation
   void (*read_gguf)(const GgufDirectory& file, Checkpoint& checkpoint) = nullptr;
-  /// config.json's model_type, where the family is read from folders.
-  std::string_view model_type = "";
-  /// The same as read_gguf for a model folder, whose weights are checkpoint.weights already.
-  /// nullptr: not read from folders.
-  void (*read_folder)(const ModelFolder& folder, Checkpoint& checkpoint) = nullptr;
+  void (*read_folder)(const ConfigJson& config, Checkpoint& checkpoint) = nullptr;
 };
 
 std::span<const Family> families();
+/// What config.json's model_type and GGUF's general.architecture may be: for error texts.
+std::string family_names();
+std::string gguf_architectures();
 
 void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_llama_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_mistral_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_qwen2_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_qwen2_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_qwen3_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_qwen3_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_gemma2_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_gemma2_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_gemma3_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_gemma3_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_phi3_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_phi3_folder(const ConfigJson& config, Checkpoint& checkpoint);
 
 }  // namespace heddle

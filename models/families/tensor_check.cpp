@@ -9,6 +9,21 @@
 
 namespace heddle {
 
+namespace {
+
+/// What a tensor without a place may be.
+std::string_view hint(std::string_view name) {
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
+  if (has("_exps") || has("ffn_gate_inp") || has(".experts.") || has("block_sparse_moe")) {
+    return "this version does not read mixtures of experts";
+  }
+  if (has("lora_")) return "adapters are not read";
+  if (name.ends_with("bias")) return "this family has no such bias";
+  return "";
+}
+
+}  // namespace
+
 TensorView TensorCheck::expect(const std::string& name, std::initializer_list<std::int64_t> shape) {
   const std::string wanted = fmt::format("[{}]", fmt::join(shape, ", "));
   const TensorView view = store_.find(name);
@@ -25,18 +40,36 @@ TensorView TensorCheck::expect(const std::string& name, std::initializer_list<st
   return view;
 }
 
-std::string TensorCheck::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
-  expect(name, {rows, cols});
-  return name;
+TensorPart TensorCheck::matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
+  return this->rows(name, rows, cols, 0, rows);
 }
 
-std::string TensorCheck::vector(const std::string& name, std::int64_t n) {
+TensorPart TensorCheck::rows(const std::string& name,
+                             std::int64_t of_rows,
+                             std::int64_t cols,
+                             std::int64_t first,
+                             std::int64_t rows) {
+  expect(name, {of_rows, cols});
+  TensorPart part;
+  part.tensor = name;
+  part.rows = rows;
+  part.first_row = first;
+  part.of_rows = of_rows;
+  return part;
+}
+
+TensorPart TensorCheck::vector(const std::string& name, std::int64_t n, float add) {
   const TensorView view = expect(name, {n});
   if (info(view.dtype).quantised()) {
-    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: F32, F16", store_.source(),
-                                quote_text(name), heddle::name(view.dtype)));
+    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: F32, F16, BF16",
+                                store_.source(), quote_text(name), heddle::name(view.dtype)));
   }
-  return name;
+  TensorPart part;
+  part.tensor = name;
+  part.rows = n;
+  part.of_rows = n;
+  part.add = add;
+  return part;
 }
 
 void TensorCheck::harmless(const std::string& name) {
@@ -45,8 +78,7 @@ void TensorCheck::harmless(const std::string& name) {
   known_.insert(name);
 }
 
-void TensorCheck::finish(std::string_view family,
-                         const std::function<std::string(std::string_view name)>& hint) const {
+void TensorCheck::finish(std::string_view family) const {
   std::size_t unknown = 0;
   std::string first;
   for (const StoredTensor& tensor : store_.tensors()) {
@@ -55,7 +87,7 @@ void TensorCheck::finish(std::string_view family,
   }
   if (unknown == 0) return;
   const std::string more = unknown > 1 ? fmt::format(" (and {} more)", unknown - 1) : "";
-  const std::string why = hint(first);
+  const std::string why(hint(first));
   throw bad_input(fmt::format("{}: tensor {}{} has no place in family {} with this config{}",
                               store_.source(), quote_text(first), more, family,
                               why.empty() ? "" : ": " + why));

@@ -1,11 +1,11 @@
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 
+#include "models/checkpoint.h"
 #include "models/weight_store.h"
 
 namespace heddle {
@@ -15,15 +15,22 @@ class TensorCheck {
  public:
   explicit TensorCheck(WeightStore& store) : store_(store) {}
 
-  /// A matrix of this shape must be there. Returns `name` for the decoder's names.
-  std::string matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+  /// A matrix of this shape must be there.
+  TensorPart matrix(const std::string& name, std::int64_t rows, std::int64_t cols);
+  /// Rows [first, first + rows) of a matrix of of_rows must be there.
+  TensorPart rows(const std::string& name,
+                  std::int64_t of_rows,
+                  std::int64_t cols,
+                  std::int64_t first,
+                  std::int64_t rows);
   /// A vector of plain (not block-quantised) numbers must be there.
-  std::string vector(const std::string& name, std::int64_t n);
+  TensorPart vector(const std::string& name, std::int64_t n, float add = 0.0F);
   /// The tensor, where there is one, does not change the model's results.
   void harmless(const std::string& name);
-  /// Refuses tensors that none of the calls named; `hint(name)` may add why, "" if it has nothing.
-  void finish(std::string_view family,
-              const std::function<std::string(std::string_view name)>& hint) const;
+  /// Refuses tensors that none of the calls named, and says what they are where the name tells.
+  void finish(std::string_view family) const;
+
+  WeightStore& store() const { return store_; }
 
  private:
   TensorView expect(const std::string& name, std::initializer_list<std::int64_t> shape);

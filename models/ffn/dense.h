@@ -5,7 +5,7 @@
 
 namespace heddle {
 
-/// stream += W_down (act(W_gate x) * W_up x)
+/// out = residual + W_down (act(W_gate x + b_gate) * (W_up x + b_up)) + b_down
 class DenseFfn {
  public:
   static DenseFfn bind(const DenseFfnSpec& spec,
@@ -18,6 +18,7 @@ class DenseFfn {
  private:
   Activation activation_ = Activation::kSilu;
   PackedMatrix gate_, up_, down_;
+  DeviceVector gate_bias_, up_bias_, down_bias_;
 };
 
 }  // namespace heddle

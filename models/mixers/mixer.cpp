@@ -51,8 +51,12 @@ int rotary_dim(const MixerSpec& spec) {
 std::string describe(const MixerSpec& spec) {
   return std::visit(
       [](const SoftmaxAttentionSpec& s) {
-        return fmt::format("softmax attention, {} query and {} KV heads of {}, rope {}",
-                           s.n_q_heads, s.n_kv_heads, s.head_dim, s.rope.rotary_dim);
+        std::string text = fmt::format("softmax attention, {} query and {} KV heads of {}, rope {}",
+                                       s.n_q_heads, s.n_kv_heads, s.head_dim, s.rope.rotary_dim);
+        if (s.window > 0) text += fmt::format(", window {}", s.window);
+        if (s.soft_cap != 0.0F) text += fmt::format(", soft-cap {}", s.soft_cap);
+        if (s.qk_norm) text += ", qk-norm";
+        return text;
       },
       spec);
 }

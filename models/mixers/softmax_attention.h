@@ -8,8 +8,8 @@
 
 namespace heddle {
 
-/// Grouped-query softmax attention over paged KV: q, k, v = W x; rotate q and k; store k and v;
-/// stream += W_o attention(q).
+/// Grouped-query softmax attention over paged KV: q, k, v = W x + b; norm and rotate q and k; store
+/// k and v; out = residual + W_o attention(q) + b_o.
 class SoftmaxAttention {
  public:
   /// `rope_table`: index into LayerStep::rope_tables, or -1 without rotation.
@@ -23,12 +23,13 @@ class SoftmaxAttention {
   void forward(LayerStep& step) const;
 
  private:
-  int n_q_heads_ = 0;
-  int n_kv_heads_ = 0;
-  int head_dim_ = 0;
-  float scale_ = 0.0F;
+  void norm_heads(LayerStep& step, const TensorView& heads, const DeviceVector& weight) const;
+
+  SoftmaxAttentionSpec spec_;
   int rope_table_ = -1;
   PackedMatrix q_, k_, v_, o_;
+  DeviceVector q_bias_, k_bias_, v_bias_, o_bias_;
+  DeviceVector q_norm_, k_norm_;
 };
 
 }  // namespace heddle

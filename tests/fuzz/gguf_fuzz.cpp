@@ -148,15 +148,16 @@ void check_checkpoint(const Checkpoint& checkpoint) {
   require(checkpoint.config.layers.size() == checkpoint.names.layers.size());
   require(checkpoint.tokenizer->vocab_size() == checkpoint.config.vocab);
   WeightStore& weights = *checkpoint.weights;
-  weights.require(checkpoint.names.embedding, {checkpoint.config.vocab, checkpoint.config.hidden});
+  weights.require(checkpoint.names.embedding.tensor,
+                  {checkpoint.config.vocab, checkpoint.config.hidden});
   for (std::size_t i = 0; i < checkpoint.config.layers.size(); ++i) {
     const auto& mixer = std::get<SoftmaxAttentionSpec>(checkpoint.config.layers[i].mixer);
     const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[i].mixer);
     const std::int64_t rows = std::int64_t{mixer.n_q_heads} * mixer.head_dim;
-    weights.require(names.q, {rows, checkpoint.config.hidden});
+    weights.require(names.q.tensor, {names.q.of_rows, checkpoint.config.hidden});
     require(mixer.rope.inv_freq.size() == static_cast<std::size_t>(mixer.rope.rotary_dim) / 2);
     std::vector<bool> seen(static_cast<std::size_t>(rows));
-    for (const std::int32_t row : names.q_row_order) {
+    for (const std::int32_t row : names.q.row_order) {
       require(row >= 0 && row < rows && !seen[static_cast<std::size_t>(row)]);
       seen[static_cast<std::size_t>(row)] = true;
     }

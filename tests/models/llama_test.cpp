@@ -93,21 +93,21 @@ TEST(LlamaGguf, EveryNameOfTheDecoderIsATensorAndNoneIsLeftOver) {
   const Checkpoint checkpoint = read(file);
   WeightStore& weights = *checkpoint.weights;
   const DecoderNames& names = checkpoint.names;
-  weights.require(names.embedding, {6, 8});
-  weights.require(names.final_norm, {8});
-  EXPECT_EQ(names.head, names.embedding);
+  weights.require(names.embedding.tensor, {6, 8});
+  weights.require(names.final_norm.tensor, {8});
+  EXPECT_EQ(names.head.tensor, names.embedding.tensor);
   for (const LayerNames& layer : names.layers) {
     const auto& mixer = std::get<SoftmaxAttentionNames>(layer.mixer);
     const auto& ffn = std::get<DenseFfnNames>(layer.ffn);
-    weights.require(layer.mixer_norm, {8});
-    weights.require(mixer.q, {8, 8});
-    weights.require(mixer.k, {4, 8});
-    weights.require(mixer.v, {4, 8});
-    weights.require(mixer.o, {8, 8});
-    weights.require(layer.ffn_norm, {8});
-    weights.require(ffn.gate, {12, 8});
-    weights.require(ffn.up, {12, 8});
-    weights.require(ffn.down, {8, 12});
+    weights.require(layer.mixer_norm.tensor, {8});
+    weights.require(mixer.q.tensor, {8, 8});
+    weights.require(mixer.k.tensor, {4, 8});
+    weights.require(mixer.v.tensor, {4, 8});
+    weights.require(mixer.o.tensor, {8, 8});
+    weights.require(layer.ffn_norm.tensor, {8});
+    weights.require(ffn.gate.tensor, {12, 8});
+    weights.require(ffn.up.tensor, {12, 8});
+    weights.require(ffn.down.tensor, {8, 12});
   }
   EXPECT_NO_THROW(weights.check_all_bound());
 }
@@ -116,8 +116,8 @@ TEST(LlamaGguf, QueryAndKeyRowsAreTurnedBackToHalves) {
   const std::string file = tiny_llama().serialise();
   const Checkpoint checkpoint = read(file);
   const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixer);
-  EXPECT_THAT(names.q_row_order, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
-  EXPECT_THAT(names.k_row_order, ElementsAre(0, 2, 1, 3));
+  EXPECT_THAT(names.q.row_order, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  EXPECT_THAT(names.k.row_order, ElementsAre(0, 2, 1, 3));
 }
 
 TEST(LlamaGguf, RowOrderUndoesThePermutationOfConverters) {
@@ -152,7 +152,7 @@ TEST(LlamaGguf, RowOrderUndoesThePermutationOfConverters) {
       }
     }
   }
-  const auto& order = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer).q_row_order;
+  const auto& order = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer).q.row_order;
   ASSERT_EQ(order.size(), rows);
   for (std::size_t row = 0; row < rows; ++row) {
     EXPECT_EQ(stored[static_cast<std::size_t>(order[row])], static_cast<int>(row));
@@ -166,7 +166,7 @@ TEST(LlamaGguf, DimensionsThatDoNotRotateKeepTheirPlace) {
   const Checkpoint checkpoint = read(file);
   EXPECT_THAT(attention(checkpoint, 0).rope.inv_freq, ElementsAre(1.0F));
   const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer);
-  EXPECT_THAT(names.k_row_order, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(names.k.row_order, ElementsAre(0, 1, 2, 3));
 }
 
 TEST(LlamaGguf, AnOutputTensorIsAnUntiedHead) {
@@ -175,7 +175,7 @@ TEST(LlamaGguf, AnOutputTensorIsAnUntiedHead) {
   const std::string file = doc.serialise();
   const Checkpoint checkpoint = read(file);
   EXPECT_FALSE(checkpoint.config.tied_head);
-  EXPECT_EQ(checkpoint.names.head, "output.weight");
+  EXPECT_EQ(checkpoint.names.head.tensor, "output.weight");
 }
 
 TEST(LlamaGguf, AbsentKeysHaveTheFormatsDefaults) {
@@ -267,8 +267,10 @@ TEST(LlamaGguf, SamplingDefaultsAreRead) {
 // --- refused configs
 
 TEST(LlamaRefuses, OtherArchitecturesListingTheKnownOnes) {
-  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("general.architecture", "nosuch"); }),
-            "x.gguf: config: general.architecture, got 'nosuch', allowed llama");
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) { d.set_text("general.architecture", "nosuch"); }),
+      "x.gguf: config: general.architecture, got 'nosuch', allowed llama, qwen2, qwen3, gemma2, "
+      "gemma3, phi3");
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("general.architecture"); }),
             "x.gguf: config: general.architecture is missing");
 }
@@ -323,7 +325,7 @@ TEST(LlamaRefuses, EpsilonAndThetaThatAreNotPositiveNumbers) {
   EXPECT_EQ(refusal_of(eps, std::numeric_limits<float>::quiet_NaN()),
             "x.gguf: config: " + eps + ", got nan, allowed finite numbers");
   EXPECT_EQ(refusal_of("llama.rope.freq_base", 0.0F),
-            "x.gguf: config: llama.rope.freq_base, got 0, allowed 1 to 1e15");
+            "x.gguf: config: llama.rope.freq_base, got 0, allowed 1 to 1e+15");
   EXPECT_EQ(refusal_of("llama.rope.freq_base", std::numeric_limits<float>::quiet_NaN()),
             "x.gguf: config: llama.rope.freq_base, got nan, allowed finite numbers");
 }
@@ -340,26 +342,43 @@ TEST(LlamaRefuses, WhatItDoesNotCompute) {
             "x.gguf: config: llama.expert_count, got 8, allowed 0 (this version does not read "
             "mixtures of experts)");
   EXPECT_EQ(refusal_of("llama.expert_count", 0U), "");
-  EXPECT_EQ(refusal_of("llama.attention.sliding_window", 4096U),
-            "x.gguf: config: llama.attention.sliding_window, got 4096, allowed 0 (this version "
-            "does not read sliding windows)");
   EXPECT_EQ(refusal_of("llama.logit_scale", 2.0F),
             "x.gguf: config: llama.logit_scale, got 2, allowed 1");
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<bool>("llama.attention.causal", false); }),
             "x.gguf: config: llama.attention.causal, got false, allowed true");
 }
 
-TEST(LlamaRefuses, RopeScalingsOtherThanNone) {
-  for (const char* type : {"linear", "yarn", "longrope"}) {
+TEST(LlamaRefuses, RopeScalingsThatItDoesNotCompute) {
+  for (const char* type : {"longrope", "dynamic"}) {
     EXPECT_EQ(refusal_of([&](GgufDoc& d) { d.set_text("llama.rope.scaling.type", type); }),
               std::string("x.gguf: config: llama.rope.scaling.type, got '") + type +
-                  "', allowed 'none' (llama3 scaling comes as tensor rope_freqs.weight)");
+                  "', allowed 'none', 'linear', 'yarn' (llama3 scaling comes as tensor "
+                  "rope_freqs.weight, longrope as rope_factors_short.weight and "
+                  "rope_factors_long.weight)");
   }
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.rope.scaling.type", "none"); }), "");
-  EXPECT_EQ(refusal_of("llama.rope.scaling.factor", 4.0F),
-            "x.gguf: config: llama.rope.scaling.factor, got 4, allowed 1");
-  EXPECT_EQ(refusal_of("llama.rope.scale_linear", 2.0F),
-            "x.gguf: config: llama.rope.scale_linear, got 2, allowed 1");
+  EXPECT_EQ(refusal_of("llama.rope.scaling.factor", 0.5F),
+            "x.gguf: config: llama.rope.scaling.factor, got 0.5, allowed 1 to 1e+06");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.rope.scaling.type", "yarn"); }),
+            "x.gguf: config: llama.rope.scaling.original_context_length is missing");
+}
+
+TEST(LlamaGguf, LinearScalingDividesEveryFrequency) {
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    GgufDoc doc = tiny_llama();
+    doc.set<float>(key, 4.0F);
+    const std::string file = doc.serialise();
+    EXPECT_THAT(attention(read(file), 0).rope.inv_freq, ElementsAre(0.25F, 0.0025F)) << key;
+  }
+}
+
+TEST(LlamaGguf, SlidingWindowIsOfEveryLayer) {
+  GgufDoc doc = tiny_llama();
+  doc.set<std::uint32_t>("llama.attention.sliding_window", 7);
+  const std::string file = doc.serialise();
+  const Checkpoint checkpoint = read(file);
+  EXPECT_EQ(attention(checkpoint, 0).window, 7);
+  EXPECT_EQ(attention(checkpoint, 1).window, 7);
 }
 
 TEST(LlamaRefuses, MissingTensorsByName) {
@@ -394,15 +413,18 @@ TEST(LlamaRefuses, NormsInBlocks) {
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
-                 "x.gguf: tensor 'output_norm.weight': dtype is Q8_0, allowed: F32, F16");
+                 "x.gguf: tensor 'output_norm.weight': dtype is Q8_0, allowed: F32, F16, BF16");
   }
 }
 
 TEST(LlamaRefuses, TensorsThatNothingUses) {
   EXPECT_EQ(
       refusal_of([](GgufDoc& d) { d.add_f32("blk.0.attn_q.bias", {8}, test::counting(8, 0.0F)); }),
-      "x.gguf: tensor 'blk.0.attn_q.bias' has no place in family llama with this config: "
-      "this version does not read biases");
+      "x.gguf: tensor 'blk.0.attn_k.bias' is missing, wanted shape [4]");
+  EXPECT_EQ(refusal_of(
+                [](GgufDoc& d) { d.add_f32("blk.1.ffn_up.bias", {12}, test::counting(12, 0.0F)); }),
+            "x.gguf: tensor 'blk.1.ffn_up.bias' has no place in family llama with this config: "
+            "this family has no such bias");
   EXPECT_EQ(refusal_of([](GgufDoc& d) {
               d.add_f32("blk.0.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
               d.add_f32("blk.1.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));

@@ -113,9 +113,10 @@ TEST(Safetensors, RefusesHeaderLengthsThatCannotBe) {
 }
 
 TEST(Safetensors, SaysWhatAFileOfAnotherKindIs) {
-  EXPECT_EQ(message("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
-            "header_length: got a Git LFS pointer (the model itself was not fetched: git lfs pull), "
-            "allowed a safetensors file");
+  EXPECT_EQ(
+      message("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
+      "header_length: got a Git LFS pointer (the model itself was not fetched: git lfs pull), "
+      "allowed a safetensors file");
   EXPECT_EQ(message("<!DOCTYPE html><html><head></head></html>"),
             "header_length: got an HTML page (a download that went wrong), allowed a safetensors "
             "file");
@@ -190,14 +191,15 @@ TEST(Safetensors, RefusesShapesThatCannotBe) {
             "shape: dimension 0 of 'a', got 18446744073709551615, allowed integers from 1");
   EXPECT_EQ(of("[6,1,1,1,1,1,1,1,1]"), "shape: rank of 'a', got 9, allowed 0 to 8");
   EXPECT_EQ(of("6"), "shape: of 'a', got 6, allowed an array");
-  EXPECT_EQ(of("[4294967296,4294967296]"),
-            fmt::format("size_overflow: bits of 'a', got more than 2^64, allowed up to the file's {} "
-                        "bytes",
-                        [] {
-                          SafetensorsDoc d = good();
-                          d.tensor("a").shape = "[4294967296,4294967296]";
-                          return d.serialise().size();
-                        }()));
+  EXPECT_EQ(
+      of("[4294967296,4294967296]"),
+      fmt::format("size_overflow: bits of 'a', got more than 2^64, allowed up to the file's {} "
+                  "bytes",
+                  [] {
+                    SafetensorsDoc d = good();
+                    d.tensor("a").shape = "[4294967296,4294967296]";
+                    return d.serialise().size();
+                  }()));
 }
 
 TEST(Safetensors, RefusesRangesThatCannotBe) {
@@ -208,7 +210,8 @@ TEST(Safetensors, RefusesRangesThatCannotBe) {
             "tensor_range: data_offsets of 'b', got 32 before 24, allowed ascending ones");
   EXPECT_EQ(of("b", "[20,28]"), "tensor_range: got 'a' and 'b' overlapping, allowed disjoint ones");
   EXPECT_EQ(of("b", "[26,34]"), "tensor_range: got 2 bytes between 'a' and 'b', allowed none");
-  EXPECT_EQ(of("a", "[1,25]"), "tensor_range: got 1 bytes between the header and 'a', allowed none");
+  EXPECT_EQ(of("a", "[1,25]"),
+            "tensor_range: got 1 bytes between the header and 'a', allowed none");
   EXPECT_EQ(of("b", "[24,30]"), "tensor_range: bytes of 'b', got 6, allowed 8 (its shape in BF16)");
   EXPECT_EQ(of("b", "[24]"),
             "tensor_range: data_offsets of 'b', got an array of 1, allowed two integers from 0");
@@ -216,16 +219,18 @@ TEST(Safetensors, RefusesRangesThatCannotBe) {
             "tensor_range: data_offsets of 'b', got [-8, 0], allowed two integers from 0");
   EXPECT_EQ(of("b", "[24.0,32]"),
             "tensor_range: data_offsets of 'b', got [24.0, 32], allowed two integers from 0");
-  EXPECT_THAT(of("b", "[18446744073709551608,18446744073709551615]"),
-              HasSubstr("tensor_range: data_offsets of 'b', got 18446744073709551615, allowed up to "
-                        "the file's "));
+  EXPECT_THAT(
+      of("b", "[18446744073709551608,18446744073709551615]"),
+      HasSubstr("tensor_range: data_offsets of 'b', got 18446744073709551615, allowed up to "
+                "the file's "));
   EXPECT_THAT(of("c", "[48,64]"), HasSubstr("tensor_range: got 16 bytes between 'b' and 'c'"));
   EXPECT_EQ(refusal_of([](SafetensorsDoc& d) { d.data += "tail"; }),
             "tensor_range: got 4 bytes after 'c', the last tensor, allowed none");
 }
 
 TEST(Safetensors, ReadsALargeHostileHeaderInBoundedTime) {
-  // As many tensors as fit the limit of values, all at the same place: sorted, not compared in pairs.
+  // As many tensors as fit the limit of values, all at the same place: sorted, not compared in
+  // pairs.
   SafetensorsDoc doc;
   std::string header = "{";
   for (int i = 0; i < 120'000; ++i) {
@@ -240,7 +245,8 @@ TEST(Safetensors, ReadsALargeHostileHeaderInBoundedTime) {
   doc.header = "{" + header.substr(1) + header.substr(1, 0);
   for (int i = 0; i < 20'000; ++i) *doc.header += fmt::format(",\"u{}\":7", i);
   *doc.header += "}";
-  EXPECT_THAT(message(doc.serialise()), StartsWith("header_json: tensors, got 140000, allowed up to "));
+  EXPECT_THAT(message(doc.serialise()),
+              StartsWith("header_json: tensors, got 140000, allowed up to "));
 }
 
 }  // namespace

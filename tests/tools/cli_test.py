@@ -153,6 +153,7 @@ class Usage(Cli):
     def test_the_document_is_the_table(self):
         self.assertEqual((ROOT / "docs/cli.md").read_text(), good("docs", "cli"),
                          "stale: heddle docs cli > docs/cli.md")
+        self.assertIn(good("docs", "families"), (ROOT / "README.md").read_text(), "stale: heddle docs families")
 
     def test_version(self):
         v = as_json("version")

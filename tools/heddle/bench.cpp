@@ -70,8 +70,8 @@ std::uint64_t weight_bytes_per_step(const Checkpoint& checkpoint) {
   std::uint64_t bytes = 0;
   for (const StoredTensor& tensor : checkpoint.weights->tensors()) {
     if (!tensor.foreign.empty()) continue;
-    if (tensor.name == checkpoint.names.embedding &&
-        checkpoint.names.embedding != checkpoint.names.head) {
+    if (tensor.name == checkpoint.names.embedding.tensor &&
+        checkpoint.names.embedding.tensor != checkpoint.names.head.tensor) {
       continue;
     }
     bytes += static_cast<std::uint64_t>(tensor.view.bytes());

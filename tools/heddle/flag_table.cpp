@@ -148,10 +148,10 @@ constexpr CommandSpec kCommands[] = {
      .summary = "this text, or all about one command"},
     {.id = CommandId::kDocs,
      .name = "docs",
-     .operands = "cli",
+     .operands = "cli|families",
      .min_operands = 1,
      .max_operands = 1,
-     .summary = "prints docs/cli.md",
+     .summary = "prints docs/cli.md, or README's table of families",
      .hidden = true},
 };
 

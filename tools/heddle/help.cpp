@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "models/families/families.h"
+
 namespace heddle::cli {
 namespace {
 
@@ -142,8 +144,8 @@ std::string help_overview() {
     if (!command.hidden) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   }
   text +=
-      "\nMODEL is a .gguf file, a model folder or the name of a pulled model (heddle pull "
-      "smollm2-135m).\n";
+      "\nMODEL is a .gguf file, a model folder with safetensors, or the name of a pulled model\n"
+      "(heddle pull smollm2-135m).\n";
   text += "Answers go to standard output, all else to standard error.\n";
   text += fmt::format("Exit codes: {}.\n", kExitCodes);
   text += "heddle help COMMAND tells all about one; heddle --list-kernels lists the kernels.\n";
@@ -166,9 +168,10 @@ std::string cli_markdown() {
       "# The command line\n\n"
       "<!-- Made by `heddle docs cli > docs/cli.md` from tools/heddle/flag_table.cpp; a test "
       "compares. -->\n\n"
-      "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file, a model folder or the name of "
-      "a model fetched "
-      "with `heddle pull`.\nAnswers go to standard output, all else to standard error; progress "
+      "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file, a model folder with "
+      "safetensors, or "
+      "the name of a model\nfetched with `heddle pull`. Answers go to standard output, all else to "
+      "standard error; progress "
       "bars appear only on a terminal.\nErrors begin with `error: `. A number that is no number or "
       "outside its range is an error, not a guess.\nOf a flag given twice the last one counts, "
       "unless it may be repeated. Flags take their value as\n`--flag VALUE` or `--flag=VALUE`, "
@@ -195,6 +198,19 @@ std::string cli_markdown() {
   text += "| --- | --- | --- | --- | --- | --- |\n";
   for (const FlagSpec& flag : flag_table()) {
     if (is_shared(flag)) text += flag_row(flag) + fmt::format(" {} |\n", commands_of(flag));
+  }
+  return text;
+}
+
+std::string families_markdown() {
+  std::string text =
+      "| family | models | attention | safetensors: `model_type` | GGUF: architecture |\n"
+      "| --- | --- | --- | --- | --- |\n";
+  for (const Family& family : families()) {
+    std::string types = fmt::format("`{}`", family.name);
+    if (!family.other_name.empty()) types += fmt::format(", `{}`", family.other_name);
+    text += fmt::format("| {} | {} | {} | {} | `{}` |\n", family.name, family.models,
+                        family.attention, types, family.gguf);
   }
   return text;
 }

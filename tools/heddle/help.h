@@ -9,6 +9,7 @@ namespace heddle::cli {
 
 std::string help_overview();
 std::string help_of(const CommandSpec& command);
-std::string cli_markdown();  // docs/cli.md
+std::string cli_markdown();       // docs/cli.md
+std::string families_markdown();  // the table of families in README.md
 
 }  // namespace heddle::cli

@@ -47,11 +47,12 @@ int help(const Arguments& args) {
 }
 
 int docs(const Arguments& args) {
-  if (args.operands()[0] != "cli") {
+  const std::string& document = args.operands()[0];
+  if (document != "cli" && document != "families") {
     throw bad_input(
-        fmt::format("docs: unknown document {}; there is: cli", quote_text(args.operands()[0])));
+        fmt::format("docs: unknown document {}; there are: cli, families", quote_text(document)));
   }
-  write_stdout(cli_markdown());
+  write_stdout(document == "cli" ? cli_markdown() : families_markdown());
   return 0;
 }
 

@@ -119,8 +119,7 @@ int run_tokenize(const Arguments& args) {
   if (args.has("chat")) return render_chat(args, checkpoint, tokenizer);
   const bool special = !args.on("no-special");
   if (args.on("decode")) {
-    const std::string decoded =
-        tokenizer.decode(parse_ids(*text, tokenizer.vocab_size()), special);
+    const std::string decoded = tokenizer.decode(parse_ids(*text, tokenizer.vocab_size()), special);
     if (args.on("json")) {
       write_json({{"text", decoded}});
     } else {

@@ -1,0 +1,159 @@
+// Logits of the public reference on tiny checkpoints of every family, in both formats, with the
+// default kernels and with the oracle. tests/models/golden/logits/README.md says how they were
+// made.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/engine.h"
+
+namespace heddle {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+const fs::path kRoot = HEDDLE_SOURCE_DIR;
+const fs::path kGoldens = kRoot / "tests/models/golden/logits";
+
+struct Golden {
+  std::vector<std::string> make;
+  std::vector<std::int32_t> ids;
+  std::vector<std::int64_t> positions;
+  std::size_t vocab = 0;
+  std::vector<float> logits;  // [positions, vocab]
+};
+
+std::vector<float> floats_of_base64(const std::string& text) {
+  constexpr std::string_view kAlphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  std::uint32_t bits = 0;
+  int n_bits = 0;
+  for (const char c : text) {
+    const std::size_t value = kAlphabet.find(c);
+    if (value == std::string_view::npos) break;  // the padding
+    bits = bits << 6U | static_cast<std::uint32_t>(value);
+    n_bits += 6;
+    if (n_bits < 8) continue;
+    n_bits -= 8;
+    bytes += static_cast<char>(bits >> n_bits & 0xFFU);
+  }
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
+Golden read_golden(const std::string& name) {
+  const json value = json::parse(std::ifstream(kGoldens / (name + ".json")));
+  Golden golden;
+  golden.make = value.at("make").get<std::vector<std::string>>();
+  golden.ids = value.at("ids").get<std::vector<std::int32_t>>();
+  golden.positions = value.at("positions").get<std::vector<std::int64_t>>();
+  golden.vocab = value.at("vocab").get<std::size_t>();
+  golden.logits = floats_of_base64(value.at("logits_f32_base64").get<std::string>());
+  return golden;
+}
+
+std::vector<std::string> names() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(kGoldens)) {
+    if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// A tiny checkpoint in a folder of its own.
+class TinyModel {
+ public:
+  TinyModel(const std::vector<std::string>& arguments, const std::string& format) {
+    std::string pattern = (fs::temp_directory_path() / "heddle-golden-XXXXXX").string();
+    folder_ = ::mkdtemp(pattern.data());
+    std::string command = std::string(HEDDLE_PYTHON) + " -B '" +
+                          (kRoot / "tools/make_tiny_model.py").string() + "' --format " + format +
+                          " --out '" + folder_.string() + "'";
+    for (const std::string& argument : arguments) command += " " + argument;
+    if (std::system((command + " > /dev/null").c_str()) != 0) {
+      throw std::runtime_error("failed: " + command);
+    }
+  }
+  TinyModel(const TinyModel&) = delete;
+  TinyModel& operator=(const TinyModel&) = delete;
+  ~TinyModel() { fs::remove_all(folder_); }
+
+  std::string path() const {
+    for (const auto& entry : fs::directory_iterator(folder_)) {
+      if (entry.path().extension() == ".gguf") return entry.path().string();
+    }
+    return folder_.string();
+  }
+
+ private:
+  fs::path folder_;
+};
+
+class GoldenLogits
+    : public testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
+
+TEST_P(GoldenLogits, AreReached) {
+  const auto& [name, format, kernels] = GetParam();
+  const Golden golden = read_golden(name);
+  ASSERT_EQ(golden.logits.size(), golden.positions.size() * golden.vocab);
+  const TinyModel model(golden.make, format);
+  EngineOptions options;
+  options.model = model.path();
+  options.context = 256;
+  options.kv_dtype = DType::kF32;
+  options.backend.threads = 2;
+  if (kernels == "ref") options.backend.forced["all"] = "ref";
+  const std::unique_ptr<Engine> engine = Engine::load(options);
+
+  std::map<std::int64_t, std::vector<float>> rows;
+  Request request;
+  request.prompt = golden.ids;
+  request.max_new_tokens = 1;
+  request.all_logits = true;
+  request.on_logits = [&](std::int64_t position, std::span<const float> row) {
+    rows[position].assign(row.begin(), row.end());
+  };
+  engine->submit(std::move(request), [](const RequestEvent&) {});
+  engine->run();
+
+  const double allowed = kernels == "ref" ? 1e-5 : 1e-4;
+  for (std::size_t i = 0; i < golden.positions.size(); ++i) {
+    const std::vector<float>& row = rows[golden.positions[i]];
+    ASSERT_EQ(row.size(), golden.vocab) << "position " << golden.positions[i];
+    const float* const want = golden.logits.data() + i * golden.vocab;
+    double worst = 0;
+    double largest = 0;
+    for (std::size_t v = 0; v < golden.vocab; ++v) {
+      worst = std::max(worst, std::abs(static_cast<double>(row[v]) - want[v]));
+      largest = std::max(largest, std::abs(static_cast<double>(want[v])));
+    }
+    EXPECT_LE(worst, allowed * largest) << "position " << golden.positions[i];
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All,
+                         GoldenLogits,
+                         testing::Combine(testing::ValuesIn(names()),
+                                          testing::Values("gguf"),
+                                          testing::Values("default", "ref")),
+                         [](const auto& param) {
+                           std::string name = std::get<0>(param.param) + "_" +
+                                              std::get<1>(param.param) + "_" +
+                                              std::get<2>(param.param);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace heddle
