@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
@@ -12,6 +13,7 @@
 #include "models/gguf_checkpoint.h"
 #include "models/model_folder.h"
 #include "models/quote_text.h"
+#include "models/shard_index.h"
 
 namespace heddle {
 namespace {
@@ -20,21 +22,30 @@ bool ends_with(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
+/// The model that a `.gguf` file of a folder belongs to: the file itself, or for a part of one what
+/// its parts have in common.
+std::string gguf_model_of(const std::string& name) {
+  const auto prefix = shard_prefix(name, ".gguf");
+  if (!prefix) return name;
+  return std::string(*prefix) + name.substr(name.rfind("-of-"));
+}
+
 /// The one GGUF model of a folder without config.json.
 Checkpoint open_gguf_in(const std::string& path) {
   const Folder folder(path);
-  std::vector<std::string> found;
-  for (std::string& name : folder.names()) {
-    if (ends_with(name, ".gguf")) found.push_back(std::move(name));
+  std::map<std::string, std::string> found;  // models, each by one of its files
+  for (const std::string& name : folder.names()) {
+    if (ends_with(name, ".gguf")) found.emplace(gguf_model_of(name), name);
   }
   if (found.size() != 1) {
-    const std::string got = found.empty() ? "neither" : fmt::format("{} .gguf files", found.size());
+    const std::string got =
+        found.empty() ? "neither" : fmt::format("{} .gguf models", found.size());
     throw bad_input(
         fmt::format("{}: model folder, got {}, allowed config.json with model.safetensors (or its "
-                    "shards), or one .gguf file",
+                    "shards), or one .gguf model",
                     folder.path(), got));
   }
-  return checkpoint_from_gguf(GgufWeights::open(folder, found[0]));
+  return checkpoint_from_gguf(GgufWeights::open(folder, found.begin()->second));
 }
 
 Checkpoint open_folder(const std::string& path) {

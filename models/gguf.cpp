@@ -246,18 +246,33 @@ class GgufParser {
                         GgufLimits::kMinAlignment, GgufLimits::kMaxAlignment));
       }
     }
-    if (const GgufEntry* entry = out_.find("split.count")) {
-      if (entry->kind != GgufKind::kU16) {
-        throw header_error(
-            fmt::format("kind of 'split.count', got {}, allowed u16", name(entry->kind)));
-      }
-      const int parts = load<std::uint16_t>(entry->payload.data());
-      if (parts > 1) {
-        throw tensor_error(fmt::format(
-            "split.count, got {}, allowed 1 (models in several parts are not read: merge them)",
-            parts));
-      }
+    out_.split_.n_parts = split_number("split.count", GgufKind::kU16, 0).value_or(1);
+    if (out_.split_.n_parts <= 1) return;
+    out_.split_.part = split_number("split.no", GgufKind::kU16, 0).value_or(0);
+    out_.split_.n_tensors =
+        split_number("split.tensors.count", GgufKind::kI32, GgufLimits::kTensors).value_or(0);
+    if (out_.split_.part >= out_.split_.n_parts) {
+      throw tensor_error(fmt::format("split.no, got {}, allowed 0 to {}", out_.split_.part,
+                                     out_.split_.n_parts - 1));
     }
+  }
+
+  /// A number of one of the split.* keys; nullopt: absent. `most` 0: all of the kind's.
+  std::optional<std::uint64_t> split_number(std::string_view key,
+                                            GgufKind kind,
+                                            std::uint64_t most) const {
+    const GgufEntry* entry = out_.find(key);
+    if (entry == nullptr) return std::nullopt;
+    if (entry->kind != kind) {
+      throw header_error(fmt::format("kind of {}, got {}, allowed {}", quote_text(key),
+                                     name(entry->kind), name(kind)));
+    }
+    if (kind == GgufKind::kU16) return load<std::uint16_t>(entry->payload.data());
+    const auto value = load<std::int32_t>(entry->payload.data());
+    if (value < 0 || static_cast<std::uint64_t>(value) > most) {
+      throw tensor_error(fmt::format("{}, got {}, allowed 0 to {}", key, value, most));
+    }
+    return static_cast<std::uint64_t>(value);
   }
 
   void read_tensors() {
@@ -413,12 +428,15 @@ const GgufTensor* GgufDirectory::find_tensor(std::string_view tensor_name) const
 
 void for_each_string(const GgufEntry& entry, const std::function<void(std::string_view)>& each) {
   HEDDLE_CHECK(entry.kind == GgufKind::kArray && entry.element == GgufKind::kString);
-  const std::byte* at = entry.payload.data();
+  // The lengths were checked, but a file may be changed while it is mapped.
+  std::span<const std::byte> left = entry.payload;
   for (std::uint64_t i = 0; i < entry.count; ++i) {
-    const auto length = load<std::uint64_t>(at);
-    at += sizeof(length);
-    each({reinterpret_cast<const char*>(at), length});
-    at += length;
+    HEDDLE_CHECK(left.size() >= sizeof(std::uint64_t));
+    const auto length = load<std::uint64_t>(left.data());
+    left = left.subspan(sizeof(length));
+    HEDDLE_CHECK(left.size() >= length);
+    each(as_text(left.first(length)));
+    left = left.subspan(length);
   }
 }
 

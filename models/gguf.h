@@ -49,6 +49,14 @@ struct GgufTensor {
   std::uint64_t bytes = 0;
 };
 
+/// What a file says about the model that it is a part of (keys split.no, split.count,
+/// split.tensors.count).
+struct GgufSplit {
+  std::uint64_t part = 0;       // from 0
+  std::uint64_t n_parts = 1;    // 1: the file is a whole model
+  std::uint64_t n_tensors = 0;  // of all parts together
+};
+
 /// The validated directory of one file. Immutable; views are valid as long as the bytes are.
 class GgufDirectory {
  public:
@@ -65,6 +73,7 @@ class GgufDirectory {
   const std::string& source() const { return source_; }
   std::uint32_t version() const { return version_; }
   std::uint64_t alignment() const { return alignment_; }
+  const GgufSplit& split() const { return split_; }
   std::span<const std::byte> bytes() const { return file_; }
   const std::vector<GgufEntry>& entries() const { return entries_; }   // in the file's order
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in the file's order
@@ -77,6 +86,7 @@ class GgufDirectory {
   std::span<const std::byte> file_;
   std::uint32_t version_ = 0;
   std::uint64_t alignment_ = 32;
+  GgufSplit split_;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
   std::vector<std::uint32_t> by_key_, by_name_;  // sorted positions in entries_, tensors_

@@ -53,7 +53,7 @@ GenerationDefaults read_generation(const GgufDirectory& file) {
 Checkpoint checkpoint_from_gguf(std::unique_ptr<GgufWeights> weights) {
   const GgufDirectory& file = weights->directory();  // stays where it is: the store owns it
   Checkpoint checkpoint;
-  checkpoint.file_bytes = file.bytes().size();
+  checkpoint.file_bytes = weights->file_bytes();
   checkpoint.weights = std::move(weights);
   const Family& family = find_family(file);
   const GgufKeys keys(file, "config");

@@ -60,7 +60,9 @@ TEST(ConfigJson, TakesNullForAbsent) {
     EXPECT_FALSE(c.object(key).has_value());
     EXPECT_FALSE(c.integers(key, {0, 1}).has_value());
     EXPECT_FALSE(c.one_or_more_integers(key, {0, 1}).has_value());
-    EXPECT_EQ(message([&] { c.require_integer(key, {0, 1}); }),
+    EXPECT_EQ(message([&] {
+                c.require_integer(key, {0, 1});
+              }),
               std::string("m/config.json: config: ") + key + " is missing");
   }
 }
@@ -71,7 +73,9 @@ TEST(ConfigJson, NestedReadersOutliveTheirParent) {
     const ConfigJson c = config(R"({"rope_scaling":{"factor":-1}})");
     nested = c.object("rope_scaling");
   }
-  EXPECT_EQ(message([&] { nested->integer("factor", {1, 9}); }),
+  EXPECT_EQ(message([&] {
+              nested->integer("factor", {1, 9});
+            }),
             "m/config.json: config: rope_scaling.factor, got -1, allowed 1 to 9");
 }
 
@@ -82,12 +86,16 @@ TEST(ConfigJson, RefusesOtherKindsAndRanges) {
     const std::string text = message(call);
     return text.substr(text.find("config: ") + 8);
   };
-  EXPECT_EQ(of([&] { c.integer("hidden_size", {1, 1048576}); }),
+  EXPECT_EQ(of([&] {
+              c.integer("hidden_size", {1, 1048576});
+            }),
             "hidden_size, got -3, allowed 1 to 1048576");
   EXPECT_EQ(of([&] { c.integer("f", {0, 3}); }), "f, got 1.5, allowed integers from 0 to 3");
   EXPECT_EQ(of([&] { c.integer("s", {0, 3}); }), "s, got 'x', allowed integers from 0 to 3");
   EXPECT_EQ(of([&] { c.integer("big", {0, 3}); }), "big, got 18446744073709551615, allowed 0 to 3");
-  EXPECT_EQ(of([&] { c.integers("list", {0, 3}); }),
+  EXPECT_EQ(of([&] {
+              c.integers("list", {0, 3});
+            }),
             "list[1], got 'y', allowed integers from 0 to 3");
   EXPECT_EQ(of([&] { c.integers("s", {0, 3}); }), "s, got 'x', allowed an array of integers");
   EXPECT_EQ(of([&] { c.real("s"); }), "s, got 'x', allowed numbers");

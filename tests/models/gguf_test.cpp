@@ -389,11 +389,20 @@ TEST(GgufTensors, NamesAreUniqueAndBounded) {
       "x.gguf: gguf_tensor: length of a tensor's name, got 129, allowed 1 to 128");
 }
 
-TEST(GgufTensors, PartsOfSplitModelsAreRefused) {
-  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<std::uint16_t>("split.count", 3); }),
-            "x.gguf: gguf_tensor: split.count, got 3, allowed 1 (models in several parts are not "
-            "read: merge them)");
+TEST(GgufTensors, SplitKeysAreOfTheirKindsAndRanges) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<std::uint16_t>("split.count", 1); }), "");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set<std::uint32_t>("split.count", 3); }),
+            "x.gguf: gguf_header: kind of 'split.count', got u32, allowed u16");
+  const auto of = [](std::uint16_t part, std::int32_t tensors) {
+    return refusal_of([&](GgufDoc& d) {
+      d.set<std::uint16_t>("split.count", 3);
+      d.set<std::uint16_t>("split.no", part);
+      d.set<std::int32_t>("split.tensors.count", tensors);
+    });
+  };
+  EXPECT_EQ(of(2, 7), "");
+  EXPECT_EQ(of(3, 7), "x.gguf: gguf_tensor: split.no, got 3, allowed 0 to 2");
+  EXPECT_EQ(of(2, -1), "x.gguf: gguf_tensor: split.tensors.count, got -1, allowed 0 to 65536");
 }
 
 // --- cost of refusing

@@ -1,5 +1,5 @@
-// Model folders: shards and their index, what is never followed out of the folder, what a folder that
-// is no model is told.
+// Model folders: shards and their index, what is never followed out of the folder, what a folder
+// that is no model is told.
 
 #include "models/model_folder.h"
 
@@ -55,7 +55,9 @@ class Shards : public testing::Test {
   }
 
   std::string at(const std::string& name) const { return folder_ / name; }
-  std::unique_ptr<FolderWeights> open() const { return FolderWeights::open(Folder(folder_.path())); }
+  std::unique_ptr<FolderWeights> open() const {
+    return FolderWeights::open(Folder(folder_.path()));
+  }
   /// What opening says, without the folder's path.
   std::string message() const {
     try {
@@ -133,20 +135,21 @@ TEST_F(Shards, AreRefusedIfTheIndexSaysOtherwise) {
   const std::string first = kFirst;
   const std::string second = kSecond;
   const std::string error = std::string(kIndex) + ": index_mismatch: ";
-  EXPECT_EQ(with_index(index_of("\"a\":\"" + second + "\",\"b\":\"" + first + "\"")),
-            error + "tensor 'a', got '" + first + "', allowed '" + second + "' (as weight_map says)");
-  EXPECT_EQ(with_index(index_of(kMap + ",\"c\":\"" + first + "\"")),
-            error + "tensor 'c', got no file that has it, allowed '" + first +
-                "' (as weight_map says)");
+  EXPECT_EQ(
+      with_index(index_of("\"a\":\"" + second + "\",\"b\":\"" + first + "\"")),
+      error + "tensor 'a', got '" + first + "', allowed '" + second + "' (as weight_map says)");
+  EXPECT_EQ(
+      with_index(index_of(kMap + ",\"c\":\"" + first + "\"")),
+      error + "tensor 'c', got no file that has it, allowed '" + first + "' (as weight_map says)");
   folder_.write(kSecond, [] {
     SafetensorsDoc doc;
     doc.add_f32("b", {1}, {1.0F});
     doc.add_f32("d", {1}, {1.0F});
     return doc.serialise();
   }());
-  EXPECT_EQ(with_index(index_of(kMap, "24")),
-            error + "tensor 'd' of '" + second +
-                "', got no entry in weight_map, allowed one (1 such)");
+  EXPECT_EQ(
+      with_index(index_of(kMap, "24")),
+      error + "tensor 'd' of '" + second + "', got no entry in weight_map, allowed one (1 such)");
 }
 
 TEST_F(Shards, MustAddUpToTheTotalSize) {
@@ -169,7 +172,8 @@ TEST_F(Shards, AreRefusedIfTheIndexIsNoIndex) {
 }
 
 TEST_F(Shards, HavePlainNames) {
-  for (const std::string name : {"../x", "/etc/passwd", "a/b", "..", ".", "", "x\\u0000y", "a\\nb"}) {
+  for (const std::string name :
+       {"../x", "/etc/passwd", "a/b", "..", ".", "", "x\\u0000y", "a\\nb"}) {
     EXPECT_THAT(with_index(index_of("\"a\":\"" + name + "\"")),
                 HasSubstr(std::string(kIndex) + ": shard_path: of tensor 'a', got '"))
         << name;
@@ -211,8 +215,7 @@ TEST_F(Shards, AreNeverReadFromOutside) {
 TEST_F(Shards, AreRegularFiles) {
   fs::remove(at(kFirst));
   ASSERT_EQ(::mkfifo(at(kFirst).c_str(), 0600), 0);
-  EXPECT_EQ(message(),
-            std::string(kFirst) + ": shard_path: got a FIFO, allowed a regular file");
+  EXPECT_EQ(message(), std::string(kFirst) + ": shard_path: got a FIFO, allowed a regular file");
   fs::remove(at(kFirst));
   fs::create_directory(at(kFirst));
   EXPECT_EQ(message(),
@@ -283,10 +286,10 @@ std::string refusal_of(const std::map<std::string, std::string>& files,
 
 TEST(ModelFolderErrors, SayWhatWasLookedFor) {
   const std::string wanted =
-      "allowed config.json with model.safetensors (or its shards), or one .gguf file";
+      "allowed config.json with model.safetensors (or its shards), or one .gguf model";
   EXPECT_EQ(refusal_of({}), "F: model folder, got neither, " + wanted);
   EXPECT_EQ(refusal_of({{"a.gguf", ""}, {"b.gguf", ""}}),
-            "F: model folder, got 2 .gguf files, " + wanted);
+            "F: model folder, got 2 .gguf models, " + wanted);
   EXPECT_EQ(refusal_of({{"config.json", "{}"}}),
             "F: shard_missing: weights, got neither, allowed model.safetensors or "
             "model.safetensors.index.json");
@@ -321,10 +324,11 @@ TEST(ModelFolderErrors, SayWhatAFileOfAnotherKindIs) {
 
 TEST(ModelFolderErrors, NameAFamilyThatIsUnknown) {
   const std::string model = one_tensor("a");
-  EXPECT_THAT(refusal_of({{"config.json", R"({"model_type":"hyena","architectures":["HyenaLM"]})"},
-                          {"model.safetensors", model}}),
-              HasSubstr("F/config.json: config: model_type, got 'hyena' (architectures: 'HyenaLM'), "
-                        "allowed "));
+  EXPECT_THAT(
+      refusal_of({{"config.json", R"({"model_type":"hyena","architectures":["HyenaLM"]})"},
+                  {"model.safetensors", model}}),
+      HasSubstr("F/config.json: config: model_type, got 'hyena' (architectures: 'HyenaLM'), "
+                "allowed "));
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}}),
             "F/config.json: config: model_type is missing");
 }
