@@ -51,22 +51,27 @@ MappedFile::MappedFile(const Descriptor& descriptor, const std::string& path) : 
     throw bad_input(fmt::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
   }
   data_ = static_cast<const std::byte*>(data);
+  guard_ = GuardedMapping(data_, size_, path.c_str());
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+      size_(std::exchange(other.size_, 0)),
+      guard_(std::move(other.guard_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  guard_ = GuardedMapping();  // before another mapping can take the addresses
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::release(std::size_t offset, std::size_t length) const {

@@ -4,10 +4,12 @@
 #include <string>
 
 #include "base/descriptor.h"
+#include "base/mapping_guard.h"
 
 namespace heddle {
 
-/// A regular file mapped read-only. Movable. The mapping stays valid when the path is renamed.
+/// A regular file mapped read-only. Movable. The mapping stays valid when the path is renamed; when
+/// the file is shortened, reading it ends the process (see mapping_guard.h).
 class MappedFile {
  public:
   /// Throws kBadInput: "PATH: no such file", "PATH: is a directory", "PATH: not a regular file",
@@ -29,6 +31,7 @@ class MappedFile {
   std::string path_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  GuardedMapping guard_;
 };
 
 /// The whole of a (small) file or of standard input ("-"), at most `limit` bytes. Throws kBadInput.

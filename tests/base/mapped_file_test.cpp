@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +14,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/mapping_guard.h"
 
 namespace heddle {
 namespace {
@@ -162,6 +164,48 @@ TEST_F(ReadFileTest, DoesNotHangOnAPipeWithoutAWriter) {
 TEST_F(ReadFileTest, RefusesWhatCannotBeRead) {
   EXPECT_EQ(refusal([&] { read_file(path("absent")); }), path("absent") + ": no such file");
   EXPECT_EQ(refusal([&] { read_file(path("")); }), path("") + ": cannot be read: Is a directory");
+}
+
+using MappedFileDeathTest = MappedFileTest;
+
+/// Reads the last byte of a mapped file that was shortened meanwhile.
+void read_shortened(MappedFile& file) {
+  install_mapping_guard();
+  std::filesystem::resize_file(file.path(), 1);
+  const volatile std::byte last = file.bytes()[file.bytes().size() - 1];
+  (void)last;
+}
+
+TEST_F(MappedFileDeathTest, ShortenedFilesEndTheProgramWithOneErrorLine) {
+  const std::string before = write("before", std::string(10'000, 'x'));
+  const std::string name = write("model\nname", std::string(100'000, 'x'));
+  const MappedFile other(before);
+  MappedFile file(name);
+  MappedFile moved(std::move(file));
+  EXPECT_EXIT(read_shortened(moved), testing::ExitedWithCode(1),
+              "^error: .*/model\\?name: was shortened or replaced while it was being read\n$");
+}
+
+TEST_F(MappedFileDeathTest, OtherBusErrorsKeepTheirMeaning) {
+  const auto raise_elsewhere = [] {
+    install_mapping_guard();
+    ::raise(SIGBUS);
+    ::raise(SIGBUS);
+  };
+  EXPECT_EXIT(raise_elsewhere(), testing::KilledBySignal(SIGBUS), "^$");
+}
+
+TEST_F(MappedFileDeathTest, AMappingThatIsGoneIsNotNamed) {
+  const std::string name = write("gone", std::string(100'000, 'x'));
+  const auto read_gone = [&] {
+    install_mapping_guard();
+    MappedFile file(name);
+    MappedFile second(write("second", std::string(100'000, 'y')));
+    file = std::move(second);
+    { const MappedFile dropped(std::move(second)); }
+    read_shortened(file);
+  };
+  EXPECT_EXIT(read_gone(), testing::ExitedWithCode(1), "^error: .*/second: was shortened");
 }
 
 }  // namespace

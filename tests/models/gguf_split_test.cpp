@@ -66,7 +66,8 @@ TEST_F(SplitGguf, OpensFromEachPartAndFromTheFolder) {
     for (const StoredTensor& tensor : expected->tensors()) {
       const TensorView view = checkpoint.weights->find(tensor.name);
       ASSERT_EQ(view.bytes(), tensor.view.bytes());
-      EXPECT_EQ(std::memcmp(view.data, tensor.view.data, static_cast<std::size_t>(view.bytes())), 0);
+      EXPECT_EQ(std::memcmp(view.data, tensor.view.data, static_cast<std::size_t>(view.bytes())),
+                0);
     }
   }
 }

@@ -15,8 +15,8 @@ inline std::string part_name(const std::string& prefix, std::size_t part, std::s
   return fmt::format("{}-{:05}-of-{:05}.gguf", prefix, part + 1, n_parts);
 }
 
-/// The first part keeps all keys; the tensors are dealt out in runs. Every tensor of `whole` must be
-/// F32.
+/// The first part keeps all keys; the tensors are dealt out in runs. Every tensor of `whole` must
+/// be F32.
 inline std::vector<GgufDoc> split_gguf(const GgufDoc& whole, std::size_t n_parts) {
   std::vector<GgufDoc> parts(n_parts);
   parts[0].keys = whole.keys;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/mapping_guard.h"
 #include "models/quote_text.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/flags.h"
@@ -137,5 +138,6 @@ int guarded(int argc, char** argv) {
 int main(int argc, char** argv) {
   heddle::cli::guard_standard_streams();
   heddle::cli::install_interrupt_handler();
+  heddle::install_mapping_guard();
   return heddle::cli::guarded(argc, argv);
 }
