@@ -1,5 +1,7 @@
 // Families qwen2 (biases on q, k and v) and qwen3 (a norm on each head of q and k instead).
 
+#include <string>
+
 #include "models/families/families.h"
 #include "models/families/folder_dense.h"
 #include "models/families/gguf_dense.h"
@@ -9,7 +11,10 @@ namespace {
 
 DenseModel read_gguf(const GgufFields& fields, TensorCheck& tensors, Checkpoint& checkpoint) {
   DenseModel model = read_gguf_dense(fields, tensors, checkpoint);
-  refuse_gguf_key(fields, "attention.sliding_window");
+  if (const int window = read_gguf_window(fields); window > 0) {
+    // Which layers it is of has no key in this format.
+    throw fields.error("attention.sliding_window", std::to_string(window), "0");
+  }
   refuse_gguf_key(fields, "attn_logit_softcapping");
   refuse_gguf_key(fields, "final_logit_softcapping");
   return model;

@@ -13,6 +13,8 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/engine.h"
+#include "models/families/families.h"
+#include "tests/support/tiny_model.h"
 
 namespace heddle {
 namespace {
@@ -71,43 +73,14 @@ std::vector<std::string> names() {
   return names;
 }
 
-/// A tiny checkpoint in a folder of its own.
-class TinyModel {
- public:
-  TinyModel(const std::vector<std::string>& arguments, const std::string& format) {
-    std::string pattern = (fs::temp_directory_path() / "heddle-golden-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
-    std::string command = std::string(HEDDLE_PYTHON) + " -B '" +
-                          (kRoot / "tools/make_tiny_model.py").string() + "' --format " + format +
-                          " --out '" + folder_.string() + "'";
-    for (const std::string& argument : arguments) command += " " + argument;
-    if (std::system((command + " > /dev/null").c_str()) != 0) {
-      throw std::runtime_error("failed: " + command);
-    }
-  }
-  TinyModel(const TinyModel&) = delete;
-  TinyModel& operator=(const TinyModel&) = delete;
-  ~TinyModel() { fs::remove_all(folder_); }
-
-  std::string path() const {
-    for (const auto& entry : fs::directory_iterator(folder_)) {
-      if (entry.path().extension() == ".gguf") return entry.path().string();
-    }
-    return folder_.string();
-  }
-
- private:
-  fs::path folder_;
-};
-
-class GoldenLogits
+class GoldenCase
     : public testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
 
-TEST_P(GoldenLogits, AreReached) {
+TEST_P(GoldenCase, AreReached) {
   const auto& [name, format, kernels] = GetParam();
   const Golden golden = read_golden(name);
   ASSERT_EQ(golden.logits.size(), golden.positions.size() * golden.vocab);
-  const TinyModel model(golden.make, format);
+  const test::TinyModel model(golden.make, format);
   EngineOptions options;
   options.model = model.path();
   options.context = 256;
@@ -142,8 +115,15 @@ TEST_P(GoldenLogits, AreReached) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All,
-                         GoldenLogits,
+TEST(GoldenLogits, AreThereForEveryFamily) {
+  const std::vector<std::string> cases = names();
+  for (const Family& family : families()) {
+    EXPECT_NE(std::find(cases.begin(), cases.end(), family.name), cases.end()) << family.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden,
+                         GoldenCase,
                          testing::Combine(testing::ValuesIn(names()),
                                           testing::Values("gguf"),
                                           testing::Values("default", "ref")),
