@@ -8,9 +8,11 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from default_model import default_model  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("HEDDLE_BUILD", ROOT / "build"))
-HOME = pathlib.Path(os.environ.get("HEDDLE_HOME") or pathlib.Path.home() / ".cache" / "heddle")
-MODEL = pathlib.Path(os.environ.get("HEDDLE_TEST_MODEL") or HOME / "SmolLM2-135M-Instruct.Q4_1.gguf")
+MODEL = pathlib.Path(default_model())
 QUESTION = "What is the capital of France?"
 CONSUMER = """\
 cmake_minimum_required(VERSION 3.25)

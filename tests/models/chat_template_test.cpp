@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/default_model.h"
 
 namespace heddle {
 namespace {
@@ -173,17 +174,9 @@ TEST_F(ChatTemplateGolden, FamiliesAndFeaturesRenderAsJinja2) {
 }
 
 TEST_F(ChatTemplateGolden, TheDefaultModelsTemplateRendersAsJinja2) {
-  const char* named = std::getenv("HEDDLE_TEST_MODEL");
-  const char* home = std::getenv("HEDDLE_HOME");
-  const char* user = std::getenv("HOME");
-  const std::string path =
-      named != nullptr
-          ? named
-          : (home != nullptr ? std::string(home)
-                             : std::string(user != nullptr ? user : "") + "/.cache/heddle") +
-                "/SmolLM2-135M-Instruct.Q4_1.gguf";
+  const std::string path = test::default_model();
+  if (path.empty()) GTEST_SKIP() << "the default model is absent (heddle pull smollm2-135m)";
   std::ifstream file(path, std::ios::binary);
-  if (!file) GTEST_SKIP() << "the default model is not at " << path;
   std::string head(16 << 20, '\0');
   file.read(head.data(), static_cast<std::streamsize>(head.size()));
   const std::string key = "tokenizer.chat_template";

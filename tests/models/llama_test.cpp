@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "models/gguf_checkpoint.h"
 #include "models/rope_scaling.h"
+#include "tests/support/default_model.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/tiny_llama.h"
 
@@ -528,20 +529,9 @@ TEST(GgufTokenizer, AFileWithoutOneIsRefused) {
 
 // --- the default model
 
-std::string default_model() {
-  if (const char* path = std::getenv("HEDDLE_TEST_MODEL")) return path;
-  const char* home = std::getenv("HEDDLE_HOME");
-  const char* user = std::getenv("HOME");
-  const std::string base = home != nullptr   ? home
-                           : user != nullptr ? std::string(user) + "/.cache/heddle"
-                                             : "";
-  return base + "/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
-
 TEST(DefaultModel, OpensQuicklyWithEveryTensorKnown) {
-  const std::string path = default_model();
-  if (!std::filesystem::exists(path))
-    GTEST_SKIP() << path << " is absent (heddle pull smollm2-135m)";
+  const std::string path = test::default_model();
+  if (path.empty()) GTEST_SKIP() << "the default model is absent (heddle pull smollm2-135m)";
   const Checkpoint checkpoint = open_checkpoint(path);
   EXPECT_EQ(checkpoint.config.layers.size(), 30U);
   EXPECT_EQ(checkpoint.config.hidden, 576);

@@ -13,9 +13,11 @@ import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from default_model import default_model  # noqa: E402
+
 HEDDLE = os.environ.get("HEDDLE", str(ROOT / "build" / "heddle"))
-HOME = pathlib.Path(os.environ.get("HEDDLE_HOME", pathlib.Path.home() / ".cache" / "heddle"))
-DEFAULT = os.environ.get("HEDDLE_TEST_MODEL", str(HOME / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+DEFAULT = default_model()
 NEEDS_DEFAULT = unittest.skipUnless(pathlib.Path(DEFAULT).exists(), "the default model is not there")
 TIMEOUT = 300
 

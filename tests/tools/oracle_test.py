@@ -12,11 +12,11 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
+from default_model import default_model  # noqa: E402
 from llama_oracle import Llama  # noqa: E402
 
 HEDDLE = os.environ.get("HEDDLE", str(ROOT / "build" / "heddle"))
-HOME = pathlib.Path(os.environ.get("HEDDLE_HOME", pathlib.Path.home() / ".cache" / "heddle"))
-DEFAULT = os.environ.get("HEDDLE_TEST_MODEL", str(HOME / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+DEFAULT = default_model()
 STORED = json.load(open(ROOT / "tests/models/golden/quality/smollm2.json"))
 TEXT = "The weaver lifts the heddle, 12 threads rise; the pear by the green river.\n" * 6
 REF = ("--force-kernel", "all=ref")
