@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import struct
 import subprocess
@@ -463,6 +464,52 @@ class Bench(Cli):
         self.assertEqual(as_json("inspect", short)["context"], 32)
         rows = as_json("bench", short, "-p", "32,40", "-n", 8, "-d", 32, "-r", 1, "-t", 1)
         self.assertEqual([x["test"] for x in rows], ["pp32 @ d32", "pp40 @ d32", "tg8 @ d32"])
+
+
+    def test_kernels(self):
+        rows = as_json("bench", "--kernels", "RMS_norm/", "--kernel-ms", 1, "-t", 1)
+        self.assertEqual({(x["op"], x["dtype"], x["threads"]) for x in rows}, {("rms_norm", "F32", 1)})
+        self.assertLessEqual({"portable", "ref"}, {x["variant"] for x in rows})
+        for x in rows:
+            self.assertEqual((x["bound"], x["gflop_s"]), ("memory", None))
+            self.assertRegex(x["shape"], r"^n \d+ width 2048$")
+            for key in ("us", "gb_s", "share"):
+                self.assertGreater(x[key], 0)
+
+    def test_kernels_beside_their_ceilings(self):
+        rc, out, err = heddle("bench", "--kernels", "matmul/ref/q4_1", "--kernel-ms", 20, "-t", 1, "--json")
+        self.assertEqual(rc, 0, err)
+        read = float(re.search(r"memory read ([\d.]+) GB/s", err)[1])
+        peaks = {k: float(v) for k, v in re.findall(r", (v?[a-z][\w+ ]*) (\d+) GFLOP/s", err)}
+        decode, prefill = json.loads(out)
+        for n, x in ((1, decode), (512, prefill)):
+            n_rows = int(re.fullmatch(rf"n {n} k 2048 rows (\d+)", x["shape"])[1])
+            self.assertAlmostEqual(x["gflop_s"] * x["us"] * 1e3, 2 * n * 2048 * n_rows, delta=1)
+            self.assertAlmostEqual(x["gb_s"] * x["us"] * 1e3, n_rows * 2048 * 20 / 32 + n * (2048 + n_rows) * 4, delta=1)
+            if x["bound"] == "memory":
+                self.assertAlmostEqual(x["share"] / (x["gb_s"] / read), 1, delta=0.02)
+            else:
+                self.assertAlmostEqual(x["share"] / (x["gflop_s"] / peaks[x["bound"]]), 1, delta=0.02)
+                self.assertGreater(x["share"], x["gb_s"] / read)
+        self.assertEqual(decode["bound"], "memory")
+
+    def test_kernels_as_text(self):
+        rc, out, err = heddle("bench", "--kernels", "rope_angles/ref", "--kernel-ms", 1, "-t", 1)
+        self.assertEqual(rc, 0)
+        self.assertRegex(out, r"^op/variant/dtype .*share\nrope_angles/ref/F32 +n \d+ d 64 +[\d.]+ +[\d.]+ +- +memory +\d+ %\n$")
+        self.assertRegex(err, r"threads 1: memory read [\d.]+ GB/s, .*GFLOP/s")
+
+    def test_kernels_that_cannot_be(self):
+        known = ("ops: matmul, ", "rms_norm", "variants: ", "ref", "dtypes: F32, ", "Q4_1")
+        self.assertRefused(["bench", "--kernels", "no/such"], "no/such", *known)
+        self.assertRefused(["bench", MODEL, "--kernels"], "tiny-llama.gguf", "a model is not taken", *known)
+        self.assertRefused(["bench", "--kernels", "matmul", "rope"], "unexpected", "rope")
+        self.assertRefused(["bench", "--kernels", "-d", 5], "--kernels and --depth exclude each other")
+        self.assertRefused(["bench", "--kernels", "--force-kernel", "all=ref"], "--force-kernel", "FILTER")
+        self.assertRefused(["bench", "--kernels", "--device", "cuda"], "cuda", "allowed")
+        self.assertRefused(["bench", "--kernels", "--kernel-ms", 0], "--kernel-ms", "from 1 to 10000")
+        self.assertRefused(["bench", MODEL, "--kernel-ms", 5], "--kernel-ms needs --kernels")
+        self.assertRefused(["bench"], "MODEL is missing")
 
 
 class Selftest(Cli):

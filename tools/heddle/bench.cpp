@@ -183,6 +183,8 @@ class Bench {
 }  // namespace
 
 int run_bench(const Arguments& args) {
+  if (args.on("kernels")) return run_bench_kernels(args);
+  if (args.has("kernel-ms")) throw bad_input("bench: --kernel-ms needs --kernels");
   const std::vector<BenchTest> tests = tests_of(args);
   const bool json = args.on("json");
   EngineOptions options = engine_options(args);

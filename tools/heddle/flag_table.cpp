@@ -116,7 +116,19 @@ constexpr CommandSpec kCommands[] = {
          "only its rows, left out) and every key and value of the sequences, divided by the time. "
          "Its share is of the read speed measured at the start with the same number of threads "
          "(on CUDA: copy speed). --json prints a list of {test, threads, tok_s, tok_s_std, gb_s, "
-         "read_share, n_prompt, n_gen, depth, batch, repetitions}."},
+         "read_share, n_prompt, n_gen, depth, batch, repetitions}.\n"
+         "--kernels [FILTER], without a MODEL, times every CPU kernel that this machine runs, or "
+         "those with FILTER in OP/VARIANT/DTYPE (in any case), on shapes of a model of about a "
+         "billion weights "
+         "whose arrays are larger than the last cache; a kernel too slow for that within "
+         "--kernel-ms gets fewer rows. Times are those of the best run. GB/s counts bytes that "
+         "must be read or written at least once; GFLOP/s counts the multiply-adds of matmul and of "
+         "attention (scores and values of the keys that a row sees) as two operations each, other "
+         "ops have none. The bound is whichever takes longer at its ceiling, measured at the start "
+         "on the same threads: the bytes at memory's read speed, or the operations at the peak of "
+         "the instruction that the kernel's loop is made of (portable and ref: the processor's "
+         "best); the share is that time over the kernel's. --json prints a list of {op, variant, "
+         "dtype, shape, threads, us, gb_s, gflop_s, bound, share}."},
     {.id = CommandId::kPull,
      .name = "pull",
      .operands = "NAME",
@@ -371,6 +383,17 @@ constexpr FlagSpec kFlags[] = {
      .fallback = "5",
      .low = 1,
      .high = 1000},
+    {.name = "kernels",
+     .commands = kBench,
+     .help = "time CPU kernels instead of a model; the operand is a FILTER"},
+    {.name = "kernel-ms",
+     .commands = kBench,
+     .kind = ValueKind::kInt,
+     .value = "MS",
+     .help = "with --kernels: time for one run of a kernel",
+     .fallback = "30",
+     .low = 1,
+     .high = 10000},
     {.name = "quick", .commands = kSelftest, .help = "the short form, seconds instead of minutes"},
 
     // How it runs.

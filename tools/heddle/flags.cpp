@@ -323,7 +323,8 @@ class Parser {
 
   void check_operands() const {
     const auto count = static_cast<int>(result_.operands_.size());
-    if (count < command_.min_operands) {
+    const bool kernels = find("kernels") != nullptr && result_.on("kernels");  // no MODEL
+    if (count < command_.min_operands && !kernels) {
       throw bad_input(fmt::format("{0}: {1} is missing; usage: heddle {0} {1} [flags]",
                                   command_.name, command_.operands));
     }

@@ -101,7 +101,7 @@ class Arguments {
 
 /// Parses what follows the command's name. Flags win over the environment, the environment over the
 /// file of --config. Throws kBadInput naming the flag, the value and what is allowed. After --help
-/// or --list-kernels nothing more is required.
+/// or --list-kernels nothing more is required, after --kernels no operand is.
 Arguments parse_arguments(const CommandSpec& command,
                           std::span<const std::string> args,
                           const ParseSources& sources);
