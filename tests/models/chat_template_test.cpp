@@ -42,7 +42,7 @@ constexpr bool kLargeFrames = false;
 #endif
 
 const std::filesystem::path kGolden =
-    std::filesystem::path(__FILE__).parent_path() / "golden" / "chat_template";
+    std::filesystem::path(HEDDLE_SOURCE_DIR) / "tests/models/golden/chat_template";
 
 std::vector<Json> read_lines(const std::filesystem::path& path) {
   std::ifstream file(path);

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 fs::path golden_folder() {
-  return fs::path(__FILE__).parent_path() / "golden" / "tokenizer";
+  return fs::path(HEDDLE_SOURCE_DIR) / "tests/models/golden/tokenizer";
 }
 
 struct GoldenString {
