@@ -1,6 +1,6 @@
 #pragma once
-// A mapped file that another program shortens ends the reader with SIGBUS. The guard turns that into
-// an error line and an exit code.
+// A mapped file that another program shortens ends the reader with SIGBUS. The guard turns that
+// into an error line and an exit code.
 
 #include <cstddef>
 #include <memory>

@@ -82,12 +82,13 @@ void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
   const bool limited = options.memory_limit > 0;
   const std::uint64_t room = limited ? options.memory_limit : available_memory();
   if (plan.total() <= room) return;
-  const bool cache_is_the_trouble = plan.weights + plan.activations < room;
-  throw Error(ErrorKind::kMemory,
-              fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
-                          limited ? "the memory limit allows" : "free are", memory_text(room),
-                          cache_is_the_trouble ? "a smaller --ctx or fewer sequences lower it"
-                                               : "weights and activations alone do not fit"));
+  const std::string_view remedy = plan.weights + plan.activations < room
+                                      ? "a smaller --ctx or fewer sequences lower it"
+                                  : plan.weights < room ? "a smaller --max-step-tokens lowers it"
+                                                        : "the weights alone do not fit";
+  throw Error(ErrorKind::kMemory, fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
+                                              limited ? "the memory limit allows" : "free are",
+                                              memory_text(room), remedy));
 }
 
 SchedulerOptions scheduler_options(const EngineOptions& o) {
@@ -147,11 +148,11 @@ struct Engine::Impl {
 
   EngineOptions options;
   ModelConfig config;
-  std::string numerics;
   std::unique_ptr<const Tokenizer> tokenizer;
   std::vector<TokenId> end_ids;  // of the checkpoint
   std::optional<ChatTemplate> chat_template;
-  MemoryPlan memory;
+  MemoryPlan memory;  // made and checked before the members that read weights
+  std::string numerics;
   std::unique_ptr<Backend> backend;
   Decoder decoder;
   CacheStorage cache;
@@ -175,12 +176,12 @@ struct Engine::Impl {
 Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backend> b)
     : options(std::move(o)),
       config(checkpoint.config),
-      numerics(heddle::numerics_id(checkpoint, options, *b)),
       tokenizer(std::move(checkpoint.tokenizer)),
       end_ids(checkpoint.stop_ids),
       memory(plan_memory(config, *checkpoint.weights, options)),
-      backend((check_memory(memory, options), std::move(b))),
-      decoder(checkpoint, *backend, decoder_limits(options)),
+      numerics((check_memory(memory, options), heddle::numerics_id(checkpoint, options, *b))),
+      backend(std::move(b)),
+      decoder(checkpoint, *backend, decoder_limits(options), options.allow_nonfinite),
       cache(cache_needs(config),
             *options.kv_dtype,
             (options.kv_tokens + options.block_tokens - 1) / options.block_tokens,
@@ -199,6 +200,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
                                 checkpoint.weights->source(), tokenizer->vocab_size(),
                                 config.vocab));
   }
+  for (const std::string& warning : decoder.warnings()) log_warning(warning);
   if (!checkpoint.chat_template.empty()) chat_template.emplace(checkpoint.chat_template);
 }
 

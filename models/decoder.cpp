@@ -59,9 +59,10 @@ struct Decoder::Impl {
   Buffer stream, normed, gathered, logits, workspace_memory;
   Workspace workspace;
   std::uint64_t weight_bytes = 0;
+  std::vector<std::string> warnings;
   Tap tap;
 
-  void bind(Checkpoint& checkpoint);
+  void bind(Checkpoint& checkpoint, bool allow_nonfinite);
   void allocate();
   std::vector<TensorView> rope_tables(const ForwardBatch& batch);
   void run_layer(int index, const TensorView& stream_rows, LayerStep& step);
@@ -75,8 +76,8 @@ struct Decoder::Impl {
   }
 };
 
-void Decoder::Impl::bind(Checkpoint& checkpoint) {
-  WeightBinder binder(*checkpoint.weights, backend);
+void Decoder::Impl::bind(Checkpoint& checkpoint, bool allow_nonfinite) {
+  WeightBinder binder(*checkpoint.weights, backend, allow_nonfinite);
   const DecoderNames& names = checkpoint.names;
   embedding = binder.matrix(names.embedding, config.hidden);
   std::vector<RopeSpec> specs;
@@ -85,17 +86,17 @@ void Decoder::Impl::bind(Checkpoint& checkpoint) {
     const LayerNames& n = names.layers[i];
     Layer layer;
     layer.norm_eps = spec.norm_eps;
-    layer.mixer_norm = binder.vector(n.mixer_norm);
+    layer.mixer_norm = binder.norm(n.mixer_norm);
     layer.mixer = bind_mixer(spec.mixer, n.mixer, config.hidden, specs, binder);
-    layer.mixer_post_norm = binder.vector(n.mixer_post_norm);
-    layer.ffn_norm = binder.vector(n.ffn_norm);
+    layer.mixer_post_norm = binder.norm(n.mixer_post_norm);
+    layer.ffn_norm = binder.norm(n.ffn_norm);
     layer.ffn = bind_ffn(spec.ffn, n.ffn, config.hidden, binder);
-    layer.ffn_post_norm = binder.vector(n.ffn_post_norm);
+    layer.ffn_post_norm = binder.norm(n.ffn_post_norm);
     HEDDLE_CHECK(spec.post_norms != layer.mixer_post_norm.view.absent() &&
                  spec.post_norms != layer.ffn_post_norm.view.absent());
     layers.push_back(std::move(layer));
   }
-  final_norm = binder.vector(names.final_norm);
+  final_norm = binder.norm(names.final_norm);
   if (!config.tied_head) head = binder.matrix(names.head, config.hidden);
   for (RopeSpec& spec : specs) {
     DeviceVector inv_freq = binder.constant(spec.inv_freq);
@@ -103,6 +104,7 @@ void Decoder::Impl::bind(Checkpoint& checkpoint) {
   }
   checkpoint.weights->check_all_bound();
   weight_bytes = binder.bytes();
+  warnings = binder.warnings();
 }
 
 void Decoder::Impl::allocate() {
@@ -161,10 +163,13 @@ void Decoder::Impl::run_layer(int index, const TensorView& stream_rows, LayerSte
       "mlp");
 }
 
-Decoder::Decoder(Checkpoint& checkpoint, Backend& backend, const DecoderLimits& limits)
+Decoder::Decoder(Checkpoint& checkpoint,
+                 Backend& backend,
+                 const DecoderLimits& limits,
+                 bool allow_nonfinite)
     : impl_(std::make_unique<Impl>(backend, checkpoint.config)) {
   impl_->limits = limits;
-  impl_->bind(checkpoint);
+  impl_->bind(checkpoint, allow_nonfinite);
   impl_->allocate();
 }
 
@@ -208,6 +213,9 @@ void Decoder::set_tap(Tap tap) {
 }
 const ModelConfig& Decoder::config() const {
   return impl_->config;
+}
+const std::vector<std::string>& Decoder::warnings() const {
+  return impl_->warnings;
 }
 std::uint64_t Decoder::weight_bytes() const {
   return impl_->weight_bytes;

@@ -23,8 +23,12 @@ struct DecoderLimits {
 class Decoder {
  public:
   /// Binds and packs every tensor (releasing the mapped pages as it goes); throws kBadInput if one
-  /// is missing, has another shape, or is left over. Consumes checkpoint.weights.
-  Decoder(Checkpoint& checkpoint, Backend& backend, const DecoderLimits& limits);
+  /// is missing, has another shape, is left over or, unless allowed, holds NaN or infinities.
+  /// Consumes checkpoint.weights.
+  Decoder(Checkpoint& checkpoint,
+          Backend& backend,
+          const DecoderLimits& limits,
+          bool allow_nonfinite = false);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -35,6 +39,8 @@ class Decoder {
 
   const ModelConfig& config() const;
   std::uint64_t weight_bytes() const;
+  /// What allow_nonfinite let pass, a line for each tensor.
+  const std::vector<std::string>& warnings() const;
 
  private:
   struct Impl;

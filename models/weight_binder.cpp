@@ -1,6 +1,12 @@
 #include "models/weight_binder.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
 #include "base/half.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {
@@ -18,20 +24,37 @@ float to_f32(const TensorView& v, std::int64_t i) {
 
 }  // namespace
 
+/// What is found is an error or, if the user says so, a warning.
+void WeightBinder::judge(const TensorPart& part, const std::string& finding) {
+  const std::string text =
+      fmt::format("{}: tensor {}: {}", store_.source(), quote_text(part.tensor), finding);
+  if (!allow_nonfinite_) throw bad_input(text + "; --allow-nonfinite loads it all the same");
+  warnings_.push_back(text);
+}
+
 PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
   TensorView view = store_.require(part.tensor, {part.of_rows, cols});
   HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
-  view.data = view.as<std::byte>() + part.first_row * row_bytes(view.dtype, cols);
+  const auto stride = static_cast<std::size_t>(row_bytes(view.dtype, cols));
+  view.data = view.as<std::byte>() + static_cast<std::size_t>(part.first_row) * stride;
   view.dims[0] = part.rows;
+  NonFinite found;
   PackedMatrix packed =
-      backend_.pack(view, part.row_order,
-                    [&](std::size_t begin, std::size_t end) { store_.release(view, begin, end); });
+      backend_.pack(view, part.row_order, [&](std::size_t begin, std::size_t end) {
+        // Rows that were just read are in the cache.
+        find_nonfinite(view, static_cast<std::int64_t>(begin / stride),
+                       static_cast<std::int64_t>(end / stride), found);
+        store_.release(view, begin, end);
+      });
+  if (found.count > 0) {
+    found.row += part.first_row;
+    judge(part, found.describe());
+  }
   bytes_ += packed.data.bytes();
   return packed;
 }
 
-DeviceVector WeightBinder::vector(const TensorPart& part) {
-  if (part.absent()) return {};
+std::vector<float> WeightBinder::values(const TensorPart& part) {
   const TensorView view =
       store_.require(part.tensor, {part.of_rows}, {DType::kF32, DType::kF16, DType::kBF16});
   HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
@@ -41,7 +64,24 @@ DeviceVector WeightBinder::vector(const TensorPart& part) {
         part.row_order.empty() ? static_cast<std::int64_t>(i) : part.row_order[i];
     values[i] = to_f32(view, part.first_row + at) + part.add;
   }
-  return constant(values);
+  NonFinite found;
+  find_nonfinite(TensorView(values.data(), DType::kF32, {1, part.rows}), 0, 1, found);
+  if (found.count > 0) judge(part, found.describe());
+  return values;
+}
+
+DeviceVector WeightBinder::vector(const TensorPart& part) {
+  if (part.absent()) return {};
+  return constant(values(part));
+}
+
+DeviceVector WeightBinder::norm(const TensorPart& part) {
+  if (part.absent()) return {};
+  const std::vector<float> weights = values(part);
+  if (std::all_of(weights.begin(), weights.end(), [](float w) { return w == 0.0F; })) {
+    judge(part, "all weights of the norm are zero");
+  }
+  return constant(weights);
 }
 
 DeviceVector WeightBinder::constant(const std::vector<float>& values) {

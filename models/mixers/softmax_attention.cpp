@@ -19,8 +19,8 @@ SoftmaxAttention SoftmaxAttention::bind(const SoftmaxAttentionSpec& spec,
   m.k_bias_ = binder.vector(names.k_bias);
   m.v_bias_ = binder.vector(names.v_bias);
   m.o_bias_ = binder.vector(names.o_bias);
-  m.q_norm_ = binder.vector(names.q_norm);
-  m.k_norm_ = binder.vector(names.k_norm);
+  m.q_norm_ = binder.norm(names.q_norm);
+  m.k_norm_ = binder.norm(names.k_norm);
   return m;
 }
 

@@ -450,7 +450,22 @@ TEST_F(EngineTest, ImpossibleRequestsAndOptionsAreRefusedByName) {
               HasSubstr("block_tokens is 8, allowed: 16, 32, 64"));
   EXPECT_THAT(
       refusal([&] { load([](EngineOptions& o) { o.memory_limit = 1000; }); }, ErrorKind::kMemory),
-      HasSubstr("the memory limit allows 0.0 MiB"));
+      HasSubstr("the memory limit allows 0.0 MiB; the weights alone do not fit"));
+  const auto limited = [&](std::int64_t context, std::uint64_t limit) {
+    return refusal(
+        [&] {
+          load([&](EngineOptions& o) {
+            o.context = context;
+            o.memory_limit = limit;
+          });
+        },
+        ErrorKind::kMemory);
+  };
+  const MemoryPlan plan = load()->memory();
+  EXPECT_THAT(limited(512, plan.weights + 1000),
+              HasSubstr("a smaller --max-step-tokens lowers it"));
+  EXPECT_THAT(limited(512, plan.weights + plan.activations + 1000),
+              HasSubstr("a smaller --ctx or fewer sequences lower it"));
 }
 
 TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {
@@ -464,6 +479,10 @@ TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {
   options.model = file.path();
   options.backend.threads = 2;
   options.max_sequences = 4;
+  EXPECT_THAT(refusal([&] { Engine::load(options); }),
+              HasSubstr("tensor 'token_embd.weight': 1 value is not finite (the first at row 50, "
+                        "column 0); --allow-nonfinite loads it all the same"));
+  options.allow_nonfinite = true;
   const auto engine = Engine::load(options);
   Answer broken;
   Answer healthy;

@@ -99,6 +99,7 @@ EngineOptions engine_options(const Arguments& args) {
     options.backend.forced = forced_variants(args);
     options.memory_limit = static_cast<std::uint64_t>(args.integer("memory-limit").value_or(0))
                            << 20U;
+    options.allow_nonfinite = args.on("allow-nonfinite");
   }
   if (has_flag(args, "ctx")) options.context = args.integer("ctx").value_or(0);
   if (has_flag(args, "seqs")) options.max_sequences = args.integer("seqs").value_or(1);
