@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,34 +14,6 @@
 
 namespace heddle {
 namespace {
-
-/// Keys of configs that ask for what no family here computes, so that the refusal of an unknown
-/// model says what it would take.
-struct Telling {
-  std::string_view key, meaning;
-};
-constexpr std::array<Telling, 20> kTelling = {{
-    {"num_local_experts", "mixture of experts"},
-    {"num_experts", "mixture of experts"},
-    {"n_routed_experts", "mixture of experts"},
-    {"kv_lora_rank", "multi-head latent attention"},
-    {"linear_num_key_heads", "gated delta rule"},
-    {"linear_attn_config", "linear attention"},
-    {"attn_type_list", "lightning attention"},
-    {"mixer_types", "mixers by layer"},
-    {"layers_block_type", "mixers by layer"},
-    {"hybrid_override_pattern", "mixers by layer"},
-    {"ssm_cfg", "state space layers"},
-    {"ssm_state_size", "state space layers"},
-    {"mamba_d_state", "state space layers"},
-    {"sparse_config", "block-sparse attention"},
-    {"alibi", "ALiBi"},
-    {"use_alibi", "ALiBi"},
-    {"layer_norm_epsilon", "layer norm"},
-    {"layer_norm_eps", "layer norm"},
-    {"vision_config", "images"},
-    {"quantization_config", "quantised safetensors"},
-}};
 
 const Family& find_family(const ConfigJson& config) {
   const std::string_view key = "model_type";
@@ -56,14 +27,11 @@ const Family& find_family(const ConfigJson& config) {
   if (!architectures.empty()) {
     got += fmt::format(" (architectures: {})", quote_text(architectures[0]));
   }
-  std::string allowed = family_names();
   std::string lacking;
-  for (const Telling& telling : kTelling) {
-    if (!config.has(telling.key)) continue;
-    lacking += fmt::format("{}{} ({})", lacking.empty() ? "" : ", ", telling.key, telling.meaning);
+  for (const std::string& name : config.keys()) {
+    if (config.has(name)) add_unmet_need(name, lacking);
   }
-  if (!lacking.empty()) allowed += "; its config also has keys without a meaning here: " + lacking;
-  throw config.error(key, got, allowed);
+  throw config.error(key, got, family_names() + lacking);
 }
 
 /// generation_config.json. Without "do_sample" the reference is greedy whatever else it says.

@@ -22,7 +22,12 @@ const Family& find_family(const GgufDirectory& file) {
   for (const Family& family : families()) {
     if (family.gguf == *wanted) return family;
   }
-  throw keys.error(key, quote_text(*wanted), gguf_architectures());
+  const std::string prefix = std::string(*wanted) + ".";
+  std::string lacking;
+  for (const GgufEntry& entry : file.entries()) {
+    if (entry.key.starts_with(prefix)) add_unmet_need(entry.key.substr(prefix.size()), lacking);
+  }
+  throw keys.error(key, quote_text(*wanted), gguf_architectures() + lacking);
 }
 
 /// general.sampling.*; a value outside its range would fail every request later.

@@ -4,6 +4,50 @@
 
 namespace heddle {
 
+namespace {
+
+struct Need {
+  std::string_view key, meaning;
+};
+constexpr std::array<Need, 26> kUnmetNeeds = {{
+    {"num_local_experts", "mixture of experts"},
+    {"num_experts", "mixture of experts"},
+    {"n_routed_experts", "mixture of experts"},
+    {"expert_count", "mixture of experts"},
+    {"kv_lora_rank", "multi-head latent attention"},
+    {"attention.kv_lora_rank", "multi-head latent attention"},
+    {"linear_num_key_heads", "gated delta rule"},
+    {"linear_attn_config", "linear attention"},
+    {"attn_type_list", "lightning attention"},
+    {"mixer_types", "mixers by layer"},
+    {"layers_block_type", "mixers by layer"},
+    {"hybrid_override_pattern", "mixers by layer"},
+    {"ssm_cfg", "state space layers"},
+    {"ssm_state_size", "state space layers"},
+    {"mamba_d_state", "state space layers"},
+    {"ssm.state_size", "state space layers"},
+    {"wkv.head_size", "RWKV"},
+    {"sparse_config", "block-sparse attention"},
+    {"alibi", "ALiBi"},
+    {"use_alibi", "ALiBi"},
+    {"layer_norm_epsilon", "layer norm"},
+    {"layer_norm_eps", "layer norm"},
+    {"attention.layer_norm_epsilon", "layer norm"},
+    {"vision_config", "images"},
+    {"is_encoder_decoder", "an encoder"},
+    {"quantization_config", "quantised safetensors"},
+}};
+
+}  // namespace
+
+void add_unmet_need(std::string_view key, std::string& text) {
+  for (const Need& need : kUnmetNeeds) {
+    if (need.key != key) continue;
+    text += text.empty() ? "; its config also asks for " : ", ";
+    text += std::string(key) + " (" + std::string(need.meaning) + ")";
+  }
+}
+
 std::span<const Family> families() {
   static constexpr std::array<Family, 7> kFamilies = {{
       {"llama", "", "llama", "Llama 2, 3, 3.1, 3.2; SmolLM2", "softmax", read_llama_gguf,

@@ -28,6 +28,9 @@ std::span<const Family> families();
 /// What config.json's model_type and GGUF's general.architecture may be: for error texts.
 std::string family_names();
 std::string gguf_architectures();
+/// Appends to `text` ("; its config also asks for KEY (MEANING), ...") if `key` of a config.json,
+/// or of GGUF without its architecture, asks for what no family here computes.
+void add_unmet_need(std::string_view key, std::string& text);
 
 void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
 void read_llama_folder(const ConfigJson& config, Checkpoint& checkpoint);

@@ -330,6 +330,16 @@ TEST(LlamaRefuses, EpsilonAndThetaThatAreNotPositiveNumbers) {
             "x.gguf: config: llama.rope.freq_base, got nan, allowed finite numbers");
 }
 
+TEST(LlamaRefuses, AnotherArchitectureNamingWhatItWouldTake) {
+  EXPECT_THAT(refusal_of([](GgufDoc& d) {
+                d.set_text("general.architecture", "hyena");
+                d.set<std::uint32_t>("hyena.expert_count", 8);
+                d.set<std::uint32_t>("hyena.ssm.state_size", 16);
+              }),
+              HasSubstr("phi3; its config also asks for expert_count (mixture of experts), "
+                        "ssm.state_size (state space layers)"));
+}
+
 TEST(LlamaRefuses, KindsThatAreNotNumbers) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.block_count", "2"); }),
             "x.gguf: config: llama.block_count, got a value of kind string, allowed an integer");

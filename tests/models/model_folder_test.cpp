@@ -329,6 +329,12 @@ TEST(ModelFolderErrors, NameAFamilyThatIsUnknown) {
                   {"model.safetensors", model}}),
       HasSubstr("F/config.json: config: model_type, got 'hyena' (architectures: 'HyenaLM'), "
                 "allowed "));
+  EXPECT_THAT(
+      refusal_of({{"config.json",
+                   R"({"model_type":"hyena","num_experts":8,"kv_lora_rank":null,"alibi":1})"},
+                  {"model.safetensors", model}}),
+      HasSubstr("phi3; its config also asks for num_experts (mixture of experts), alibi "
+                "(ALiBi)"));
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}}),
             "F/config.json: config: model_type is missing");
 }
