@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "models/families/families.h"
+#include "models/folder_tokenizer.h"
 #include "models/quote_text.h"
 
 namespace heddle {
@@ -84,9 +85,13 @@ Checkpoint checkpoint_from_folder(ModelFolder& folder) {
   checkpoint.config.family = family.name;
   checkpoint.config.name = folder.config().text("_name_or_path").value_or("");
   family.read_folder(folder.config(), checkpoint);
-  throw bad_input(fmt::format("{}: its tokenizer cannot be read yet", folder.path()));
+  FolderTokenizer text = folder_tokenizer(folder.files(), checkpoint.config.vocab);
+  checkpoint.tokenizer = std::move(text.tokenizer);
+  checkpoint.chat_template = std::move(text.chat_template);
   if (folder.generation()) checkpoint.config.generation = read_generation(*folder.generation());
   checkpoint.stop_ids = read_stop_ids(folder, checkpoint.config.vocab);
+  const std::optional<TokenId> eos = checkpoint.tokenizer->facts().eos;
+  if (checkpoint.stop_ids.empty() && eos) checkpoint.stop_ids.push_back(*eos);
   std::sort(checkpoint.stop_ids.begin(), checkpoint.stop_ids.end());
   checkpoint.stop_ids.erase(std::unique(checkpoint.stop_ids.begin(), checkpoint.stop_ids.end()),
                             checkpoint.stop_ids.end());

@@ -20,6 +20,7 @@ class ModelFolder {
   explicit ModelFolder(const std::string& path);
 
   const std::string& path() const { return folder_.path(); }
+  const Folder& files() const { return folder_; }
   const ConfigJson& config() const { return config_; }  // area "config"
   const std::optional<ConfigJson>& generation() const {
     return generation_;

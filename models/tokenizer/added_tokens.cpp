@@ -1,15 +1,13 @@
 #include "models/tokenizer/added_tokens.h"
 
 #include <algorithm>
-#include <string>
 
 #include "base/error.h"
+#include "models/tokenizer/unicode.h"
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
 namespace {
-
-constexpr std::size_t kMaxBytes = 1024;  // bounds the work per position of the text
 
 bool overlaps(const std::vector<ByteRange>* ranges, ByteRange range) {
   if (ranges == nullptr) return false;
@@ -19,21 +17,51 @@ bool overlaps(const std::vector<ByteRange>* ranges, ByteRange range) {
   return it != ranges->end() && it->begin < range.end;
 }
 
+ByteRange source_range(ByteRange range, const AddedTokens::Scope& scope) {
+  if (scope.origin == nullptr) return {range.begin + scope.source, range.end + scope.source};
+  return {(*scope.origin)[range.begin], std::size_t{(*scope.origin)[range.end - 1]} + 1};
+}
+
+/// Position of the character that ends before `pos` > 0.
+std::size_t previous_character(std::string_view text, std::size_t pos) {
+  --pos;
+  while (pos > 0 && (static_cast<unsigned char>(text[pos]) & 0xC0U) == 0x80U) --pos;
+  return pos;
+}
+
+bool is_single_word(std::string_view text, ByteRange range) {
+  if (range.begin > 0) {
+    const std::size_t before = previous_character(text, range.begin);
+    if (is_word_character(utf8_step(text, before).code_point)) return false;
+  }
+  return range.end == text.size() || !is_word_character(utf8_step(text, range.end).code_point);
+}
+
+std::size_t skip_space_back(std::string_view text, std::size_t pos, std::size_t least) {
+  while (pos > least) {
+    const std::size_t before = previous_character(text, pos);
+    if (before < least || !is_white_space(utf8_step(text, before).code_point)) break;
+    pos = before;
+  }
+  return pos;
+}
+
+std::size_t skip_space(std::string_view text, std::size_t pos) {
+  while (pos < text.size()) {
+    const Utf8Step step = utf8_step(text, pos);
+    if (!is_white_space(step.code_point)) break;
+    pos += step.length;
+  }
+  return pos;
+}
+
 }  // namespace
 
-AddedTokens::AddedTokens(const TokenVocabulary& vocabulary, const std::string& source) {
+AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens) : tokens_(tokens) {
   nodes_.emplace_back();
-  for (TokenId id = 0; id < vocabulary.size(); ++id) {
-    const bool control = vocabulary.is_control(id);
-    if (!control && vocabulary.kind(id) != TokenKind::kUserDefined) continue;
-    const std::string_view text = vocabulary.bytes(id);
-    if (text.empty()) continue;
-    if (text.size() > kMaxBytes || !is_valid_utf8(text)) {
-      throw bad_input(source + ": tokenizer.ggml.tokens[" + std::to_string(id) + "] is '" +
-                      printable_text(text) + "' of " + std::to_string(text.size()) +
-                      " bytes, allowed for control and user-defined tokens: UTF-8 of up to " +
-                      std::to_string(kMaxBytes) + " bytes");
-    }
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    const std::string& text = tokens_[i].text;
+    HEDDLE_CHECK(!text.empty() && text.size() <= kMaxBytes && is_valid_utf8(text));
     begins_[static_cast<unsigned char>(text.front())] = true;
     std::uint32_t at = 0;
     for (const char c : text) {
@@ -47,8 +75,7 @@ AddedTokens::AddedTokens(const TokenVocabulary& vocabulary, const std::string& s
       nodes_.emplace_back();
       at = created;
     }
-    nodes_[at].id = id;
-    nodes_[at].control = control;
+    if (nodes_[at].token < 0) nodes_[at].token = static_cast<std::int32_t>(i);
   }
 }
 
@@ -59,24 +86,68 @@ const AddedTokens::Node* AddedTokens::child(const Node& node, unsigned char byte
   return nullptr;
 }
 
+AddedTokens::Found AddedTokens::longest_at(std::string_view text,
+                                           std::size_t pos,
+                                           const Scope& scope) const {
+  Found longest;
+  const Node* node = &nodes_.front();
+  for (std::size_t end = pos; end < text.size();) {
+    node = child(*node, static_cast<unsigned char>(text[end++]));
+    if (node == nullptr) break;
+    if (node->token < 0) continue;
+    const AddedToken& token = tokens_[static_cast<std::size_t>(node->token)];
+    if (token.control &&
+        (!scope.parse_special || overlaps(scope.plain, source_range({pos, end}, scope)))) {
+      continue;
+    }
+    longest = {end, &token};
+  }
+  return longest;
+}
+
 std::optional<AddedTokens::Match> AddedTokens::next(std::string_view text,
                                                     std::size_t pos,
+                                                    std::size_t taken,
                                                     const Scope& scope) const {
-  for (; pos < text.size(); ++pos) {
-    if (!begins_[static_cast<unsigned char>(text[pos])]) continue;
-    std::optional<Match> longest;
-    const Node* node = &nodes_.front();
-    for (std::size_t end = pos; end < text.size();) {
-      node = child(*node, static_cast<unsigned char>(text[end++]));
-      if (node == nullptr) break;
-      if (node->id < 0) continue;
-      const ByteRange range{pos, end};
-      if (node->control && (!scope.parse_special || overlaps(scope.plain, range))) continue;
-      longest = Match{range, node->id};
+  while (pos < text.size()) {
+    if (!begins_[static_cast<unsigned char>(text[pos])]) {
+      ++pos;
+      continue;
     }
-    if (longest) return longest;
+    const Found found = longest_at(text, pos, scope);
+    if (found.token == nullptr) {
+      ++pos;
+      continue;
+    }
+    Match match{{pos, found.end}, found.end, found.token->id};
+    if (found.token->single_word && !is_single_word(text, match.range)) {
+      pos = found.end;
+      continue;
+    }
+    if (found.token->lstrip) match.range.begin = skip_space_back(text, pos, taken);
+    if (found.token->rstrip) match.range.end = skip_space(text, found.end);
+    return match;
   }
   return std::nullopt;
+}
+
+std::vector<AddedToken> added_tokens_of(const TokenVocabulary& vocabulary,
+                                        const std::string& source) {
+  std::vector<AddedToken> tokens;
+  for (TokenId id = 0; id < vocabulary.size(); ++id) {
+    const bool control = vocabulary.is_control(id);
+    if (!control && vocabulary.kind(id) != TokenKind::kUserDefined) continue;
+    const std::string_view text = vocabulary.bytes(id);
+    if (text.empty()) continue;
+    if (text.size() > AddedTokens::kMaxBytes || !is_valid_utf8(text)) {
+      throw bad_input(source + ": tokenizer.ggml.tokens[" + std::to_string(id) + "] is '" +
+                      printable_text(text) + "' of " + std::to_string(text.size()) +
+                      " bytes, allowed for control and user-defined tokens: UTF-8 of up to " +
+                      std::to_string(AddedTokens::kMaxBytes) + " bytes");
+    }
+    tokens.push_back({.text = std::string(text), .id = id, .control = control});
+  }
+  return tokens;
 }
 
 }  // namespace heddle

@@ -17,43 +17,13 @@ constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 
 }  // namespace
 
-MergeTable::MergeTable(const TokenizerSpec& spec, const TokenVocabulary& vocabulary) {
-  const std::string where = spec.source + ": tokenizer.ggml.merges";
-  const std::size_t count = spec.merges.size();
-  constexpr std::size_t kMaxMerges = std::size_t{1} << 24U;
-  if (count > kMaxMerges) {
-    throw bad_input(where + " has " + std::to_string(count) + " entries, allowed: up to " +
-                    std::to_string(kMaxMerges));
-  }
-  slots_.resize(std::bit_ceil(std::max<std::size_t>(count * 2, 2)));
-  results_.reserve(count);
-  std::string merged;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::string_view text = spec.merges[i];
-    const auto name = [&] { return where + "[" + std::to_string(i) + "]"; };
-    const std::size_t space = text.find(' ');
-    if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
-        text.find(' ', space + 1) != std::string_view::npos) {
-      throw bad_input(name() + " is '" + printable_text(text) +
-                      "', allowed: two tokens with one space between them");
-    }
-    const std::string_view left = text.substr(0, space);
-    const std::string_view right = text.substr(space + 1);
-    merged.assign(left).append(right);
-    const auto require = [&](std::string_view token) {
-      const TokenId id = vocabulary.find_text(token);
-      if (id >= 0) return id;
-      throw bad_input(name() + " is '" + printable_text(text) + "', which needs the token '" +
-                      printable_text(token) + "', allowed: tokens of tokenizer.ggml.tokens (" +
-                      std::to_string(vocabulary.size()) + ")");
-    };
-    const TokenId left_id = require(left);
-    const TokenId right_id = require(right);
-    const TokenId merged_id = require(merged);
-    results_.push_back(merged_id);
-    if (!vocabulary.is_control(merged_id)) {
-      insert(left_id, right_id, static_cast<std::uint32_t>(i));
-    }
+MergeTable::MergeTable(const std::vector<Merge>& merges) {
+  HEDDLE_CHECK(merges.size() <= kMaxMerges);
+  slots_.resize(std::bit_ceil(std::max<std::size_t>(merges.size() * 2, 2)));
+  results_.reserve(merges.size());
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    results_.push_back(merges[i].result);
+    if (merges[i].usable) insert(merges[i], static_cast<std::uint32_t>(i));
   }
 }
 
@@ -66,12 +36,12 @@ std::size_t MergeTable::home(TokenId left, TokenId right) const {
   return (hash >> 32U) & (slots_.size() - 1);
 }
 
-void MergeTable::insert(TokenId left, TokenId right, std::uint32_t rank) {
-  std::size_t i = home(left, right);
-  while (slots_[i].left >= 0 && !(slots_[i].left == left && slots_[i].right == right)) {
+void MergeTable::insert(const Merge& merge, std::uint32_t rank) {
+  std::size_t i = home(merge.left, merge.right);
+  while (slots_[i].left >= 0 && !(slots_[i].left == merge.left && slots_[i].right == merge.right)) {
     i = (i + 1) & (slots_.size() - 1);
   }
-  slots_[i] = {left, right, rank};
+  slots_[i] = {merge.left, merge.right, rank};
 }
 
 std::uint32_t MergeTable::rank(TokenId left, TokenId right) const {
@@ -82,39 +52,24 @@ std::uint32_t MergeTable::rank(TokenId left, TokenId right) const {
   }
 }
 
-Bpe::Bpe(const TokenizerSpec& spec, const TokenVocabulary& vocabulary, bool whole_words)
-    : vocabulary_(vocabulary),
-      merges_(spec, vocabulary),
+Bpe::Bpe(MergeTable merges, std::int32_t vocab, bool whole_words)
+    : merges_(std::move(merges)),
       whole_words_(whole_words),
-      memo_(std::make_unique<std::atomic<Memo>[]>(static_cast<std::size_t>(vocabulary.size()))) {}
+      memo_(std::make_unique<std::atomic<Memo>[]>(static_cast<std::size_t>(vocab))) {}
 
-void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<TokenId>& out) const {
-  const TokenId id = vocabulary_.find_bytes(word);
-  if (id >= 0 && (whole_words_ || is_own_result(id, word, scratch))) {
-    out.push_back(id);
-    return;
+bool Bpe::take_whole(TokenId whole, std::vector<TokenId>& out) const {
+  if (whole < 0) return false;
+  if (!whole_words_ &&
+      memo_[static_cast<std::size_t>(whole)].load(std::memory_order_relaxed) != Memo::kYes) {
+    return false;
   }
-  merge(word, scratch, out);
+  out.push_back(whole);
+  return true;
 }
 
-bool Bpe::is_own_result(TokenId id, std::string_view word, Scratch& scratch) const {
-  std::atomic<Memo>& memo = memo_[static_cast<std::size_t>(id)];
-  const Memo known = memo.load(std::memory_order_relaxed);
-  if (known != Memo::kUnknown) return known == Memo::kYes;
-  std::vector<TokenId> merged;
-  merge(word, scratch, merged);
-  const bool same = merged.size() == 1 && merged.front() == id;
-  memo.store(same ? Memo::kYes : Memo::kNo, std::memory_order_relaxed);
-  return same;
-}
-
-void Bpe::merge(std::string_view word, Scratch& scratch, std::vector<TokenId>& out) const {
-  scratch.ids.clear();
-  for (const char byte : word) {
-    const TokenId id = vocabulary_.byte_token(static_cast<unsigned char>(byte));
-    if (id >= 0) scratch.ids.push_back(id);
-  }
+void Bpe::merge(TokenId whole, Scratch& scratch, std::vector<TokenId>& out) const {
   const std::size_t count = scratch.ids.size();
+  const std::size_t before = out.size();
   scratch.ranks.resize(count);
   for (std::size_t i = 0; i + 1 < count; ++i) {
     scratch.ranks[i] = merges_.rank(scratch.ids[i], scratch.ids[i + 1]);
@@ -125,6 +80,10 @@ void Bpe::merge(std::string_view word, Scratch& scratch, std::vector<TokenId>& o
   } else {
     merge_long(scratch, out);
   }
+  if (whole < 0) return;
+  const bool same = out.size() == before + 1 && out.back() == whole;
+  memo_[static_cast<std::size_t>(whole)].store(same ? Memo::kYes : Memo::kNo,
+                                               std::memory_order_relaxed);
 }
 
 void Bpe::merge_short(Scratch& scratch, std::vector<TokenId>& out) const {
@@ -185,6 +144,43 @@ void Bpe::merge_long(Scratch& scratch, std::vector<TokenId>& out) const {
     if (scratch.previous[left] != kNone) update(scratch.previous[left]);
   }
   for (std::uint32_t i = 0; i != kNone; i = scratch.next[i]) out.push_back(ids[i]);
+}
+
+std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary& vocabulary) {
+  const std::string where = spec.source + ": tokenizer.ggml.merges";
+  const std::size_t count = spec.merges.size();
+  if (count > MergeTable::kMaxMerges) {
+    throw bad_input(where + " has " + std::to_string(count) + " entries, allowed: up to " +
+                    std::to_string(MergeTable::kMaxMerges));
+  }
+  std::vector<Merge> merges;
+  merges.reserve(count);
+  std::string merged;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string_view text = spec.merges[i];
+    const auto name = [&] { return where + "[" + std::to_string(i) + "]"; };
+    const std::size_t space = text.find(' ');
+    if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
+        text.find(' ', space + 1) != std::string_view::npos) {
+      throw bad_input(name() + " is '" + printable_text(text) +
+                      "', allowed: two tokens with one space between them");
+    }
+    const std::string_view left = text.substr(0, space);
+    const std::string_view right = text.substr(space + 1);
+    merged.assign(left).append(right);
+    const auto require = [&](std::string_view token) {
+      const TokenId id = vocabulary.find_text(token);
+      if (id >= 0) return id;
+      throw bad_input(name() + " is '" + printable_text(text) + "', which needs the token '" +
+                      printable_text(token) + "', allowed: tokens of tokenizer.ggml.tokens (" +
+                      std::to_string(vocabulary.size()) + ")");
+    };
+    const TokenId left_id = require(left);
+    const TokenId right_id = require(right);
+    const TokenId merged_id = require(merged);
+    merges.push_back({left_id, right_id, merged_id, !vocabulary.is_control(merged_id)});
+  }
+  return merges;
 }
 
 }  // namespace heddle

@@ -13,14 +13,22 @@
 
 namespace heddle {
 
+/// A pair that becomes one token; its index in a list is its rank.
+struct Merge {
+  TokenId left = -1;
+  TokenId right = -1;
+  TokenId result = -1;
+  bool usable = true;  // false: keeps its rank, is never applied
+};
+
 /// (left, right) -> rank in one open addressing table, rank -> merged token in another.
 class MergeTable {
  public:
-  /// Validates the merges. Throws kBadInput. A merge that would make a control token is left out:
-  /// no plain text may become one. Of equal merges the last one counts.
-  MergeTable(const TokenizerSpec& spec, const TokenVocabulary& vocabulary);
+  /// Of equal pairs the last one counts. At most 2^24 merges.
+  explicit MergeTable(const std::vector<Merge>& merges);
 
   static constexpr std::uint32_t kNoMerge = 0xFFFFFFFFU;
+  static constexpr std::size_t kMaxMerges = std::size_t{1} << 24U;
   std::uint32_t rank(TokenId left, TokenId right) const;
   TokenId result(std::uint32_t rank) const { return results_[rank]; }
 
@@ -30,7 +38,7 @@ class MergeTable {
     TokenId right = -1;
     std::uint32_t rank = kNoMerge;
   };
-  void insert(TokenId left, TokenId right, std::uint32_t rank);
+  void insert(const Merge& merge, std::uint32_t rank);
   std::size_t home(TokenId left, TokenId right) const;
 
   std::vector<Slot> slots_;  // a power of two, at most half full
@@ -42,7 +50,7 @@ class Bpe {
  public:
   /// Buffers of one caller, reused from word to word.
   struct Scratch {
-    std::vector<TokenId> ids;
+    std::vector<TokenId> ids;  // what the word begins as: one token per byte or character
     std::vector<std::uint32_t> ranks;
     std::vector<std::uint32_t> previous;
     std::vector<std::uint32_t> next;
@@ -50,28 +58,32 @@ class Bpe {
   };
 
   /// `whole_words`: a word that is in the vocabulary is that token, whatever the merges would give
-  /// (the `ignore_merges` of Llama 3). Borrows the vocabulary. Throws kBadInput.
-  Bpe(const TokenizerSpec& spec, const TokenVocabulary& vocabulary, bool whole_words);
+  /// (the `ignore_merges` of Llama 3).
+  Bpe(MergeTable merges, std::int32_t vocab, bool whole_words);
 
-  /// Appends the tokens of one word. A byte that is not in the vocabulary is left out, as the
-  /// reference does for tokenizers without an unknown token. O(n log n).
-  void encode(std::string_view word, Scratch& scratch, std::vector<TokenId>& out) const;
+  /// Appends `whole`, the token that is spelled like the word (-1: none), if it is known to be what
+  /// the word becomes. False: scratch.ids must be filled and merge() called.
+  bool take_whole(TokenId whole, std::vector<TokenId>& out) const;
+
+  /// Appends what scratch.ids become. O(n log n).
+  void merge(TokenId whole, Scratch& scratch, std::vector<TokenId>& out) const;
 
   const MergeTable& merges() const { return merges_; }
 
  private:
   enum class Memo : std::uint8_t { kUnknown, kYes, kNo };
-  void merge(std::string_view word, Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_short(Scratch& scratch, std::vector<TokenId>& out) const;
   void merge_long(Scratch& scratch, std::vector<TokenId>& out) const;
-  bool is_own_result(TokenId id, std::string_view word, Scratch& scratch) const;
 
-  const TokenVocabulary& vocabulary_;
   MergeTable merges_;
   bool whole_words_;
-  /// Per token: do the merges turn its bytes into this one token? Found out when first asked; every
-  /// thread finds the same, so relaxed atomics do.
+  /// Per token: do the merges turn its spelling into this one token? Found out when first asked;
+  /// every thread finds the same, so relaxed atomics do.
   std::unique_ptr<std::atomic<Memo>[]> memo_;
 };
+
+/// The merges of a GGUF file, validated. A merge that would make a control token is not usable: no
+/// plain text may become one. Throws kBadInput.
+std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary& vocabulary);
 
 }  // namespace heddle

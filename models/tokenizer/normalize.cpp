@@ -26,9 +26,10 @@ bool is_inert(char32_t c) {
          (c >= 0x1F300 && c <= 0x1FAFF);  // Han, Hangul syllables, wide forms, emoji
 }
 
-/// Canonical decomposition of the text, marks in canonical order.
-std::vector<utf8proc_int32_t> decompose(std::string_view text) {
-  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
+/// Decomposition of the text, canonical or for compatibility, marks in canonical order.
+std::vector<utf8proc_int32_t> decompose(std::string_view text, bool compatibility) {
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                      (compatibility ? UTF8PROC_COMPAT : 0));
   std::vector<utf8proc_int32_t> points;
   points.reserve(text.size());
   std::vector<std::pair<utf8proc_propval_t, utf8proc_int32_t>> marks;
@@ -43,11 +44,11 @@ std::vector<utf8proc_int32_t> decompose(std::string_view text) {
     const Utf8Step step = utf8_step(text, pos);
     HEDDLE_CHECK(step.valid);
     pos += step.length;
-    utf8proc_int32_t parts[8] = {};
+    utf8proc_int32_t parts[32] = {};
     int last_boundclass = 0;
     const utf8proc_ssize_t count =
         utf8proc_decompose_char(static_cast<utf8proc_int32_t>(step.code_point), parts,
-                                std::size(parts), kOptions, &last_boundclass);
+                                std::size(parts), options, &last_boundclass);
     HEDDLE_CHECK(count > 0 && count <= static_cast<utf8proc_ssize_t>(std::size(parts)));
     for (utf8proc_ssize_t i = 0; i < count; ++i) {
       const utf8proc_propval_t order = utf8proc_get_property(parts[i])->combining_class;
@@ -79,12 +80,15 @@ bool is_surely_nfc(std::string_view text) {
   return true;
 }
 
-std::string to_nfc(std::string_view text) {
-  std::vector<utf8proc_int32_t> points = decompose(text);
-  const utf8proc_ssize_t count =
-      utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()),
-                               static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  HEDDLE_CHECK(count >= 0);
+std::string to_normal_form(std::string_view text, NormalForm form) {
+  const bool compatibility = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
+  std::vector<utf8proc_int32_t> points = decompose(text, compatibility);
+  auto count = static_cast<utf8proc_ssize_t>(points.size());
+  if (form == NormalForm::kNfc || form == NormalForm::kNfkc) {
+    count = utf8proc_normalize_utf32(
+        points.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    HEDDLE_CHECK(count >= 0);
+  }
   std::string out;
   out.reserve(text.size());
   for (utf8proc_ssize_t i = 0; i < count; ++i) {

@@ -1,11 +1,12 @@
 #pragma once
-// Cuts text into the words that byte-pair encoding never crosses. The patterns run in PCRE2 with
-// its JIT compiler.
+// Cuts text into the words that byte-pair encoding never crosses.
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
+
+#include "base/byte_range.h"
+#include "models/tokenizer/regex.h"
 
 namespace heddle {
 
@@ -22,39 +23,29 @@ const PretokenizerKind* find_pretokenizer_kind(std::string_view name);
 /// "smollm, llama-bpe, ...", for error texts.
 std::string pretokenizer_names();
 
-/// A compiled pattern; immutable, safe to share between threads. Knows the characters of Unicode 14
-/// (PCRE2 10.42); later ones count as unassigned: neither letters nor digits.
+/// The pattern of one kind; immutable, safe to share between threads.
 class Pretokenizer {
  public:
-  explicit Pretokenizer(std::string_view pattern);
-  ~Pretokenizer();
-  Pretokenizer(Pretokenizer&&) noexcept;
-  Pretokenizer& operator=(Pretokenizer&&) noexcept;
+  explicit Pretokenizer(std::string_view pattern) : regex_(pattern, "pre-tokenizer pattern") {}
 
   /// The state of one pass over one text after another; one thread.
   class Cursor {
    public:
-    explicit Cursor(const Pretokenizer& pretokenizer);
-    ~Cursor();
-    Cursor(const Cursor&) = delete;
-    Cursor& operator=(const Cursor&) = delete;
+    explicit Cursor(const Pretokenizer& pretokenizer) : matcher_(pretokenizer.regex_) {}
     /// Starts on `text`: valid UTF-8 that outlives the pass.
     void reset(std::string_view text);
     /// The next word; the words are not empty and cover the text. False: none is left.
     bool next(std::string_view& word);
 
    private:
-    struct Impl;
-    std::unique_ptr<Impl> impl_;
+    Regex::Matcher matcher_;
     std::string_view text_;
     std::size_t pos_ = 0;
-    std::size_t match_begin_ = 0;  // a match that was found beyond a gap
-    std::size_t match_end_ = 0;
+    ByteRange match_;  // the last one found; it may lie beyond a gap
   };
 
  private:
-  struct Impl;
-  std::unique_ptr<const Impl> impl_;
+  Regex regex_;
 };
 
 }  // namespace heddle

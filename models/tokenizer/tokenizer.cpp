@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bpe.h"
+#include "models/tokenizer/input_text.h"
 #include "models/tokenizer/normalize.h"
 #include "models/tokenizer/pretokenize.h"
 #include "models/tokenizer/utf8.h"
@@ -10,8 +11,6 @@
 
 namespace heddle {
 namespace {
-
-constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30U;  // positions fit in 32 bits
 
 void check_special_ids(const TokenizerSpec& spec) {
   const auto count = static_cast<std::int64_t>(spec.tokens.size());
@@ -47,22 +46,14 @@ const PretokenizerKind& require_kind(const TokenizerSpec& spec) {
   return *kind;
 }
 
-void check_plain_ranges(const std::vector<ByteRange>& ranges, std::size_t text_bytes) {
-  std::size_t last_end = 0;
-  for (const ByteRange& range : ranges) {
-    HEDDLE_CHECK(range.begin >= last_end && range.begin <= range.end && range.end <= text_bytes);
-    last_end = range.end;
-  }
-}
-
 class ByteLevelTokenizer final : public Tokenizer {
  public:
   explicit ByteLevelTokenizer(TokenizerSpec spec)
       : spec_(std::move(spec)),
         kind_(require_kind(spec_)),
         vocabulary_(spec_),
-        bpe_(spec_, vocabulary_, kind_.whole_words),
-        added_(vocabulary_, spec_.source),
+        bpe_(MergeTable(read_merges(spec_, vocabulary_)), vocabulary_.size(), kind_.whole_words),
+        added_(added_tokens_of(vocabulary_, spec_.source)),
         pretokenizer_(kind_.pattern) {
     check_special_ids(spec_);
     facts_ = {.model = spec_.model,
@@ -130,30 +121,16 @@ struct ByteLevelTokenizer::Pass {
 
 std::vector<TokenId> ByteLevelTokenizer::encode(std::string_view text,
                                                 const EncodeOptions& options) const {
-  if (text.size() > kMaxTextBytes) {
-    throw bad_input("text has " + std::to_string(text.size()) + " bytes, allowed: up to " +
-                    std::to_string(kMaxTextBytes));
-  }
-  check_plain_ranges(options.plain, text.size());
-  std::string repaired;
-  std::vector<ByteRange> moved_ranges;
-  AddedTokens::Scope scope{options.parse_special, &options.plain};
-  if (!is_valid_utf8(text)) {
-    moved_ranges = options.plain;
-    repaired = utf8_lossy(text, moved_ranges);
-    scope.plain = &moved_ranges;
-    text = repaired;
-  }
-
+  const InputText input(text, options);
   Pass pass(pretokenizer_);
   if (options.add_special) pass.ids = facts_.prefix;
   std::size_t pos = 0;
-  while (const std::optional<AddedTokens::Match> match = added_.next(text, pos, scope)) {
-    encode_plain(text.substr(pos, match->range.begin - pos), pass);
+  while (const auto match = added_.next(input.text(), pos, pos, input.scope())) {
+    encode_plain(input.text().substr(pos, match->range.begin - pos), pass);
     pass.ids.push_back(match->id);
-    pos = match->range.end;
+    pos = match->end;
   }
-  encode_plain(text.substr(pos), pass);
+  encode_plain(input.text().substr(pos), pass);
   if (options.add_special) {
     pass.ids.insert(pass.ids.end(), facts_.suffix.begin(), facts_.suffix.end());
   }
@@ -169,15 +146,29 @@ void ByteLevelTokenizer::encode_plain(std::string_view text, Pass& pass) const {
   }
   pass.words.reset(text);
   for (std::string_view word; pass.words.next(word);) {
-    bpe_.encode(word, pass.scratch, pass.ids);
+    const TokenId whole = vocabulary_.find_bytes(word);
+    if (bpe_.take_whole(whole, pass.ids)) continue;
+    pass.scratch.ids.clear();
+    for (const char byte : word) {
+      // A byte that is not in the vocabulary is left out, as the reference does for tokenizers
+      // without an unknown token.
+      const TokenId id = vocabulary_.byte_token(static_cast<unsigned char>(byte));
+      if (id >= 0) pass.scratch.ids.push_back(id);
+    }
+    bpe_.merge(whole, pass.scratch, pass.ids);
   }
 }
 
 }  // namespace
 
+std::string Tokenizer::next_bytes(TokenId id, DecodeState& /*state*/, bool special) const {
+  return token_bytes(id, special);
+}
+
 std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool special) const {
   std::string bytes;
-  for (const TokenId id : ids) bytes += token_bytes(id, special);
+  DecodeState state;
+  for (const TokenId id : ids) bytes += next_bytes(id, state, special);
   return utf8_lossy(bytes);
 }
 

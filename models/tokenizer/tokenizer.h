@@ -51,6 +51,12 @@ struct EncodeOptions {
   std::vector<ByteRange> plain = {};
 };
 
+/// How far the decoding of one text has come. Some tokenizers drop a space where a text begins.
+struct DecodeState {
+  bool begun = false;  // a token was given
+  int n_stripped = 0;  // characters dropped so far
+};
+
 /// Immutable after construction; safe to share between threads.
 class Tokenizer {
  public:
@@ -60,9 +66,12 @@ class Tokenizer {
   /// more than 1 GiB.
   virtual std::vector<TokenId> encode(std::string_view text,
                                       const EncodeOptions& options) const = 0;
-  /// Bytes of one token: may be a part of a UTF-8 character. Control, unknown and unused tokens
-  /// give "" unless `special` is true. Throws kBadInput for an id outside the vocabulary.
+  /// Bytes of one token within a text: may be a part of a UTF-8 character. Control, unknown and
+  /// unused tokens give "" unless `special` is true. Throws kBadInput for an id outside the
+  /// vocabulary.
   virtual std::string token_bytes(TokenId id, bool special = false) const = 0;
+  /// The same for the next token of a text that is decoded from its begin.
+  virtual std::string next_bytes(TokenId id, DecodeState& state, bool special) const;
   virtual std::int32_t vocab_size() const = 0;
   virtual bool is_control(TokenId id) const = 0;
   virtual std::optional<TokenId> find(std::string_view token) const = 0;  // exact token text

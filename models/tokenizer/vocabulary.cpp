@@ -1,34 +1,17 @@
 #include "models/tokenizer/vocabulary.h"
 
+#include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "base/error.h"
 #include "models/tokenizer/byte_level.h"
+#include "models/tokenizer/token_table.h"
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
 namespace {
 
 constexpr std::size_t kMaxTokens = std::size_t{1} << 24U;
-
-std::uint64_t mix(std::uint64_t value) {
-  value *= 0x9E3779B97F4A7C15U;
-  return value ^ (value >> 32U);
-}
-
-std::uint64_t hash_bytes(std::string_view bytes) {
-  std::uint64_t hash = mix(bytes.size() + 1);
-  std::size_t pos = 0;
-  for (; pos + sizeof(std::uint64_t) <= bytes.size(); pos += sizeof(std::uint64_t)) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes.data() + pos, sizeof(word));
-    hash = mix(hash ^ word);
-  }
-  std::uint64_t tail = 0;
-  for (; pos < bytes.size(); ++pos) tail = (tail << 8U) | static_cast<unsigned char>(bytes[pos]);
-  return mix(hash ^ tail);
-}
 
 std::string quoted(std::string_view text) {
   std::string out = printable_text(text);
