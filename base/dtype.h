@@ -9,7 +9,25 @@
 
 namespace heddle {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16, kI32, kU8, kQ4_0, kQ4_1, kQ8_0 };
+enum class DType : std::uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kI32,
+  kU8,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kMXFP4
+};
 
 /// A type is stored in blocks of `block_elements` along the last dimension, `block_bytes` each;
 /// plain types have blocks of one element.

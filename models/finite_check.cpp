@@ -20,10 +20,23 @@ struct BlockScales {
 BlockScales block_scales(DType dtype) {
   switch (dtype) {
     case DType::kQ4_0:
+    case DType::kQ5_0:
     case DType::kQ8_0:
+    case DType::kIQ4_NL:
       return {{0, -1}, -1};
     case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
       return {{0, 2}, -1};
+    case DType::kQ2_K:
+      return {{80, 82}, -1};
+    case DType::kQ3_K:
+      return {{108, -1}, -1};
+    case DType::kQ6_K:
+      return {{208, -1}, -1};
+    case DType::kMXFP4:
+      return {{-1, -1}, 0};
     case DType::kF32:
     case DType::kF16:
     case DType::kBF16:

@@ -34,8 +34,21 @@ constexpr std::array<std::string_view, 42> kTensorTypes = {
     "F64",   "IQ1_M",      "BF16",       "Q4_0_4_4",   "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",
     "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",    "NVFP4",    "Q1_0"};
 
-constexpr std::array<std::pair<std::uint32_t, DType>, 5> kRead = {
-    {{0, DType::kF32}, {1, DType::kF16}, {2, DType::kQ4_0}, {3, DType::kQ4_1}, {8, DType::kQ8_0}}};
+constexpr std::array<std::pair<std::uint32_t, DType>, 15> kRead = {{{0, DType::kF32},
+                                                                    {1, DType::kF16},
+                                                                    {30, DType::kBF16},
+                                                                    {2, DType::kQ4_0},
+                                                                    {3, DType::kQ4_1},
+                                                                    {6, DType::kQ5_0},
+                                                                    {7, DType::kQ5_1},
+                                                                    {8, DType::kQ8_0},
+                                                                    {10, DType::kQ2_K},
+                                                                    {11, DType::kQ3_K},
+                                                                    {12, DType::kQ4_K},
+                                                                    {13, DType::kQ5_K},
+                                                                    {14, DType::kQ6_K},
+                                                                    {20, DType::kIQ4_NL},
+                                                                    {39, DType::kMXFP4}}};
 
 }  // namespace
 

@@ -33,14 +33,14 @@ std::string_view name(GgufKind kind);  // "u32", "string"
 /// Bytes of one value; 0 for strings and arrays, whose length the file states.
 std::uint64_t fixed_bytes(GgufKind kind);
 
-/// Name of a tensor type, read by us or not ("Q4_K"); "" for a number that no version of the format
-/// has used.
+/// Name of a tensor type, read by us or not ("IQ2_XS"); "" for a number that no version of the
+/// format has used.
 std::string_view gguf_tensor_type_name(std::uint32_t number);
 /// The element type, where this version reads it.
 std::optional<DType> gguf_dtype(std::uint32_t number);
 /// The number that stands for `dtype` in a file.
 std::optional<std::uint32_t> gguf_tensor_type(DType dtype);
-/// "F32, F16, Q4_0, Q4_1, Q8_0": what gguf_dtype gives, for error texts.
+/// "F32, F16, BF16, Q4_0, ...": what gguf_dtype gives, for error texts.
 std::string gguf_dtype_list();
 
 }  // namespace heddle

@@ -12,10 +12,22 @@ namespace heddle {
 ///
 /// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded per 32 values to
 /// int16 (d = max|x| / 32767; q = round-to-even(x * (32767 / max|x|)); 32 values below 2^-100 count
-/// as zero), integer products are summed exactly inside a block, blocks are added in ascending
-/// order with one f32 FMA each, acc += f32(sum q_w q) * (d_w d), and one more with a minimum, acc
-/// += m_w * (d * f32(sum q)). For f32, f16 and bf16 weights: one f32 FMA per k, ascending. The same
-/// for one row as for many. A NaN or an infinity in a row of x makes all its results not finite.
+/// as zero), integer products q_w q are summed exactly, and every 32 k, in ascending order, are
+/// added with f32 operations:
+///
+///   one scale for 32 k (Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K IQ4_NL MXFP4); the second line where
+///   there is a minimum:
+///     acc = fma(f32(sum q_w q), d_w * d, acc)
+///     acc = fma(m_w, d * f32(sum q), acc)
+///   one for 16 (Q2_K Q3_K Q6_K), the second two for Q2_K:
+///     acc = fma(fma(f32(sum_1 q_w q), d_1, f32(sum_0 q_w q) * d_0), d, acc)
+///     acc = fma(m_1, d * f32(sum_1 q), fma(m_0, d * f32(sum_0 q), acc))
+///
+/// q_w is the quant less its zero, or the number that it stands for in the type's table (E2M1
+/// doubled for MXFP4, with d_w = 2^(e - 128)). In the K types d_w is the product of f16 d and the
+/// scale of at most 8 bits, m_w that of -dmin and the minimum of at most 6: both exact in f32.
+/// For f32, f16 and bf16 weights: one f32 FMA per k, ascending. The same for one row as for many. A
+/// NaN or an infinity in a row of x makes all its results not finite.
 ///
 /// Fixed reduction tree: K is cut into `segments` contiguous parts, each summed in ascending order,
 /// added as ((0+1)+(2+3))+((4+5)+(6+7)); then the bias is added to that sum, then the residual.

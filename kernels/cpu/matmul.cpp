@@ -120,6 +120,7 @@ class XTiles {
 
  private:
   void fill(const float* x, std::int64_t i, const MatmulKernels& kernels);
+  QuantisedRows quantised(std::int64_t i) const;
 
   std::int64_t n_tokens_;
   std::int64_t k_;
@@ -138,7 +139,7 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
   const auto n = static_cast<std::size_t>(n_tokens_);
   if (any_quantised) {
     const std::size_t blocks = n * static_cast<std::size_t>(n_blocks());
-    std::byte* at = context.shared(blocks * (kBlock * 2 + 12), 0);
+    std::byte* at = context.shared(blocks * (kBlock * 2 + 28), 0);
     const auto take = [&at](std::size_t bytes) {
       std::byte* const p = at;
       at += bytes;
@@ -146,8 +147,10 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
     };
     quantised_.q = reinterpret_cast<std::int16_t*>(take(blocks * kBlock * 2));
     quantised_.d = reinterpret_cast<float*>(take(blocks * 4));
-    quantised_.d_sum = reinterpret_cast<float*>(take(blocks * 4));
-    quantised_.minus_8_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
+    quantised_.per_32.d_sum = reinterpret_cast<float*>(take(blocks * 4));
+    quantised_.per_32.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
+    quantised_.per_16.d_sum = reinterpret_cast<float*>(take(blocks * 8));
+    quantised_.per_16.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 8));
   }
   if (any_plain) {
     plain_ = reinterpret_cast<float*>(
@@ -162,33 +165,40 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
 }
 
 void XTiles::fill(const float* x, std::int64_t i, const MatmulKernels& kernels) {
-  const XTile to = tile(i);
+  const int n = width(i);
   const float* const rows = x + first_row(i) * k_;
   if (quantised_.q != nullptr) {
-    kernels.quantise(rows, k_, to.width, n_blocks(),
-                     {const_cast<std::int16_t*>(to.q), const_cast<float*>(to.d),
-                      const_cast<float*>(to.d_sum), const_cast<std::int32_t*>(to.minus_8_sum)});
+    kernels.quantise(rows, k_, n, n_blocks(), quantised(i));
   }
   if (plain_ != nullptr) {
-    float* const out = const_cast<float*>(to.x);
-    for (int c = 0; c < to.width; ++c) {
-      for (std::int64_t j = 0; j < k_; ++j) out[j * to.width + c] = rows[c * k_ + j];
+    float* const out = plain_ + first_row(i) * k_;
+    for (int c = 0; c < n; ++c) {
+      for (std::int64_t j = 0; j < k_; ++j) out[j * n + c] = rows[c * k_ + j];
     }
   }
 }
 
+// Where tile i is in the memory of all.
+QuantisedRows XTiles::quantised(std::int64_t i) const {
+  const std::int64_t block = first_row(i) * n_blocks();
+  const QuantisedRows& all = quantised_;
+  return {all.q + block * kBlock,
+          all.d + block,
+          {all.per_32.d_sum + block, all.per_32.minus_sum + block},
+          {all.per_16.d_sum + 2 * block, all.per_16.minus_sum + 2 * block}};
+}
+
 XTile XTiles::tile(std::int64_t i) const {
   XTile t;
-  const std::int64_t row = first_row(i);
-  const std::int64_t block = row * n_blocks();
   t.width = width(i);
   if (quantised_.q != nullptr) {
-    t.q = quantised_.q + block * kBlock;
-    t.d = quantised_.d + block;
-    t.d_sum = quantised_.d_sum + block;
-    t.minus_8_sum = quantised_.minus_8_sum + block;
+    const QuantisedRows rows = quantised(i);
+    t.q = rows.q;
+    t.d = rows.d;
+    t.per_32 = {rows.per_32.d_sum, rows.per_32.minus_sum};
+    t.per_16 = {rows.per_16.d_sum, rows.per_16.minus_sum};
   }
-  if (plain_ != nullptr) t.x = plain_ + row * k_;
+  if (plain_ != nullptr) t.x = plain_ + first_row(i) * k_;
   return t;
 }
 
@@ -205,7 +215,7 @@ Cut cut(const PackedMatrix& w, std::int64_t all_groups, const XTiles& x, int thr
   Cut c;
   c.n_groups = ceil_div(w.n_rows, kGroupRows);
   const std::int64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const std::int64_t bytes = row_bytes(w.dtype, w.n_cols) * kGroupRows * x.count();
+  const std::int64_t bytes = group_bytes(w.dtype, w.n_cols) * x.count();
   const std::int64_t most =
       std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, bytes));
   c.groups_per_task = std::clamp<std::int64_t>(all_groups / wanted, 1, most);
@@ -255,7 +265,7 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
     const Cut& c = cuts[i];
     const MatmulTarget& target = args.targets[i];
     const PackedMatrix& w = *target.weight;
-    const std::int64_t group_bytes = row_bytes(w.dtype, k) * kGroupRows;
+    const std::int64_t stride = group_bytes(w.dtype, k);
     const std::int64_t first_group = task / c.tile_tasks * c.groups_per_task;
     const std::int64_t end_group = std::min(c.n_groups, first_group + c.groups_per_task);
     const std::int64_t part = task % c.tile_tasks;
@@ -263,7 +273,7 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
     const std::int64_t end_tile = (part + 1) * x.count() / c.tile_tasks;
     const bool quantised = info(w.dtype).quantised();
     for (std::int64_t g = first_group; g < end_group; ++g) {
-      const std::byte* const group = w.data.data() + g * group_bytes;
+      const std::byte* const group = w.data.data() + g * stride;
       for (std::int64_t t = first_tile; t < end_tile; ++t) {
         const OutTile out = out_tile(target, g, x.first_row(t), args.segments);
         if (quantised) {

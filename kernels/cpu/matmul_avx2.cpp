@@ -43,8 +43,38 @@ struct Avx2 {
     };
     return {widen(_mm_loadu_si128(h)), widen(_mm_loadu_si128(h + 1))};
   }
+  static HEDDLE_INLINE __m128i load_bytes(const std::byte* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static HEDDLE_INLINE F load_u8(const std::byte* p) { return to_float(of_u8(load_bytes(p))); }
+  static HEDDLE_INLINE F load_s8(const std::byte* p) {
+    const __m128i v = load_bytes(p);
+    return to_float({_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))});
+  }
+  static HEDDLE_INLINE F load_low_u4(const std::byte* p) {
+    return to_float(of_u8(_mm_and_si128(load_bytes(p), _mm_set1_epi8(15))));
+  }
+  static HEDDLE_INLINE F load_high_u4(const std::byte* p) {
+    return to_float(of_u8(_mm_and_si128(_mm_srli_epi16(load_bytes(p), 4), _mm_set1_epi8(15))));
+  }
+  static HEDDLE_INLINE I of_u8(__m128i v) {
+    return {_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
+  }
+  static HEDDLE_INLINE F load_e8m0(const std::byte* p) {
+    const auto value = [](__m256i e) {
+      const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+      const __m256i small = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);  // 2^-128, 2^-127
+      const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
+      return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, small, is_small));
+    };
+    const I e = of_u8(load_bytes(p));
+    return {value(e.a), value(e.b)};
+  }
   static HEDDLE_INLINE F add(const F& x, const F& y) {
     return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+  }
+  static HEDDLE_INLINE F sub(const F& x, const F& y) {
+    return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
   }
   static HEDDLE_INLINE F mul(const F& x, const F& y) {
     return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
@@ -117,11 +147,46 @@ struct Avx2 {
     asm("" : "+x"(sum.a), "+x"(sum.b));
     return sum;
   }
-  template <int kNibble>
+  template <int kShift>
+  static HEDDLE_INLINE I shift_right(const I& x) {
+    if constexpr (kShift == 0) return x;
+    return {_mm256_srli_epi32(x.a, kShift), _mm256_srli_epi32(x.b, kShift)};
+  }
+  template <int kShift>
+  static HEDDLE_INLINE I shift_left(const I& x) {
+    return {_mm256_slli_epi32(x.a, kShift), _mm256_slli_epi32(x.b, kShift)};
+  }
+  static HEDDLE_INLINE I mask(const I& x, __m256i m) {
+    return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+  }
+  template <int kBits, int kShift>
+  static HEDDLE_INLINE I field(const I& x) {
+    if constexpr (kBits + kShift == 16) {  // the topmost field of a half needs no mask
+      return {_mm256_srli_epi16(x.a, kShift), _mm256_srli_epi16(x.b, kShift)};
+    } else {
+      return mask(shift_right<kShift>(x), _mm256_set1_epi32(((1 << kBits) - 1) * 0x10001));
+    }
+  }
+  template <int kShift, std::uint32_t kMask>
+  static HEDDLE_INLINE I merge(const I& low, const I& high) {
+    I v = high;
+    if constexpr (kShift > 0) v = shift_right<kShift>(high);
+    if constexpr (kShift < 0) v = shift_left<-kShift>(high);
+    v = mask(v, _mm256_set1_epi32(static_cast<int>(kMask)));
+    return {_mm256_or_si256(low.a, v.a), _mm256_or_si256(low.b, v.b)};
+  }
+  template <int kShift>
   static HEDDLE_INLINE I nibbles(const I& x) {
-    const __m256i mask = _mm256_set1_epi32(0x000f000f);
-    return {_mm256_and_si256(_mm256_srli_epi32(x.a, 4 * kNibble), mask),
-            _mm256_and_si256(_mm256_srli_epi32(x.b, 4 * kNibble), mask)};
+    return mask(shift_right<kShift>(x), _mm256_set1_epi8(15));
+  }
+  static HEDDLE_INLINE I table(const QuantTable* t) {
+    if (t == nullptr) return zero_i();
+    const __m256i v =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t->values)));
+    return {v, v};
+  }
+  static HEDDLE_INLINE I lookup(const I& t, const I& index) {
+    return {_mm256_shuffle_epi8(t.a, index.a), _mm256_shuffle_epi8(t.a, index.b)};
   }
   static HEDDLE_INLINE I low_bytes(const I& x) {
     return {_mm256_srai_epi16(_mm256_slli_epi16(x.a, 8), 8),

@@ -9,23 +9,31 @@
 
 namespace heddle::cpu {
 
+/// Of the quantised x, per row and part of 32 or of 16 k; Float is float or const float.
+template <typename Float, typename Int>
+struct PartSums {
+  Float* d_sum = nullptr;    // d * sum of q
+  Int* minus_sum = nullptr;  // -(sum of q)
+};
+using XSums = PartSums<const float, const std::int32_t>;
+
 /// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: per block of
 /// 32 k and row, q = round-to-even(x * (32767 / max|x|)) and d = max|x| / 32767.
 struct XTile {
-  int width = 0;                              // rows of x
-  const std::int16_t* q = nullptr;            // [n_blocks][width][32]
-  const float* d = nullptr;                   // [n_blocks][width]
-  const float* d_sum = nullptr;               // [n_blocks][width]  d * sum of q
-  const std::int32_t* minus_8_sum = nullptr;  // [n_blocks][width]  -8 * sum of q
-  const float* x = nullptr;                   // [k][width], for weights that are not quantised
+  int width = 0;                    // rows of x
+  const std::int16_t* q = nullptr;  // [n_blocks][width][32]
+  const float* d = nullptr;         // [n_blocks][width]
+  XSums per_32;                     // [n_blocks][width]
+  XSums per_16;                     // [n_blocks][width][2]
+  const float* x = nullptr;         // [k][width], for weights that are not quantised
 };
 
 /// The same memory while it is being filled.
 struct QuantisedRows {
   std::int16_t* q = nullptr;
   float* d = nullptr;
-  float* d_sum = nullptr;
-  std::int32_t* minus_8_sum = nullptr;
+  PartSums<float, std::int32_t> per_32;
+  PartSums<float, std::int32_t> per_16;
 };
 
 /// Where 16 weight rows x `width` x rows of results go.

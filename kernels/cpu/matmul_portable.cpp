@@ -43,8 +43,29 @@ struct Portable {
     std::memcpy(h, p, sizeof h);
     return make<F>([&](int i) { return bf16_to_f32(h[i]); });
   }
+  static F load_u8(const std::byte* p) {
+    return make<F>([&](int i) { return std::to_integer<int>(p[i]); });
+  }
+  static F load_s8(const std::byte* p) {
+    return make<F>([&](int i) { return static_cast<std::int8_t>(std::to_integer<int>(p[i])); });
+  }
+  static F load_low_u4(const std::byte* p) {
+    return make<F>([&](int i) { return std::to_integer<int>(p[i] & std::byte{15}); });
+  }
+  static F load_high_u4(const std::byte* p) {
+    return make<F>([&](int i) { return std::to_integer<int>(p[i] >> 4); });
+  }
+  static F load_e8m0(const std::byte* p) {
+    return make<F>([&](int i) {
+      const auto e = std::to_integer<std::uint32_t>(p[i]);
+      return std::bit_cast<float>(e < 2 ? 0x00200000U << e : (e - 1U) << 23);
+    });
+  }
   static F add(const F& a, const F& b) {
     return make<F>([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static F sub(const F& a, const F& b) {
+    return make<F>([&](int i) { return a.v[i] - b.v[i]; });
   }
   static F mul(const F& a, const F& b) {
     return make<F>([&](int i) { return a.v[i] * b.v[i]; });
@@ -109,9 +130,42 @@ struct Portable {
       return acc.v[i] + low16(w.v[i]) * low16(x.v[i]) + high16(w.v[i]) * high16(x.v[i]);
     });
   }
-  template <int kNibble>
+  template <int kBits>
+  static I shift_left(const I& a) {
+    return make<I>([&](int i) { return shifted<-kBits>(a.v[i]); });
+  }
+  template <int kShift>  // right; left if negative
+  static constexpr std::int32_t shifted(std::int32_t v) {
+    const auto u = static_cast<std::uint32_t>(v);
+    return static_cast<std::int32_t>(kShift >= 0 ? u >> (kShift & 31) : u << (-kShift & 31));
+  }
+  template <int kBits, int kShift>
+  static I field(const I& a) {
+    return make<I>([&](int i) { return shifted<kShift>(a.v[i]) & (((1 << kBits) - 1) * 0x10001); });
+  }
+  template <int kShift, std::uint32_t kMask>
+  static I merge(const I& low, const I& high) {
+    return make<I>([&](int i) {
+      return low.v[i] | (shifted<kShift>(high.v[i]) & static_cast<std::int32_t>(kMask));
+    });
+  }
+  template <int kShift>
   static I nibbles(const I& a) {
-    return make<I>([&](int i) { return (a.v[i] >> (4 * kNibble)) & 0x000f000f; });
+    return make<I>([&](int i) { return shifted<kShift>(a.v[i]) & 0x0f0f0f0f; });
+  }
+  static I table(const QuantTable* t) {
+    I r = zero_i();
+    if (t != nullptr) std::memcpy(r.v, t->values, 16);
+    return r;
+  }
+  static I lookup(const I& t, const I& index) {
+    const auto* const from = reinterpret_cast<const std::uint8_t*>(t.v);
+    return make<I>([&](int i) {
+      const auto u = static_cast<std::uint32_t>(index.v[i]);
+      return static_cast<std::int32_t>(from[u & 15U] | from[u >> 8 & 15U] << 8 |
+                                       from[u >> 16 & 15U] << 16 |
+                                       static_cast<std::uint32_t>(from[u >> 24 & 15U]) << 24);
+    });
   }
   static I low_bytes(const I& a) {
     return make<I>([&](int i) {

@@ -11,8 +11,10 @@
 namespace heddle {
 namespace {
 
-constexpr DType kAll[] = {DType::kF32, DType::kF16,  DType::kBF16, DType::kI32,
-                          DType::kU8,  DType::kQ4_0, DType::kQ4_1, DType::kQ8_0};
+constexpr DType kAll[] = {DType::kF32,    DType::kF16,  DType::kBF16, DType::kI32,  DType::kU8,
+                          DType::kQ4_0,   DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                          DType::kQ2_K,   DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                          DType::kIQ4_NL, DType::kMXFP4};
 
 TEST(DType, NamesAreReadBackInBothCases) {
   for (const DType dtype : kAll) {
@@ -38,19 +40,30 @@ TEST(DType, RowsHaveTheBytesOfTheirBlocks) {
   EXPECT_EQ(row_bytes(DType::kU8, 5), 5);
   EXPECT_EQ(row_bytes(DType::kQ4_0, 576), 18 * 18);
   EXPECT_EQ(row_bytes(DType::kQ4_1, 576), 18 * 20);
+  EXPECT_EQ(row_bytes(DType::kQ5_0, 576), 18 * 22);
+  EXPECT_EQ(row_bytes(DType::kQ5_1, 576), 18 * 24);
   EXPECT_EQ(row_bytes(DType::kQ8_0, 576), 18 * 34);
+  EXPECT_EQ(row_bytes(DType::kQ2_K, 768), 3 * 84);
+  EXPECT_EQ(row_bytes(DType::kQ3_K, 768), 3 * 110);
+  EXPECT_EQ(row_bytes(DType::kQ4_K, 768), 3 * 144);
+  EXPECT_EQ(row_bytes(DType::kQ5_K, 768), 3 * 176);
+  EXPECT_EQ(row_bytes(DType::kQ6_K, 768), 3 * 210);
+  EXPECT_EQ(row_bytes(DType::kIQ4_NL, 576), 18 * 18);
+  EXPECT_EQ(row_bytes(DType::kMXFP4, 576), 18 * 17);
   for (const DType dtype : kAll) EXPECT_EQ(row_bytes(dtype, 0), 0);
 }
 
 TEST(DType, RowsOfPartialBlocksAndNegativeLengthsAreRefused) {
   EXPECT_THROW(row_bytes(DType::kQ4_0, 33), Error);
   EXPECT_THROW(row_bytes(DType::kQ8_0, 1), Error);
+  EXPECT_THROW(row_bytes(DType::kQ4_K, 288), Error);
   EXPECT_THROW(row_bytes(DType::kF32, -1), Error);
 }
 
 TEST(DType, OnlyBlockTypesAreQuantised) {
   for (const DType dtype : kAll) {
-    EXPECT_EQ(info(dtype).quantised(), name(dtype).starts_with("Q")) << name(dtype);
+    const std::string_view text = name(dtype);
+    EXPECT_EQ(info(dtype).quantised(), text.find_first_of("QX") != text.npos) << text;
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/selftest.h"
+#include "models/gguf_types.h"
 #include "tests/support/small_llama.h"
 
 namespace heddle {
@@ -527,7 +528,9 @@ TEST_F(EngineTest, NumericsIdFollowsWhatChangesBits) {
 }
 
 TEST(EngineDtypes, FastKernelsFollowRefForEveryWeightType) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+  for (std::uint32_t number = 0; !gguf_tensor_type_name(number).empty(); ++number) {
+    if (!gguf_dtype(number)) continue;
+    const DType dtype = *gguf_dtype(number);
     for (const bool tied : {true, false}) {
       const test::TemporaryFile file(".gguf", test::small_llama(dtype, 3, tied).serialise());
       const auto logits = [&](bool ref) {

@@ -194,12 +194,13 @@ TEST(CpuBackend, TakesEveryWeightDtypeItNames) {
   Random rng(44);
   const auto backend = cpu();
   const std::vector<DType> known = backend->weight_dtypes();
-  for (const DType dtype :
-       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
-    EXPECT_THAT(known, Contains(dtype));
+  for (const char* type : {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K",
+                           "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4"}) {
+    EXPECT_THAT(known, Contains(parse_dtype(type).value())) << type;
   }
   for (const DType dtype : known) {
-    EXPECT_NO_THROW(backend->pack(test::random_weights(dtype, 5, 32, rng).view()));
+    const std::int64_t k = test::whole_blocks(dtype, 32);
+    EXPECT_NO_THROW(backend->pack(test::random_weights(dtype, 5, k, rng).view()));
   }
 }
 

@@ -46,7 +46,8 @@ TEST(Embed, EveryVariantIsExactForEveryDtypeAndLayout) {
   CpuContext context(2, detect_cpu());
   for (const DType dtype : cpu::weight_dtypes()) {
     for (const std::int64_t n_rows : {1, 15, 16, 17, 33}) {
-      const Weights w = test::random_weights(dtype, n_rows, 96, rng);
+      const std::int64_t n_cols = test::whole_blocks(dtype, 96);
+      const Weights w = test::random_weights(dtype, n_rows, n_cols, rng);
       std::vector<std::int32_t> ids;
       for (int i = 0; i < 33; ++i) {
         ids.push_back(static_cast<std::int32_t>(rng.integer(0, n_rows - 1)));
@@ -54,7 +55,7 @@ TEST(Embed, EveryVariantIsExactForEveryDtypeAndLayout) {
       for (const float scale : {1.0F, 0.3F}) {
         std::vector<float> expected;
         for (const std::int32_t id : ids) {
-          for (std::int64_t k = 0; k < 96; ++k) {
+          for (std::int64_t k = 0; k < n_cols; ++k) {
             const auto value = static_cast<float>(test::weight_at(w, id, k).value());
             expected.push_back(scale == 1.0F ? value : value * scale);
           }

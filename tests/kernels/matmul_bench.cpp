@@ -1,7 +1,8 @@
-// kernels_matmul_bench [threads [variant [dtype]]]: times the matmuls of SmolLM2-135M's shapes (30
-// layers, tied head) for one row (a decode step) and for many (prefill), and the packing of all its
-// weights. Best of many runs, because the machine may be shared; with one thread, of its own CPU
-// time. Not a test; built when asked for by name.
+// kernels_matmul_bench [threads [variant [dtype [1b]]]]: times the matmuls of SmolLM2-135M's shapes
+// (30 layers, tied head), or of two layers of a 1B llama (always for types with blocks of 256), for
+// one row (a decode step) and for many (prefill), and the packing of all its weights. Best of many
+// runs, because the machine may be shared; with one thread, of its own CPU time. Not a test; built
+// when asked for by name.
 
 #include <time.h>
 
@@ -19,11 +20,15 @@
 namespace heddle {
 namespace {
 
-constexpr int kLayers = 30;
-constexpr std::int64_t kHidden = 576;
-constexpr std::int64_t kKv = 192;
-constexpr std::int64_t kFfn = 1536;
-constexpr std::int64_t kVocab = 49152;
+struct Shape {
+  int layers = 30;
+  std::int64_t hidden = 576;
+  std::int64_t kv = 192;
+  std::int64_t ffn = 1536;
+  std::int64_t vocab = 49152;
+  int o_segments = 2;
+};
+constexpr Shape kOneB = {2, 2048, 512, 8192, 2048, 8};
 
 // Seconds of the wall clock, or of this thread alone (so that a shared machine disturbs less).
 double now(bool thread_time) {
@@ -54,7 +59,7 @@ struct Model {
   double bytes = 0;
 };
 
-Model make_model(DType dtype, CpuContext& context) {
+Model make_model(DType dtype, const Shape& shape, CpuContext& context) {
   test::Random rng(1);
   Model m;
   const auto packed = [&](const test::Weights& w) {
@@ -64,27 +69,27 @@ Model make_model(DType dtype, CpuContext& context) {
   const auto weights = [&](std::int64_t n, std::int64_t k) {
     return test::random_weights(dtype, n, k, rng);
   };
-  const test::Weights q = weights(kHidden, kHidden);
-  const test::Weights kv = weights(kKv, kHidden);
-  const test::Weights up = weights(kFfn, kHidden);
-  const test::Weights down = weights(kHidden, kFfn);
-  for (int i = 0; i < kLayers; ++i) {
+  const test::Weights q = weights(shape.hidden, shape.hidden);
+  const test::Weights kv = weights(shape.kv, shape.hidden);
+  const test::Weights up = weights(shape.ffn, shape.hidden);
+  const test::Weights down = weights(shape.hidden, shape.ffn);
+  for (int i = 0; i < shape.layers; ++i) {
     m.layers.push_back(
         {packed(q), packed(kv), packed(kv), packed(q), packed(up), packed(up), packed(down)});
   }
   const DType head = info(dtype).quantised() ? DType::kQ8_0 : dtype;
-  m.head = packed(test::random_weights(head, kVocab, kHidden, rng));
+  m.head = packed(test::random_weights(head, shape.vocab, shape.hidden, rng));
   return m;
 }
 
 struct Activations {
-  explicit Activations(std::int64_t tokens) : n(tokens) {
+  Activations(std::int64_t tokens, const Shape& shape) : n(tokens) {
     test::Random rng(2);
-    x = rng.normals(n * kHidden);
-    h = rng.normals(n * kFfn);
-    for (auto* v : {&q, &k, &v_, &o}) v->resize(static_cast<std::size_t>(n * kHidden));
-    for (auto* v : {&gate, &up}) v->resize(static_cast<std::size_t>(n * kFfn));
-    logits.resize(kVocab);
+    x = rng.normals(n * shape.hidden);
+    h = rng.normals(n * shape.ffn);
+    for (auto* v : {&q, &k, &v_, &o}) v->resize(static_cast<std::size_t>(n * shape.hidden));
+    for (auto* v : {&gate, &up}) v->resize(static_cast<std::size_t>(n * shape.ffn));
+    logits.resize(shape.vocab);
   }
   std::int64_t n;
   std::vector<float> x, h, q, k, v_, o, gate, up, logits;
@@ -92,15 +97,16 @@ struct Activations {
 
 class Runner {
  public:
-  Runner(CpuContext& context, std::string variant)
-      : context_(context), variant_(std::move(variant)) {}
+  Runner(CpuContext& context, std::string variant, const Shape& shape)
+      : o_segments(shape.o_segments), context_(context), variant_(std::move(variant)) {}
 
   void layer(const Layer& l, Activations& a) {
     call(a.n, a.x, {{&l.q, &a.q}, {&l.k, &a.k}, {&l.v, &a.v_}}, 1);
-    call(a.n, a.x, {{&l.o, &a.o}}, 2);
+    call(a.n, a.x, {{&l.o, &a.o}}, o_segments);
     call(a.n, a.x, {{&l.gate, &a.gate}, {&l.up, &a.up}}, 1);
     call(a.n, a.h, {{&l.down, &a.o}}, 8);
   }
+  int o_segments;
   void head(const Model& m, Activations& a) { call(1, a.x, {{&m.head, &a.logits}}, 1); }
 
   void call(std::int64_t n,
@@ -125,13 +131,13 @@ class Runner {
   std::string variant_;
 };
 
-void bench(DType dtype, const std::string& variant, CpuContext& context) {
-  const Model m = make_model(dtype, context);
-  Runner run(context, variant);
+void bench(DType dtype, const std::string& variant, const Shape& shape, CpuContext& context) {
+  const Model m = make_model(dtype, shape, context);
+  Runner run(context, variant, shape);
   std::printf("%s %s, %d threads, %.1f MB\n", std::string(name(dtype)).c_str(), variant.c_str(),
               context.pool.size(), m.bytes / 1e6);
   for (const std::int64_t n : {1, 2, 4, 8, 64, 512}) {
-    Activations a(n);
+    Activations a(n, shape);
     const int repetitions = n == 1 ? 60 : n <= 8 ? 20 : 4;
     const double layers = best_ms(repetitions, [&] {
       for (const Layer& l : m.layers) run.layer(l, a);
@@ -169,12 +175,13 @@ double read_gb_per_s(CpuContext& context) {
 }
 
 void bench_pack(CpuContext& context) {
+  const Shape shape;
   test::Random rng(3);
-  const test::Weights up = test::random_weights(DType::kQ4_1, kFfn, kHidden, rng);
-  const test::Weights head = test::random_weights(DType::kQ8_0, kVocab, kHidden, rng);
+  const test::Weights up = test::random_weights(DType::kQ4_1, shape.ffn, shape.hidden, rng);
+  const test::Weights head = test::random_weights(DType::kQ8_0, shape.vocab, shape.hidden, rng);
   const double layers = best_ms(5, [&] {
     std::vector<PackedMatrix> all;
-    for (int i = 0; i < kLayers * 4; ++i) {
+    for (int i = 0; i < shape.layers * 4; ++i) {
       all.push_back(cpu::pack(up.view(), WeightLayout::kRows16, {}, nullptr, context.pool));
     }
   });
@@ -202,7 +209,8 @@ int main(int argc, char** argv) {
     for (const std::string& v : variants) {
       const auto dtype = heddle::parse_dtype(t);
       if (!dtype) return 2;
-      heddle::bench(*dtype, v, context);
+      const bool one_b = argc > 4 || heddle::info(*dtype).block_elements == 256;
+      heddle::bench(*dtype, v, one_b ? heddle::kOneB : heddle::Shape(), context);
     }
   }
   return 0;

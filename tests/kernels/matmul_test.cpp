@@ -22,8 +22,7 @@ namespace {
 using test::Random;
 using test::Weights;
 
-constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
-                               DType::kQ4_0, DType::kQ4_1, DType::kQ8_0};
+const std::vector<DType>& kAllTypes = cpu::weight_dtypes();
 constexpr float kPoison = -12345.678F;
 
 struct Case {
@@ -62,6 +61,36 @@ std::vector<float> matmul(std::string_view variant, const Case& c, CpuContext& c
   return out;
 }
 
+// 32 k from b on, by the contract of kernels/api/matmul.h.
+float add_block(const Weights& w, std::int64_t r, std::int64_t b, const float* x, float acc) {
+  float largest = 0;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[b + i]));
+  if (largest < 0x1p-100F) return acc;
+  const float d = largest / 32767.0F;
+  const float inverse = 32767.0F / largest;
+  const int part = test::scale_elements(w.dtype);
+  std::int64_t dot[2] = {0, 0};
+  std::int64_t sum[2] = {0, 0};
+  for (int i = 0; i < 32; ++i) {
+    const auto q = static_cast<std::int64_t>(std::nearbyint(x[b + i] * inverse));
+    dot[i / part] += q * test::weight_at(w, r, b + i).q;
+    sum[i / part] += q;
+  }
+  const test::WeightParts first = test::weight_at(w, r, b);
+  const test::WeightParts second = test::weight_at(w, r, b + 16);
+  if (part == 32) {
+    acc = std::fma(static_cast<float>(dot[0]), first.d * d, acc);
+  } else {
+    const float one = static_cast<float>(dot[0]) * first.d;
+    acc = std::fma(std::fma(static_cast<float>(dot[1]), second.d, one), d, acc);
+  }
+  if (first.has_min) acc = std::fma(first.m, d * static_cast<float>(sum[0]), acc);
+  if (first.has_min && part == 16) {
+    acc = std::fma(second.m, d * static_cast<float>(sum[1]), acc);
+  }
+  return acc;
+}
+
 // One result by the contract of kernels/api/matmul.h, one scalar operation after the other.
 float contract(const Weights& w, std::int64_t r, const float* x, int segments) {
   const bool quantised = info(w.dtype).quantised();
@@ -75,23 +104,7 @@ float contract(const Weights& w, std::int64_t r, const float* x, int segments) {
         acc = std::fma(x[k], test::weight_at(w, r, k).d, acc);
       }
     } else {
-      for (std::int64_t b = begin; b < end; b += 32) {
-        float largest = 0;
-        for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[b + i]));
-        if (largest < 0x1p-100F) continue;
-        const float d = largest / 32767.0F;
-        const float inverse = 32767.0F / largest;
-        std::int64_t dot = 0;
-        std::int64_t sum = 0;
-        for (int i = 0; i < 32; ++i) {
-          const auto q = static_cast<std::int64_t>(std::nearbyint(x[b + i] * inverse));
-          dot += q * test::weight_at(w, r, b + i).q;
-          sum += q;
-        }
-        const test::WeightParts first = test::weight_at(w, r, b);
-        acc = std::fma(static_cast<float>(dot), first.d * d, acc);
-        if (w.dtype == DType::kQ4_1) acc = std::fma(first.m, d * static_cast<float>(sum), acc);
-      }
+      for (std::int64_t b = begin; b < end; b += 32) acc = add_block(w, r, b, x, acc);
     }
     parts.push_back(acc);
   }
@@ -121,7 +134,7 @@ std::vector<double> bounds(const Case& c) {
   const Weights& w = *c.weights;
   const bool quantised = info(w.dtype).quantised();
   const double operations =
-      quantised ? 2.0 * static_cast<double>(w.n_cols / 32) + 8 : static_cast<double>(w.n_cols) + 4;
+      quantised ? 5.0 * static_cast<double>(w.n_cols / 32) + 8 : static_cast<double>(w.n_cols) + 4;
   std::vector<double> out;
   const std::size_t n_tokens = c.x->size() / static_cast<std::size_t>(w.n_cols);
   for (std::size_t t = 0; t < n_tokens; ++t) {
@@ -240,8 +253,10 @@ TEST_P(MatmulFast, HasTheBitsOfTheContractForEveryRemainder) {
   for (const DType dtype : kAllTypes) {
     const bool quantised = info(dtype).quantised();
     for (const std::int64_t n : {1, 7, 8, 9, 15, 16, 17, 31, 33}) {
-      for (const std::int64_t k : quantised ? std::vector<std::int64_t>{32, 96, 224}
-                                            : std::vector<std::int64_t>{1, 7, 16, 33}) {
+      const bool long_blocks = info(dtype).block_elements == 256;
+      for (const std::int64_t k : long_blocks ? std::vector<std::int64_t>{256, 768}
+                                  : quantised ? std::vector<std::int64_t>{32, 96, 224}
+                                              : std::vector<std::int64_t>{1, 7, 16, 33}) {
         const Weights w = test::random_weights(dtype, n, k, rng);
         for (const std::int64_t n_tokens : {1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 25}) {
           const std::vector<float> x = rng.normals(n_tokens * k);
@@ -257,9 +272,10 @@ TEST_P(MatmulFast, HasTheBitsOfTheContractForEveryRemainder) {
 TEST_P(MatmulFast, AddsSegmentsAsATreeThenTheResidual) {
   Random rng(22);
   for (const DType dtype : kAllTypes) {
-    const Weights w = test::random_weights(dtype, 23, 768, rng);
+    const std::int64_t k = info(dtype).block_elements == 256 ? 2048 : 768;
+    const Weights w = test::random_weights(dtype, 23, k, rng);
     for (const std::int64_t n_tokens : {1, 4, 6, 14}) {
-      const std::vector<float> x = rng.normals(n_tokens * 768);
+      const std::vector<float> x = rng.normals(n_tokens * k);
       const std::vector<float> residual = rng.normals(n_tokens * 23);
       for (const int segments : {1, 2, 4, 8}) {
         const Case c{&w, &x, &residual, segments};
@@ -279,7 +295,7 @@ TEST_P(MatmulFast, AddsTheBiasBeforeTheResidualForEveryRemainder) {
       for (const std::int64_t n_tokens : {1, 3, 9, 25}) {
         const std::vector<float> x = rng.normals(n_tokens * 256);
         const std::vector<float> residual = rng.normals(n_tokens * n, 30.0F);
-        for (const int segments : {1, 8}) {
+        for (const int segments : {1, row_parallel_segments(256, dtype)}) {
           Case c{&w, &x, nullptr, segments, WeightLayout::kRows16, &bias};
           ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, two_), contract(c)))
               << name(dtype) << " n " << n << " tokens " << n_tokens;
@@ -320,9 +336,10 @@ TEST_P(MatmulFast, RefusesABiasOfAnotherShape) {
 TEST_P(MatmulFast, IsWithinItsBoundOfRef) {
   Random rng(23);
   for (const DType dtype : kAllTypes) {
-    const Weights w = test::random_weights(dtype, 33, 576, rng);
+    const std::int64_t k = test::whole_blocks(dtype, 576);
+    const Weights w = test::random_weights(dtype, 33, k, rng);
     for (const std::int64_t n_tokens : {1, 9}) {
-      std::vector<float> x = rng.normals(n_tokens * 576);
+      std::vector<float> x = rng.normals(n_tokens * k);
       for (std::size_t i = 0; i < x.size(); i += 41) x[i] *= 100;  // outliers within a block
       const std::vector<float> residual = rng.normals(n_tokens * 33);
       const Case c{&w, &x, &residual};
@@ -332,24 +349,33 @@ TEST_P(MatmulFast, IsWithinItsBoundOfRef) {
   }
 }
 
-TEST_P(MatmulFast, LargestQuantsDoNotOverflow) {
-  // Every product at its largest, both signs: 32 * 128 * 32767 must fit the integer sum.
-  for (const DType dtype : {DType::kQ4_0, DType::kQ4_1, DType::kQ8_0}) {
+TEST_P(MatmulFast, LargestQuantsAndScalesDoNotOverflow) {
+  // Every product at its largest, both signs: the sums must fit their integers. Scales at the ends
+  // of f16 and of e8m0.
+  for (const DType dtype : kAllTypes) {
+    if (!info(dtype).quantised()) continue;
+    const test::ScaleOffsets scale = test::scale_offsets(dtype);
+    const std::int64_t k = test::whole_blocks(dtype, 64);
+    const auto block = static_cast<std::size_t>(info(dtype).block_bytes);
     for (const float sign : {1.0F, -1.0F}) {
-      for (const std::byte quants :
+      for (const std::byte fill :
            {std::byte{0x80}, std::byte{0x7f}, std::byte{0xff}, std::byte{0}}) {
-        Random rng(24);
-        Weights w = test::random_weights(dtype, 16, 64, rng);
-        const auto block = static_cast<std::size_t>(info(dtype).block_bytes);
-        const std::size_t head = dtype == DType::kQ4_1 ? 4 : 2;
-        for (std::size_t b = 0; b < w.bytes.size(); b += block) {
-          std::fill(w.bytes.begin() + static_cast<std::ptrdiff_t>(b + head),
-                    w.bytes.begin() + static_cast<std::ptrdiff_t>(b + block), quants);
-        }
-        for (const std::int64_t n_tokens : {1, 6}) {
-          const std::vector<float> x(static_cast<std::size_t>(n_tokens * 64), sign);
-          const Case c{&w, &x};
-          ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, one_), contract(c))) << name(dtype);
+        for (const std::uint16_t bits : {0x7bff, 0x8001, 0x2000}) {
+          Random rng(24);
+          Weights w = test::random_weights(dtype, 16, k, rng);
+          std::fill(w.bytes.begin(), w.bytes.end(), fill);
+          for (std::size_t b = 0; b < w.bytes.size(); b += block) {
+            std::byte* const at = w.bytes.data() + b;
+            if (scale.d >= 0) test::set_half(at + scale.d, bits);
+            if (scale.m >= 0) test::set_half(at + scale.m, bits);
+            if (dtype == DType::kMXFP4) at[0] = static_cast<std::byte>(b / block % 3 * 110);
+          }
+          for (const std::int64_t n_tokens : {1, 6}) {
+            const std::vector<float> x(static_cast<std::size_t>(n_tokens * k), sign);
+            const Case c{&w, &x};
+            ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, one_), contract(c)))
+                << name(dtype) << " bits " << bits;
+          }
         }
       }
     }
@@ -360,14 +386,15 @@ TEST_P(MatmulFast, ARowDoesNotSeeTheRowsBesideIt) {
   Random rng(25);
   constexpr std::int64_t kTokens = 67;
   for (const DType dtype : kAllTypes) {
-    const Weights w = test::random_weights(dtype, 50, 256, rng);
-    const std::vector<float> x = rng.normals(kTokens * 256);
+    const std::int64_t k = 512;
+    const Weights w = test::random_weights(dtype, 50, k, rng);
+    const std::vector<float> x = rng.normals(kTokens * k);
     const std::vector<float> all = matmul(GetParam(), {&w, &x, nullptr, 2}, two_);
     for (const std::int64_t chunk : {1, 3, 4, 5, 16, 30}) {
       std::vector<float> together;
       for (std::int64_t t = 0; t < kTokens; t += chunk) {
         const std::int64_t end = std::min(kTokens, t + chunk);
-        const std::vector<float> rows(x.begin() + t * 256, x.begin() + end * 256);
+        const std::vector<float> rows(x.begin() + t * k, x.begin() + end * k);
         const std::vector<float> part = matmul(GetParam(), {&w, &rows, nullptr, 2}, two_);
         together.insert(together.end(), part.begin(), part.end());
       }
@@ -379,10 +406,11 @@ TEST_P(MatmulFast, ARowDoesNotSeeTheRowsBesideIt) {
 TEST_P(MatmulFast, ThreadsDoNotChangeBits) {
   Random rng(26);
   CpuContext many(7, detect_cpu());
-  for (const DType dtype : {DType::kF16, DType::kQ4_1}) {
-    const Weights w = test::random_weights(dtype, 200, 576, rng);
+  for (const DType dtype : {DType::kF16, DType::kQ4_1, DType::kQ6_K}) {
+    const std::int64_t k = test::whole_blocks(dtype, 576);
+    const Weights w = test::random_weights(dtype, 200, k, rng);
     for (const std::int64_t n_tokens : {1, 4, 5, 200}) {
-      const std::vector<float> x = rng.normals(n_tokens * 576);
+      const std::vector<float> x = rng.normals(n_tokens * k);
       const Case c{&w, &x};
       const std::vector<float> expected = matmul(GetParam(), c, one_);
       EXPECT_TRUE(test::same_bits(matmul(GetParam(), c, two_), expected)) << n_tokens;
@@ -393,15 +421,15 @@ TEST_P(MatmulFast, ThreadsDoNotChangeBits) {
 
 TEST_P(MatmulFast, TargetsOfDifferentTypesShareOneCall) {
   Random rng(27);
-  const Weights w[3] = {test::random_weights(DType::kQ4_1, 40, 128, rng),
-                        test::random_weights(DType::kF32, 7, 128, rng),
-                        test::random_weights(DType::kQ8_0, 129, 128, rng)};
+  const Weights w[3] = {test::random_weights(DType::kQ4_1, 40, 1024, rng),
+                        test::random_weights(DType::kF32, 7, 1024, rng),
+                        test::random_weights(DType::kQ3_K, 129, 1024, rng)};
   for (const std::int64_t n_tokens : {1, 3, 11}) {
-    const std::vector<float> x = rng.normals(n_tokens * 128);
+    const std::vector<float> x = rng.normals(n_tokens * 1024);
     std::vector<PackedMatrix> packed;
     std::vector<std::vector<float>> out;
     MatmulArgs args;
-    args.x = TensorView(x.data(), DType::kF32, {n_tokens, 128});
+    args.x = TensorView(x.data(), DType::kF32, {n_tokens, 1024});
     args.n_targets = 3;
     args.segments = 4;
     packed.reserve(3);
@@ -441,9 +469,10 @@ TEST_P(MatmulFast, ResidualMayBeTheOutput) {
 TEST_P(MatmulFast, ZeroTinyAndHugeInputs) {
   Random rng(29);
   for (const DType dtype : kAllTypes) {
-    const Weights w = test::random_weights(dtype, 17, 64, rng);
+    const std::int64_t k = test::whole_blocks(dtype, 64);
+    const Weights w = test::random_weights(dtype, 17, k, rng);
     for (const float size : {0.0F, 1e-38F, 0x1p-101F, 0x1p-100F, 1e-20F, 1e20F, 1e30F}) {
-      std::vector<float> x = rng.normals(6 * 64, size);
+      std::vector<float> x = rng.normals(6 * k, size);
       for (std::size_t i = 0; i < 32; ++i) x[i] = size;  // exactly at the edges
       const Case c{&w, &x};
       ASSERT_TRUE(test::same_bits(matmul(GetParam(), c, one_), contract(c)))
@@ -455,14 +484,15 @@ TEST_P(MatmulFast, ZeroTinyAndHugeInputs) {
 TEST_P(MatmulFast, AValueThatIsNotFiniteSpoilsItsOwnRowOnly) {
   Random rng(30);
   for (const DType dtype : kAllTypes) {
-    const Weights w = test::random_weights(dtype, 20, 64, rng);
+    const std::int64_t k = test::whole_blocks(dtype, 64);
+    const Weights w = test::random_weights(dtype, 20, k, rng);
     for (const float bad :
          {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
           std::numeric_limits<float>::quiet_NaN()}) {
       for (const std::int64_t n_tokens : {3, 9}) {
-        std::vector<float> x = rng.normals(n_tokens * 64);
+        std::vector<float> x = rng.normals(n_tokens * k);
         const std::vector<float> clean = matmul(GetParam(), {&w, &x}, one_);
-        x[64 + 40] = bad;
+        x[static_cast<std::size_t>(k) + 40] = bad;
         const std::vector<float> out = matmul(GetParam(), {&w, &x}, one_);
         for (std::size_t i = 0; i < out.size(); ++i) {
           if (i / 20 == 1) {
@@ -523,6 +553,9 @@ TEST(Matmul, RowParallelSegmentsAreTheLargestThatDivide) {
   EXPECT_EQ(row_parallel_segments(4096, DType::kF32), 8);
   EXPECT_EQ(row_parallel_segments(96, DType::kF16), 1);
   EXPECT_EQ(row_parallel_segments(33, DType::kF32), 1);
+  EXPECT_EQ(row_parallel_segments(1536, DType::kQ4_K), 2);
+  EXPECT_EQ(row_parallel_segments(9216, DType::kQ6_K), 4);
+  EXPECT_EQ(row_parallel_segments(14336, DType::kQ4_K), 8);
 }
 
 }  // namespace

@@ -55,8 +55,9 @@ TEST(Pack, EveryValueSurvivesInBothLayouts) {
   for (const DType dtype : cpu::weight_dtypes()) {
     const bool quantised = info(dtype).quantised();
     for (const std::int64_t n : {1, 7, 8, 9, 15, 16, 17, 31, 33}) {
-      for (const std::int64_t k : {1, 31, 32, 96}) {
+      for (std::int64_t k : {1, 31, 32, 96}) {
         if (quantised && k % 32 != 0) continue;
+        k *= info(dtype).block_elements == 256 ? 8 : 1;
         const Weights w = test::random_weights(dtype, n, k, rng);
         for (const WeightLayout layout : kLayouts) {
           SCOPED_TRACE(std::string(name(dtype)) + " n " + std::to_string(n));
@@ -108,11 +109,73 @@ TEST(Pack, InterleavedNibblesAreInt16PairsByShiftAndMask) {
   }
 }
 
+TEST(Pack, LargestAndSmallestScalesAreExact) {
+  // f16 at its ends with every quant and sub-scale at its ends, and e8m0 down to subnormal f32.
+  Random rng(6);
+  ThreadPool pool(1);
+  for (const DType dtype : cpu::weight_dtypes()) {
+    if (!info(dtype).quantised()) continue;
+    const test::ScaleOffsets scale = test::scale_offsets(dtype);
+    const auto block = static_cast<std::size_t>(info(dtype).block_bytes);
+    int n = 0;
+    for (const int fill : {0x00, 0xff, 0x80, 0x7f, 0x88}) {
+      for (const std::uint16_t bits : {0x7bff, 0xfbff, 0x0001, 0x8001, 0x03ff, 0x0400}) {
+        Weights w = test::random_weights(dtype, 17, test::whole_blocks(dtype, 64), rng);
+        std::fill(w.bytes.begin(), w.bytes.end(), static_cast<std::byte>(fill));
+        for (std::size_t b = 0; b < w.bytes.size(); b += block) {
+          std::byte* const at = w.bytes.data() + b;
+          if (scale.d >= 0) test::set_half(at + scale.d, bits);
+          if (scale.m >= 0) test::set_half(at + scale.m, bits ^ 0x8000U);
+          if (dtype == DType::kMXFP4) at[0] = static_cast<std::byte>(n++ % 4 * 83);  // 0 83 166 249
+        }
+        if (dtype == DType::kMXFP4 && n % 2 == 0) w.bytes[block] = std::byte{1};
+        for (const WeightLayout layout : kLayouts) {
+          SCOPED_TRACE(std::string(name(dtype)) + " bits " + std::to_string(bits));
+          expect_values(w, cpu::pack(w.view(), layout, {}, nullptr, pool), {});
+        }
+      }
+    }
+  }
+}
+
+TEST(Pack, GroupsTakeLittleMoreThanTheCheckpointsBytes) {
+  for (const DType dtype : cpu::weight_dtypes()) {
+    const auto packed = static_cast<double>(cpu::group_bytes(dtype, 768));
+    const auto rows = static_cast<double>(16 * row_bytes(dtype, 768));
+    EXPECT_GE(packed, rows) << name(dtype);
+    EXPECT_LE(packed, 1.04 * rows) << name(dtype);
+    if (info(dtype).block_elements != 256) {
+      EXPECT_EQ(packed, rows) << name(dtype);
+    }
+  }
+}
+
+TEST(Pack, PlanesOfSixBitQuantsAreInt16PairsByShiftAndMask) {
+  // The same for a type with two planes and sub-scales: row 5 of one block of Q6_K.
+  Random rng(7);
+  ThreadPool pool(1);
+  const Weights w = test::random_weights(DType::kQ6_K, 16, 256, rng);
+  const PackedMatrix packed = cpu::pack(w.view(), WeightLayout::kRows16, {}, nullptr, pool);
+  const std::byte* const block = packed.data.data();
+  std::uint16_t d = 0;
+  std::memcpy(&d, block + 5 * 2, 2);
+  for (std::int64_t k = 0; k < 256; k += 2) {
+    const auto* const low = reinterpret_cast<const std::uint32_t*>(block + 32 + 256 + k / 32 * 384);
+    const std::uint32_t* const high = low + 64;
+    const std::uint32_t pair = (low[k % 32 / 8 * 16 + 5] >> (k % 8 / 2 * 4) & 0x000F000FU) |
+                               (high[k % 32 / 16 * 16 + 5] >> (k % 16 / 2 * 2) & 0x00030003U) << 4;
+    const auto s = static_cast<std::int8_t>(std::to_integer<int>(block[32 + k / 16 * 16 + 5]));
+    EXPECT_EQ(static_cast<int>(pair & 0xffffU) - 32, test::weight_at(w, 5, k).q) << k;
+    EXPECT_EQ(static_cast<int>(pair >> 16) - 32, test::weight_at(w, 5, k + 1).q) << k;
+    EXPECT_EQ(f16_to_f32(d) * static_cast<float>(s), test::weight_at(w, 5, k).d) << k;
+  }
+}
+
 TEST(Pack, RowOrderNamesTheSourceRow) {
   Random rng(4);
   ThreadPool pool(2);
-  for (const DType dtype : {DType::kF32, DType::kQ8_0}) {
-    const Weights w = test::random_weights(dtype, 37, 64, rng);
+  for (const DType dtype : {DType::kF32, DType::kQ8_0, DType::kQ4_K}) {
+    const Weights w = test::random_weights(dtype, 37, 256, rng);
     const std::vector<std::int32_t> order = shuffled(37, rng);
     for (const WeightLayout layout : kLayouts) {
       expect_values(w, cpu::pack(w.view(), layout, order, nullptr, pool), order);
@@ -177,7 +240,7 @@ TEST(Pack, RefusesWhatIsNoWeightOrNoPermutation) {
     FAIL() << "I32 was taken";
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
-    EXPECT_THAT(e.what(), testing::HasSubstr("known: F32"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("known: F32, F16, BF16, Q4_0, Q4_1, Q5_0"));
   }
   const TensorView floats(ids.data(), DType::kF32, {2, 32});
   EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0}, nullptr, pool), Error);

@@ -345,17 +345,52 @@ TEST(GgufTensors, RowsAreWholeBlocks) {
             "32 (Q8_0)");
 }
 
+TEST(GgufTensors, EveryTypeIsReadUnderTheFormatsNumber) {
+  const std::pair<std::uint32_t, DType> types[] = {
+      {0, DType::kF32},   {1, DType::kF16},    {30, DType::kBF16},  {2, DType::kQ4_0},
+      {3, DType::kQ4_1},  {6, DType::kQ5_0},   {7, DType::kQ5_1},   {8, DType::kQ8_0},
+      {10, DType::kQ2_K}, {11, DType::kQ3_K},  {12, DType::kQ4_K},  {13, DType::kQ5_K},
+      {14, DType::kQ6_K}, {39, DType::kMXFP4}, {20, DType::kIQ4_NL}};
+  for (const auto& [number, dtype] : types) {
+    EXPECT_EQ(gguf_tensor_type_name(number), name(dtype));
+    EXPECT_EQ(gguf_dtype(number), dtype);
+    EXPECT_EQ(gguf_tensor_type(dtype), number);
+    GgufDoc doc;
+    const auto bytes = static_cast<std::size_t>(3 * row_bytes(dtype, 512));
+    doc.add_tensor("t", {512, 3}, dtype, std::string(bytes, '\1'));
+    const std::string file = doc.serialise();
+    const GgufDirectory directory = parse(file);
+    EXPECT_EQ(directory.tensors()[0].dtype, dtype);
+    EXPECT_EQ(directory.tensors()[0].bytes, bytes);
+    // One byte less is a file that was cut off.
+    EXPECT_NE(refusal(file.substr(0, file.size() - 1)), "") << name(dtype);
+  }
+}
+
+TEST(GgufTensors, RowsOfSuperBlocksAreWholeToo) {
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) {
+        d.tensor("output_norm.weight").dims = {128};
+        d.tensor("output_norm.weight").type = *gguf_tensor_type(DType::kQ4_K);
+      }),
+      "x.gguf: gguf_tensor: row length of 'output_norm.weight', got 128, allowed multiples of "
+      "256 (Q4_K)");
+}
+
 TEST(GgufTensors, TypesThatAreNotReadAreNamed) {
-  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 12; }),
-            "x.gguf: gguf_tensor: tensor 'blk.0.attn_q.weight' has type Q4_K, which this version "
-            "does not read; it reads F32, F16, Q4_0, Q4_1, Q8_0");
+  const std::string known =
+      "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, MXFP4";
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 17; }),
+            "x.gguf: gguf_tensor: tensor 'blk.0.attn_q.weight' has type IQ2_XS, which this version "
+            "does not read; it reads " +
+                known);
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 77; }),
-            "x.gguf: gguf_tensor: type of 'blk.0.attn_q.weight', got unknown number 77, allowed "
-            "F32, F16, Q4_0, Q4_1, Q8_0");
-  for (const auto& [number, type] :
-       {std::pair(14U, "Q6_K"), std::pair(20U, "IQ4_NL"), std::pair(26U, "I32"),
-        std::pair(30U, "BF16"), std::pair(39U, "MXFP4")}) {
+            "x.gguf: gguf_tensor: type of 'blk.0.attn_q.weight', got unknown number 77, allowed " +
+                known);
+  for (const auto& [number, type] : {std::pair(15U, "Q8_K"), std::pair(23U, "IQ4_XS"),
+                                     std::pair(26U, "I32"), std::pair(40U, "NVFP4")}) {
     EXPECT_EQ(gguf_tensor_type_name(number), type);
+    EXPECT_EQ(gguf_dtype(number), std::nullopt);
   }
 }
 

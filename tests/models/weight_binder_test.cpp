@@ -41,8 +41,10 @@ NonFinite scan(const test::Weights& w) {
 
 TEST(FindNonfinite, FindsNothingInOrdinaryWeights) {
   test::Random rng(1);
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1,
-                            DType::kQ8_0}) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
+        DType::kQ5_1, DType::kQ8_0, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K,
+        DType::kQ6_K, DType::kIQ4_NL, DType::kMXFP4}) {
     EXPECT_EQ(scan(test::random_weights(dtype, 5, 256, rng)).count, 0U) << name(dtype);
   }
 }
@@ -102,7 +104,10 @@ TEST(FindNonfinite, FindsHalfPrecisionOfBothKinds) {
 TEST(FindNonfinite, FindsEveryScaleOfABlock) {
   // Of each type, the bytes of a block where its f16 scales and minima are.
   const std::vector<std::pair<DType, std::vector<std::int64_t>>> types = {
-      {DType::kQ4_0, {0}}, {DType::kQ4_1, {0, 2}}, {DType::kQ8_0, {0}}};
+      {DType::kQ4_0, {0}},    {DType::kQ4_1, {0, 2}}, {DType::kQ5_0, {0}},
+      {DType::kQ5_1, {0, 2}}, {DType::kQ8_0, {0}},    {DType::kQ2_K, {80, 82}},
+      {DType::kQ3_K, {108}},  {DType::kQ4_K, {0, 2}}, {DType::kQ5_K, {0, 2}},
+      {DType::kQ6_K, {208}},  {DType::kIQ4_NL, {0}}};
   test::Random rng(3);
   for (const auto& [dtype, places] : types) {
     const DTypeInfo& type = info(dtype);

@@ -1,6 +1,7 @@
 #pragma once
 // A random llama checkpoint that an engine can run: 2 layers, hidden 128, 8 query heads on 2 KV
-// heads of 16, FFN 512 (4-bit segments: 4 and 8), byte tokens plus a few words. Context 512.
+// heads of 16, FFN 512 (4-bit segments: 4 and 8), byte tokens plus a few words. Context 512. Types
+// with blocks of 256: hidden 256, heads of 32.
 
 #include <unistd.h>
 
@@ -15,20 +16,20 @@
 namespace heddle::test {
 
 inline GgufDoc small_llama(DType dtype, std::uint64_t seed, bool tied = true) {
-  constexpr std::uint64_t kHidden = 128;
+  const std::uint64_t hidden = info(dtype).block_elements == 256 ? 256 : 128;
   constexpr std::uint64_t kFfn = 512;
   GgufDoc doc;
   doc.set_text("general.architecture", "llama");
   doc.set_text("general.name", "small");
   doc.set<std::uint32_t>("llama.block_count", 2);
   doc.set<std::uint32_t>("llama.context_length", 512);
-  doc.set<std::uint32_t>("llama.embedding_length", kHidden);
+  doc.set("llama.embedding_length", static_cast<std::uint32_t>(hidden));
   doc.set<std::uint32_t>("llama.feed_forward_length", kFfn);
   doc.set<std::uint32_t>("llama.attention.head_count", 8);
   doc.set<std::uint32_t>("llama.attention.head_count_kv", 2);
   doc.set<float>("llama.attention.layer_norm_rms_epsilon", 1e-5F);
   doc.set<float>("llama.rope.freq_base", 10000.0F);
-  doc.set<std::uint32_t>("llama.rope.dimension_count", 16);
+  doc.set("llama.rope.dimension_count", static_cast<std::uint32_t>(hidden / 8));
 
   // The printable ASCII bytes are their own byte-level symbols; enough for tests.
   std::vector<std::string> tokens = {"<s>", "</s>", "<|note|>"};
@@ -57,24 +58,24 @@ inline GgufDoc small_llama(DType dtype, std::uint64_t seed, bool tied = true) {
                    {reinterpret_cast<const char*>(w.bytes.data()), w.bytes.size()});
   };
   const auto norm = [&](const std::string& name) {
-    std::vector<float> values(kHidden);
+    std::vector<float> values(hidden);
     for (float& v : values) v = rng.uniform(0.5F, 1.5F);
-    doc.add_f32(name, {kHidden}, values);
+    doc.add_f32(name, {hidden}, values);
   };
-  matrix("token_embd.weight", kHidden, tokens.size());
+  matrix("token_embd.weight", hidden, tokens.size());
   for (const std::string block : {"blk.0.", "blk.1."}) {
     norm(block + "attn_norm.weight");
-    matrix(block + "attn_q.weight", kHidden, 128);
-    matrix(block + "attn_k.weight", kHidden, 32);
-    matrix(block + "attn_v.weight", kHidden, 32);
-    matrix(block + "attn_output.weight", 128, kHidden);
+    matrix(block + "attn_q.weight", hidden, hidden);
+    matrix(block + "attn_k.weight", hidden, hidden / 4);
+    matrix(block + "attn_v.weight", hidden, hidden / 4);
+    matrix(block + "attn_output.weight", hidden, hidden);
     norm(block + "ffn_norm.weight");
-    matrix(block + "ffn_gate.weight", kHidden, kFfn);
-    matrix(block + "ffn_up.weight", kHidden, kFfn);
-    matrix(block + "ffn_down.weight", kFfn, kHidden);
+    matrix(block + "ffn_gate.weight", hidden, kFfn);
+    matrix(block + "ffn_up.weight", hidden, kFfn);
+    matrix(block + "ffn_down.weight", kFfn, hidden);
   }
   norm("output_norm.weight");
-  if (!tied) matrix("output.weight", kHidden, tokens.size());
+  if (!tied) matrix("output.weight", hidden, tokens.size());
   return doc;
 }
 
