@@ -32,7 +32,7 @@ TEST_P(EveryFamily, PassesTheSelftest) {
 INSTANTIATE_TEST_SUITE_P(Families,
                          EveryFamily,
                          testing::Combine(testing::ValuesIn(family_list()),
-                                          testing::Values("gguf")),
+                                          testing::Values("safetensors", "gguf")),
                          [](const auto& param) {
                            return std::get<0>(param.param) + "_" + std::get<1>(param.param);
                          });

@@ -125,7 +125,7 @@ TEST(GoldenLogits, AreThereForEveryFamily) {
 INSTANTIATE_TEST_SUITE_P(Golden,
                          GoldenCase,
                          testing::Combine(testing::ValuesIn(names()),
-                                          testing::Values("gguf"),
+                                          testing::Values("safetensors", "gguf"),
                                           testing::Values("default", "ref")),
                          [](const auto& param) {
                            std::string name = std::get<0>(param.param) + "_" +
