@@ -22,8 +22,12 @@ namespace {
 constexpr std::int64_t kInlineElements = 16384;
 // Weight bytes that a task reads: some microseconds of memory time, far above the cost of a claim.
 constexpr std::int64_t kTaskBytes = std::int64_t{128} << 10;
+// Weight bytes that a task multiplies with one tile of x after the other: they stay in the second
+// cache, and each tile of x is fetched once for all of them.
+constexpr std::int64_t kPanelBytes = std::int64_t{320} << 10;
 // Tasks per thread that the cuts aim at, so that a slow thread delays the end by little.
 constexpr std::int64_t kTasksPerThread = 6;
+constexpr std::int64_t kLongTasksPerThread = 12;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -214,10 +218,11 @@ struct Cut {
 Cut cut(const PackedMatrix& w, std::int64_t all_groups, const XTiles& x, int threads) {
   Cut c;
   c.n_groups = ceil_div(w.n_rows, kGroupRows);
-  const std::int64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
-  const std::int64_t bytes = group_bytes(w.dtype, w.n_cols) * x.count();
-  const std::int64_t most =
-      std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(1, bytes));
+  const bool many = x.count() > 1;
+  const std::int64_t per_thread = many ? kLongTasksPerThread : kTasksPerThread;
+  const std::int64_t wanted = threads == 1 ? 1 : threads * per_thread;
+  const std::int64_t bytes = std::max<std::int64_t>(1, group_bytes(w.dtype, w.n_cols));
+  const std::int64_t most = std::max<std::int64_t>(1, (many ? kPanelBytes : kTaskBytes) / bytes);
   c.groups_per_task = std::clamp<std::int64_t>(all_groups / wanted, 1, most);
   // Few weight rows, many threads: cut x as well.
   c.tile_tasks = std::clamp<std::int64_t>(wanted / all_groups, 1, x.count());
@@ -272,14 +277,15 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
     const std::int64_t first_tile = part * x.count() / c.tile_tasks;
     const std::int64_t end_tile = (part + 1) * x.count() / c.tile_tasks;
     const bool quantised = info(w.dtype).quantised();
-    for (std::int64_t g = first_group; g < end_group; ++g) {
-      const std::byte* const group = w.data.data() + g * stride;
-      for (std::int64_t t = first_tile; t < end_tile; ++t) {
+    for (std::int64_t t = first_tile; t < end_tile; ++t) {
+      const XTile tile = x.tile(t);
+      for (std::int64_t g = first_group; g < end_group; ++g) {
+        const std::byte* const group = w.data.data() + g * stride;
         const OutTile out = out_tile(target, g, x.first_row(t), args.segments);
         if (quantised) {
-          kernels.quantised(w.dtype, group, x.n_blocks(), x.tile(t), out);
+          kernels.quantised(w.dtype, group, x.n_blocks(), tile, out);
         } else {
-          kernels.plain(w.dtype, group, k, x.tile(t), out);
+          kernels.plain(w.dtype, group, k, tile, out);
         }
       }
     }
