@@ -106,13 +106,23 @@ class Builder : public nlohmann::json_sax<Json> {
     std::set<std::string> keys;
   };
 
-  /// The end of `token`, where the error is; cut between characters.
+  /// The end of `token`, where the error is; cut between characters, always UTF-8.
   static std::string last_part(const std::string& token) {
     std::size_t begin = token.size() > 40 ? token.size() - 40 : 0;
     while (begin < token.size() && (static_cast<unsigned char>(token[begin]) & 0xC0U) == 0x80U) {
       ++begin;
     }
-    return token.substr(begin);
+    std::string part;
+    for (std::size_t i = begin; i < token.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(token[i]);
+      // The last character, of up to four bytes, may be wrong for being no UTF-8.
+      if (byte < 0x20 || (byte >= 0x7f && i + 4 >= token.size())) {
+        fmt::format_to(std::back_inserter(part), "\\x{:02x}", byte);
+      } else {
+        part += token[i];
+      }
+    }
+    return part;
   }
   /// Offset of the opening quote of the key that was just read.
   std::size_t key_begin() const {

@@ -69,7 +69,8 @@ std::uint64_t count_special(const std::byte* from, std::int64_t n, T exponent) {
     const std::int64_t stop = std::min<std::int64_t>(n, i + 32767);
     count = 0;
     for (; i < stop; ++i) {
-      count = static_cast<T>(count + (special(from + i * std::int64_t{sizeof(T)}, exponent) ? 1 : 0));
+      count =
+          static_cast<T>(count + (special(from + i * std::int64_t{sizeof(T)}, exponent) ? 1 : 0));
     }
     total += count;
   }
@@ -117,8 +118,8 @@ class Scan {
     if (dtype_ == DType::kBF16) return count_special<std::uint16_t>(data, n, 0x7f80U);
     std::uint64_t count = 0;
     for (std::int64_t i = 0; i < n; ++i, data += type_.block_bytes) {
-      const bool bad = scales_.exponent >= 0 ? bad_exponent(data + scales_.exponent)
-                                             : bad_block(scales_, data);
+      const bool bad =
+          scales_.exponent >= 0 ? bad_exponent(data + scales_.exponent) : bad_block(scales_, data);
       count += bad ? 1 : 0;
     }
     return count;

@@ -82,6 +82,23 @@ class SafetensorsParser {
     return bad_input(fmt::format("{}: {}: {}", out_.source_, key, text));
   }
 
+  Error length_error(std::uint64_t length) const {
+    const std::string guess = guess_file(file_);
+    if (!guess.empty()) {
+      return error("header_length", fmt::format("got {}, allowed a safetensors file", guess));
+    }
+    const std::uint64_t most = SafetensorsLimits::kHeaderBytes;
+    if (length < 2 || length > most) {
+      return error("header_length",
+                   fmt::format("bytes of the header, got {}, allowed 2 to {}", length, most));
+    }
+    return error("header_length",
+                 fmt::format("bytes of the header, got {}, allowed 2 to {} (truncated at byte {}: "
+                             "needs {} bytes, the file has {})",
+                             length, file_.size() - kLengthBytes, kLengthBytes,
+                             kLengthBytes + length, file_.size()));
+  }
+
   Json read_header() {
     if (file_.size() < kLengthBytes) {
       throw error("header_length",
@@ -91,19 +108,9 @@ class SafetensorsParser {
     std::uint64_t length = 0;  // little-endian, as every machine that this is built for
     static_assert(std::endian::native == std::endian::little);
     std::memcpy(&length, file_.data(), sizeof(length));
-    if (length < 2 || length > SafetensorsLimits::kHeaderBytes) {
-      const std::string guess = guess_file(file_);
-      throw error("header_length", guess.empty()
-                                       ? fmt::format("bytes of the header, got {}, allowed 2 to {}",
-                                                     length, SafetensorsLimits::kHeaderBytes)
-                                       : fmt::format("got {}, allowed a safetensors file", guess));
-    }
-    if (length > file_.size() - kLengthBytes) {
-      throw error("header_length",
-                  fmt::format("bytes of the header, got {}, allowed 2 to {} (truncated at byte {}: "
-                              "needs {} bytes, the file has {})",
-                              length, file_.size() - kLengthBytes, kLengthBytes,
-                              kLengthBytes + length, file_.size()));
+    const std::uint64_t left = file_.size() - kLengthBytes;
+    if (length < 2 || length > SafetensorsLimits::kHeaderBytes || length > left) {
+      throw length_error(length);
     }
     out_.header_bytes_ = kLengthBytes + length;
     const std::string_view text(reinterpret_cast<const char*>(file_.data()) + kLengthBytes, length);

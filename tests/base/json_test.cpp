@@ -90,6 +90,7 @@ TEST(Json, BoundsTheNumberOfValuesAndKeysExactly) {
 
 TEST(Json, NamesThePlaceOfASyntaxError) {
   EXPECT_EQ(refusal("{\"a\": 1,\n \"b\": nul}"), "in.json:2:10: not valid JSON near '\"b\": nul}'");
+  EXPECT_EQ(refusal("{\"a\xff\": 1}"), "in.json:1:4: not valid JSON near '\"a\\xff'");
   EXPECT_EQ(refusal(""), "in.json:1:1: not valid JSON near the end");
   EXPECT_EQ(refusal("[1, 2"), "in.json:1:6: not valid JSON near the end");
   EXPECT_THAT(refusal("[1,]"), testing::StartsWith("in.json:1:4: not valid JSON near"));

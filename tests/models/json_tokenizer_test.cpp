@@ -1,6 +1,8 @@
 // tokenizer.json on small files: what is refused and how, special tokens, configuration, limits.
 // tokenizer_kinds_test.py compares whole texts with the reference.
 
+#include "models/tokenizer/json_tokenizer.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,7 +19,6 @@
 #include "base/json.h"
 #include "models/folder_tokenizer.h"
 #include "models/tokenizer/json_node.h"
-#include "models/tokenizer/json_tokenizer.h"
 #include "models/tokenizer/regex.h"
 #include "tests/support/temp_folder.h"
 
@@ -76,9 +77,8 @@ std::string refusal(const Change& change) {
 }
 
 std::string refusal_at(const std::string& pointer, const std::string& value) {
-  return refusal([&](Json& json) {
-    json[Json::json_pointer(pointer)] = parse_json(value, "value");
-  });
+  return refusal(
+      [&](Json& json) { json[Json::json_pointer(pointer)] = parse_json(value, "value"); });
 }
 
 std::vector<TokenId> encode(const Tokenizer& tokenizer, const std::string& text) {
@@ -178,10 +178,11 @@ TEST(JsonTokenizer, ClassesThatIgnoreTheFlagsKeepTheFilesOwnEnds) {
 // ------------------------------------------------------------------------ what files may say
 
 TEST(JsonTokenizerM14, UnknownComponentsAreRefusedByName) {
-  EXPECT_EQ(refusal_at("/normalizer", R"({"type": "BertNormalizer"})"),
-            "tokenizer.json: tokenizer: /normalizer/type, got 'BertNormalizer', allowed Sequence (up "
-            "to 8 deep), NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, "
-            "Precompiled, Nmt");
+  EXPECT_EQ(
+      refusal_at("/normalizer", R"({"type": "BertNormalizer"})"),
+      "tokenizer.json: tokenizer: /normalizer/type, got 'BertNormalizer', allowed Sequence (up "
+      "to 8 deep), NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, "
+      "Precompiled, Nmt");
   EXPECT_EQ(refusal_at("/pre_tokenizer", R"({"type": "Sequence", "pretokenizers":
                 [{"type": "Digits"}, {"type": "UnicodeScripts"}]})"),
             "tokenizer.json: tokenizer: /pre_tokenizer/pretokenizers/1/type, got 'UnicodeScripts', "
@@ -316,7 +317,8 @@ TEST(JsonTokenizerM14, AnExponentialPatternEndsInAnErrorSoon) {
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
-    EXPECT_THAT(error.what(), HasSubstr("/pre_tokenizer/pattern/Regex, got a text on which it fails"));
+    EXPECT_THAT(error.what(),
+                HasSubstr("/pre_tokenizer/pattern/Regex, got a text on which it fails"));
   }
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
@@ -330,7 +332,9 @@ TEST(JsonTokenizerM14, NormalizersThatGrowWithoutEndAreStopped) {
   }
   const auto tokenizer = make(json);
   EXPECT_THROW(tokenizer->encode("aaaa", {}), Error);
-  EXPECT_NE(refusal([](Json& j) { j["normalizer"]["normalizers"][0]["prepend"] = std::string(257, 'a'); }),
+  EXPECT_NE(refusal([](Json& j) {
+              j["normalizer"]["normalizers"][0]["prepend"] = std::string(257, 'a');
+            }),
             "");
 }
 
@@ -374,8 +378,10 @@ TEST(FolderTokenizer, AFileThatIsTooLargeOrNoJsonIsNamed) {
   EXPECT_EQ(error_of(), path + ": tokenizer:1:33: JSON nested deeper than 32");
   folder.write("tokenizer.json", tiny().dump());
   std::filesystem::resize_file(path, 200U << 20U);
-  EXPECT_EQ(error_of(), path + ": tokenizer: file size, got 209715200 bytes, allowed up to 134217728");
-  folder.write("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
+  EXPECT_EQ(error_of(),
+            path + ": tokenizer: file size, got 209715200 bytes, allowed up to 134217728");
+  folder.write("tokenizer.json",
+               "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n");
   EXPECT_THAT(error_of(), HasSubstr("Git LFS"));
 }
 
@@ -410,7 +416,8 @@ TEST(JsonTokenizerTime, AMegabyteOfOneLetterTakesLessThanASecond) {
   json["model"]["merges"].push_back("a a");
   json["model"]["merges"].push_back("aa aa");
   const auto bpe = make(json);
-  json["model"] = {{"type", "Unigram"}, {"unk_id", 0}, {"byte_fallback", false}, {"vocab", Json::array()}};
+  json["model"] = {
+      {"type", "Unigram"}, {"unk_id", 0}, {"byte_fallback", false}, {"vocab", Json::array()}};
   json["added_tokens"] = Json::array();
   json["post_processor"] = nullptr;
   json["model"]["vocab"].push_back({"<unk>", 0.0});

@@ -6,8 +6,8 @@
 //   S TEXT  encode, special tokens parsed, BOS and EOS added    P TEXT  encode as plain text
 //   N TEXT  encode, special tokens parsed, nothing added        D IDS   decode
 //   B TEXT RANGES  as N, with plain ranges "begin-end,..."
-// The answer of an encoding is its ids, of a decoding four texts in hexadecimal: whole and streamed,
-// without and with special tokens. An error is "! TEXT".
+// The answer of an encoding is its ids, of a decoding four texts in hexadecimal: whole and
+// streamed, without and with special tokens. An error is "! TEXT".
 #include <cstdio>
 #include <exception>
 #include <iostream>
