@@ -157,6 +157,17 @@ std::optional<std::vector<std::string>> GgufKeys::texts(std::string_view key) co
   return values;
 }
 
+std::optional<std::vector<float>> GgufKeys::reals(std::string_view key) const {
+  const GgufEntry* entry = expect_array(key, "an array of f32");
+  if (entry == nullptr) return std::nullopt;
+  if (entry->element != GgufKind::kF32) throw error(key, describe(*entry), "an array of f32");
+  std::vector<float> values(entry->count);
+  if (!values.empty()) {
+    std::memcpy(values.data(), entry->payload.data(), values.size() * sizeof(float));
+  }
+  return values;
+}
+
 std::optional<std::vector<std::int32_t>> GgufKeys::integers(std::string_view key) const {
   const GgufEntry* entry = expect_array(key, "an array of i32");
   if (entry == nullptr) return std::nullopt;

@@ -37,6 +37,7 @@ class GgufKeys {
   std::optional<std::vector<std::string>> texts(std::string_view key) const;
   /// An array of integers that fit 32 bits.
   std::optional<std::vector<std::int32_t>> integers(std::string_view key) const;
+  std::optional<std::vector<float>> reals(std::string_view key) const;  // an array of f32
   /// Number of elements, if `key` is an array of `element`.
   std::optional<std::uint64_t> array_length(std::string_view key, GgufKind element) const;
 

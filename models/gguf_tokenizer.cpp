@@ -34,9 +34,20 @@ void check_length(const GgufKeys& keys,
   }
 }
 
-/// Files of these pre-tokenizers that do not say so add a BOS (the format's convention).
-bool adds_bos_by_default(std::string_view pre) {
-  return pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+/// Files of these kinds that do not say so add a BOS (the format's convention).
+bool adds_bos_by_default(std::string_view model, std::string_view pre) {
+  return model == "llama" || pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" ||
+         pre == "tekken";
+}
+
+void read_spm_keys(const GgufKeys& keys, TokenizerSpec& spec) {
+  spec.pre.clear();
+  const std::string_view charsmap = "tokenizer.ggml.precompiled_charsmap";
+  if (keys.has(charsmap)) throw keys.error(charsmap, "one", "none for the kind llama");
+  spec.scores = keys.reals("tokenizer.ggml.scores").value_or(std::vector<float>());
+  spec.add_space_prefix = keys.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
+  spec.remove_extra_whitespaces =
+      keys.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
 }
 
 }  // namespace
@@ -60,6 +71,7 @@ TokenizerSpec read_gguf_tokenizer(const GgufDirectory& file, int vocab) {
   check_length(keys, scores, keys.array_length(scores, GgufKind::kF32), rows, "token");
   spec.tokens = *keys.texts(tokens);
   spec.types = keys.integers(types).value_or(std::vector<std::int32_t>(spec.tokens.size(), 1));
+  if (spec.model == "llama") read_spm_keys(keys, spec);
   spec.merges = keys.texts("tokenizer.ggml.merges").value_or(std::vector<std::string>());
 
   spec.bos = token_id(keys, "bos");
@@ -68,7 +80,7 @@ TokenizerSpec read_gguf_tokenizer(const GgufDirectory& file, int vocab) {
   spec.unk = token_id(keys, "unknown");
   spec.pad = token_id(keys, "padding");
   spec.add_bos = keys.boolean("tokenizer.ggml.add_bos_token")
-                     .value_or(spec.bos.has_value() && adds_bos_by_default(spec.pre));
+                     .value_or(spec.bos.has_value() && adds_bos_by_default(spec.model, spec.pre));
   spec.add_eos = keys.boolean("tokenizer.ggml.add_eos_token").value_or(false);
   return spec;
 }

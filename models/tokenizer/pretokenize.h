@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/byte_range.h"
 #include "models/tokenizer/regex.h"
@@ -13,7 +14,9 @@ namespace heddle {
 /// What a checkpoint's `tokenizer.ggml.pre` stands for.
 struct PretokenizerKind {
   std::string_view name;
-  std::string_view pattern;  // in PCRE2's syntax; see pretokenize.cpp for the rewrites
+  /// In Oniguruma's syntax, as the families' own tokenizers have them; each cuts the words that the
+  /// one before it made.
+  std::vector<std::string_view> patterns;
   bool whole_words = false;  // a word in the vocabulary is that token, whatever the merges say
   bool nfc = false;          // the text is brought into Unicode normal form C first
 };
@@ -23,29 +26,34 @@ const PretokenizerKind* find_pretokenizer_kind(std::string_view name);
 /// "smollm, llama-bpe, ...", for error texts.
 std::string pretokenizer_names();
 
-/// The pattern of one kind; immutable, safe to share between threads.
+/// The patterns of one kind; immutable, safe to share between threads.
 class Pretokenizer {
  public:
-  explicit Pretokenizer(std::string_view pattern) : regex_(pattern, "pre-tokenizer pattern") {}
+  explicit Pretokenizer(const std::vector<std::string_view>& patterns);
 
   /// The state of one pass over one text after another; one thread.
   class Cursor {
    public:
-    explicit Cursor(const Pretokenizer& pretokenizer) : matcher_(pretokenizer.regex_) {}
+    explicit Cursor(const Pretokenizer& pretokenizer);
     /// Starts on `text`: valid UTF-8 that outlives the pass.
     void reset(std::string_view text);
     /// The next word; the words are not empty and cover the text. False: none is left.
     bool next(std::string_view& word);
 
    private:
-    Regex::Matcher matcher_;
-    std::string_view text_;
-    std::size_t pos_ = 0;
-    ByteRange match_;  // the last one found; it may lie beyond a gap
+    struct Level {
+      Regex::Matcher matcher;
+      std::string_view text = {};  // the word of the level above
+      std::size_t pos = 0;
+      ByteRange match = {};  // the last one found; it may lie beyond a gap
+    };
+    static std::string_view next_of(Level& level);
+
+    std::vector<Level> levels_;
   };
 
  private:
-  Regex regex_;
+  std::vector<Regex> regexes_;
 };
 
 }  // namespace heddle

@@ -3,41 +3,18 @@
 #include "base/error.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bpe.h"
+#include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/input_text.h"
 #include "models/tokenizer/normalize.h"
 #include "models/tokenizer/pretokenize.h"
+#include "models/tokenizer/spm_tokenizer.h"
 #include "models/tokenizer/utf8.h"
 #include "models/tokenizer/vocabulary.h"
 
 namespace heddle {
 namespace {
 
-void check_special_ids(const TokenizerSpec& spec) {
-  const auto count = static_cast<std::int64_t>(spec.tokens.size());
-  const auto check = [&](const char* key, const std::optional<TokenId>& id) {
-    if (!id || (*id >= 0 && *id < count)) return;
-    throw bad_input(spec.source + ": tokenizer.ggml." + key + " is " + std::to_string(*id) +
-                    ", allowed: 0 to " + std::to_string(count - 1));
-  };
-  check("bos_token_id", spec.bos);
-  check("eos_token_id", spec.eos);
-  check("eot_token_id", spec.eot);
-  check("unknown_token_id", spec.unk);
-  check("padding_token_id", spec.pad);
-  const auto need = [&](const char* flag, bool on, const char* key, bool present) {
-    if (!on || present) return;
-    throw bad_input(spec.source + ": tokenizer.ggml." + flag +
-                    " is true, allowed: false, as there is no tokenizer.ggml." + key);
-  };
-  need("add_bos_token", spec.add_bos, "bos_token_id", spec.bos.has_value());
-  need("add_eos_token", spec.add_eos, "eos_token_id", spec.eos.has_value());
-}
-
 const PretokenizerKind& require_kind(const TokenizerSpec& spec) {
-  if (spec.model != "gpt2") {
-    throw bad_input(spec.source + ": tokenizer.ggml.model is '" + printable_text(spec.model) +
-                    "', allowed: gpt2");
-  }
   const PretokenizerKind* kind = find_pretokenizer_kind(spec.pre);
   if (kind == nullptr) {
     throw bad_input(spec.source + ": tokenizer.ggml.pre is '" + printable_text(spec.pre) +
@@ -54,19 +31,9 @@ class ByteLevelTokenizer final : public Tokenizer {
         vocabulary_(spec_),
         bpe_(MergeTable(read_merges(spec_, vocabulary_)), vocabulary_.size(), kind_.whole_words),
         added_(added_tokens_of(vocabulary_, spec_.source)),
-        pretokenizer_(kind_.pattern) {
+        pretokenizer_(kind_.patterns) {
     check_special_ids(spec_);
-    facts_ = {.model = spec_.model,
-              .pre = spec_.pre,
-              .bos = spec_.bos,
-              .eos = spec_.eos,
-              .eot = spec_.eot,
-              .unk = spec_.unk,
-              .pad = spec_.pad,
-              .prefix = {},
-              .suffix = {}};
-    if (spec_.add_bos) facts_.prefix.push_back(*spec_.bos);
-    if (spec_.add_eos) facts_.suffix.push_back(*spec_.eos);
+    facts_ = facts_of(spec_);
     spec_ = {};  // the vocabulary and the merge table hold all of it now
   }
 
@@ -173,6 +140,11 @@ std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool special) con
 }
 
 std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec) {
+  if (spec.model == "llama") return make_spm_tokenizer(std::move(spec));
+  if (spec.model != "gpt2") {
+    throw bad_input(spec.source + ": tokenizer.ggml.model is '" + printable_text(spec.model) +
+                    "', allowed: gpt2, llama");
+  }
   return std::make_unique<const ByteLevelTokenizer>(std::move(spec));
 }
 

@@ -19,12 +19,15 @@ using TokenId = std::int32_t;
 /// it is trusted: make_tokenizer validates all of it).
 struct TokenizerSpec {
   std::string source;               // file name, for error texts
-  std::string model;                // "gpt2": byte-level BPE
-  std::string pre;                  // pre-tokenizer name: smollm, llama-bpe, qwen2
-  std::vector<std::string> tokens;  // per id, normal ones in GPT-2's byte-level alphabet
+  std::string model;                // "gpt2": byte-level BPE; "llama": SentencePiece BPE
+  std::string pre;                  // gpt2: pre-tokenizer name: smollm, llama-bpe, ...
+  std::vector<std::string> tokens;  // per id; gpt2: normal ones in GPT-2's byte-level alphabet
   /// Per id, GGUF's kinds: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
   std::vector<std::int32_t> types;
-  std::vector<std::string> merges;  // "left right", rank = index
+  std::vector<std::string> merges;        // gpt2: "left right", rank = index
+  std::vector<float> scores;              // llama: per id
+  bool add_space_prefix = true;           // llama
+  bool remove_extra_whitespaces = false;  // llama
   std::optional<TokenId> bos, eos, eot, unk, pad;
   bool add_bos = false;
   bool add_eos = false;

@@ -5,13 +5,12 @@
 
 #include "base/error.h"
 #include "models/tokenizer/byte_level.h"
+#include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/token_table.h"
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
 namespace {
-
-constexpr std::size_t kMaxTokens = std::size_t{1} << 24U;
 
 std::string quoted(std::string_view text) {
   std::string out = printable_text(text);
@@ -25,23 +24,9 @@ std::string quoted(std::string_view text) {
 TokenVocabulary::TokenVocabulary(const TokenizerSpec& spec) {
   const std::string where = spec.source + ": tokenizer.ggml.";
   const std::size_t count = spec.tokens.size();
-  if (count == 0 || count > kMaxTokens) {
-    throw bad_input(where + "tokens has " + std::to_string(count) + " entries, allowed: 1 to " +
-                    std::to_string(kMaxTokens));
-  }
-  if (spec.types.size() != count) {
-    throw bad_input(where + "token_type has " + std::to_string(spec.types.size()) +
-                    " entries, allowed: " + std::to_string(count) + ", one per token");
-  }
+  check_token_types(spec);
   kinds_.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int32_t type = spec.types[i];
-    if (type < 1 || type > 6) {
-      throw bad_input(where + "token_type[" + std::to_string(i) + "] is " + std::to_string(type) +
-                      ", allowed: 1 to 6");
-    }
-    kinds_.push_back(static_cast<TokenKind>(type));
-  }
+  for (const std::int32_t type : spec.types) kinds_.push_back(static_cast<TokenKind>(type));
   store(spec);
 
   slots_.resize(std::bit_ceil(count * 2));

@@ -259,3 +259,83 @@ def characters(rng, normalizer, cutter, unk=True, fuse=False):
     tok.normalizer, tok.pre_tokenizer = normalizer, cutter
     add_specials(tok, ["<unk>"])
     return tok
+
+
+def write_gguf(path, model, pre, tokens, types, scores=None, merges=None, **flags):
+    """A GGUF file that holds a tokenizer and nothing else."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model(model)
+    if pre:
+        writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    if scores is not None:
+        writer.add_token_scores(scores)
+    if merges is not None:
+        writer.add_token_merges([" ".join(m) for m in merges])
+    for key, value in flags.items():
+        if isinstance(value, bool):
+            writer.add_bool("tokenizer.ggml." + key, value)
+        else:
+            writer.add_uint32("tokenizer.ggml." + key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def piece_kind(sp, i):
+    """GGUF's token type of a SentencePiece id."""
+    return (2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 6 if sp.is_byte(i) else 5 if sp.is_unused(i) else 1)
+
+
+def gguf_llama(pieces, path, user_defined=(), **flags):
+    types = [piece_kind(pieces.sp, i) for i in range(len(pieces.texts))]
+    for i in user_defined:
+        types[i] = 4
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0}
+    write_gguf(path, "llama", None, pieces.texts, types, scores=pieces.scores, **ids, **flags)
+
+
+def gguf_bytes(path, pre, vocab=None):
+    """The byte-level vocabulary of golden/tokenizer/small_vocab.txt under a pre-tokenizer's name."""
+    vocab, merges, control, user = vocab or tokenizer_parity.read_small_vocab()
+    tokens = [t for t, _ in sorted(vocab.items(), key=lambda item: item[1])] + control + user
+    types = [1] * len(vocab) + [3] * len(control) + [4] * len(user)
+    write_gguf(path, "gpt2", pre, tokens, types, merges=merges, add_bos_token=False)
+
+
+# The pre-tokenizers of GGUF's names, as the families' tokenizer.json files have them.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}"
+          r"\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN35 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+GGUF_PRE = {  # name -> (digits first, patterns, ignore_merges, NFC)
+    "gpt-2": (False, [GPT2], False, False),
+    "gpt-4o": (False, [PATTERNS["o200k"]], False, False),
+    "tekken": (False, [TEKKEN], True, False),
+    "starcoder": (True, [GPT2], False, False),
+    "refact": (True, [GPT2], False, False),
+    "command-r": (True, [GPT2], False, True),
+    "dbrx": (False, [PATTERNS["cl100k"]], False, False),
+    "qwen35": (False, [QWEN35], False, True),
+    "deepseek-v3": (False, [r"\p{N}{1,3}", PATTERNS["han"], PATTERNS["deepseek"]], False, False),
+}
+
+
+def gguf_reference(pre):
+    digits, patterns, ignore_merges, nfc = GGUF_PRE[pre]
+    vocab, merges, control, user = tokenizer_parity.read_small_vocab()
+    tok = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+    steps = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
+    steps += [pre_tokenizers.Split(Regex(p), "isolated") for p in patterns]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    tok.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tok.decoder = decoders.ByteLevel()
+    if nfc:
+        tok.normalizer = normalizers.NFC()
+    add_specials(tok, control)
+    tok.add_tokens([AddedToken(t, normalized=False, special=False) for t in user])
+    return tok

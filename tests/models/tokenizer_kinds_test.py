@@ -79,8 +79,9 @@ def compare(name, tok, probe, strings, rng, decode=True):
         if forged(ids, sum(text.count(s) for s in specials)):
             continue
         encodings.append(ids)
-        expect("N " + hexed(text), " ".join(map(str, ids)), text)
-        if rng.random() < 0.2:
+        plain_only = getattr(tok, "plain_only", False)
+        expect(("P " if plain_only else "N ") + hexed(text), " ".join(map(str, ids)), text)
+        if rng.random() < 0.2 and not (plain_only and ("<" in text or "[" in text)):
             with_ends = tok.encode(text, add_special_tokens=True).ids
             expect("S " + hexed(text), " ".join(map(str, with_ends)), text)
     tok.encode_special_tokens = True
@@ -116,6 +117,36 @@ def compare(name, tok, probe, strings, rng, decode=True):
     print(f"{name}: {len(cases)} strings, {len(requests)} comparisons, {differences} differences; {probe.description}",
           flush=True)
     return differences
+
+
+class SentencePieceReference:
+    """What `compare` asks of a tokenizer, from the `sentencepiece` package: plain texts only."""
+
+    def __init__(self, pieces):
+        self.sp = pieces.sp
+        self.normalizer = self.pre_tokenizer = None
+        self.plain_only = True
+
+    class Ids:
+        def __init__(self, ids):
+            self.ids = ids
+
+    def get_added_tokens_decoder(self):
+        return {}
+
+    def get_vocab_size(self):
+        return self.sp.get_piece_size()
+
+    def token_to_id(self, text):
+        return None
+
+    def encode(self, text, add_special_tokens):
+        return self.Ids(([1] if add_special_tokens else []) + self.sp.encode(text.encode("utf-8")))
+
+    def decode(self, ids, skip_special_tokens):
+        # The package shows unknown tokens as a sign of its own; control tokens have no text in it.
+        special = any(self.sp.is_unknown(i) or self.sp.is_control(i) for i in ids)
+        return "\ufffd" if special else self.sp.decode(ids)
 
 
 def training_text(rng):
@@ -177,6 +208,28 @@ def all_kinds(rng):
         yield name, lambda a=normalizer, b=cutter, c=unk, d=fuse: kinds.characters(random.Random(SEED), a, b, c, d)
 
 
+def gguf_kinds():
+    """(name, reference, function that writes the file)"""
+    data = kinds.mistral_data()
+    if data:
+        for name in ("tokenizer.model.v1", "mistral_instruct_tokenizer_241114.model.v7"):
+            pieces = kinds.Pieces((data / name).read_bytes())
+            yield f"gguf llama {name[-2:]} sentencepiece", SentencePieceReference(pieces), \
+                lambda path, p=pieces: kinds.gguf_llama(p, path)
+            yield f"gguf llama {name[-2:]} tokenizers", kinds.llama2(pieces), \
+                lambda path, p=pieces: kinds.gguf_llama(p, path)
+            yield f"gguf llama {name[-2:]} no prefix", kinds.gemma(pieces), \
+                lambda path, p=pieces: kinds.gguf_llama(p, path, add_space_prefix=False)
+    pieces = kinds.Pieces(kinds.train_sentencepiece(
+        training_text(random.Random(SEED)), model_type="bpe", normalization_rule_name="identity",
+        remove_extra_whitespaces=True, user_defined_symbols=["<tool>", "zqz"], character_coverage=0.98))
+    user = [pieces.texts.index(t) for t in ("<tool>", "zqz")]
+    yield "gguf llama squeezed", SentencePieceReference(pieces), \
+        lambda path: kinds.gguf_llama(pieces, path, user, remove_extra_whitespaces=True)
+    for pre in kinds.GGUF_PRE:
+        yield f"gguf {pre}", kinds.gguf_reference(pre), lambda path, p=pre: kinds.gguf_bytes(path, p)
+
+
 def agreed(tok, texts):
     """Strings on which the package's Unicode tables (some of them of version 9) do not matter."""
     names = set(re.findall(r"\w+", repr(tok.normalizer) + repr(tok.pre_tokenizer)))
@@ -210,6 +263,15 @@ def main():
             assert len(texts) >= 5000, len(texts)
             differences += compare(name, tok, Probe("folder", folder, tok.get_vocab_size() + 7), texts,
                                    random.Random(SEED))
+        tried += 1
+    for name, tok, write in gguf_kinds():
+        if only and name not in only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            write(folder + "/model.gguf")
+            texts = agreed(tok, strings)
+            assert len(texts) >= 5000, len(texts)
+            differences += compare(name, tok, Probe("gguf", folder + "/model.gguf"), texts, random.Random(SEED))
         tried += 1
     if differences or not tried:
         sys.exit(f"{differences} differences in {tried} kinds")

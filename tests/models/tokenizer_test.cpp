@@ -99,14 +99,15 @@ void expect_refused(TokenizerSpec spec, const std::string& text) {
 
 TEST(TokenizerSpecM13, UnknownModelIsRefused) {
   TokenizerSpec spec = byte_spec();
-  spec.model = "llama";
-  expect_refused(spec, "tiny.gguf: tokenizer.ggml.model is 'llama', allowed: gpt2");
+  spec.model = "t5";
+  expect_refused(spec, "tiny.gguf: tokenizer.ggml.model is 't5', allowed: gpt2, llama");
 }
 
 TEST(TokenizerSpecM13, UnknownPretokenizerIsRefusedWithTheKnownOnes) {
   expect_refused(byte_spec("gpt\n4o"),
                  "tiny.gguf: tokenizer.ggml.pre is 'gpt\\x0A4o', allowed: smollm, llama-bpe, "
-                 "llama3, llama-v3, qwen2");
+                 "llama3, llama-v3, qwen2, qwen35, gpt-2, gpt-4o, tekken, starcoder, refact, "
+                 "command-r, dbrx, deepseek-v3");
 }
 
 TEST(TokenizerSpecM13, EmptyVocabularyIsRefused) {

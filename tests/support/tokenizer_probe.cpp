@@ -15,12 +15,12 @@
 #include <sstream>
 #include <string>
 
-#include "models/checkpoint.h"
+#include "base/mapped_file.h"
 #include "models/folder.h"
 #include "models/folder_tokenizer.h"
 #include "models/gguf.h"
+#include "models/gguf_keys.h"
 #include "models/gguf_tokenizer.h"
-#include "models/gguf_weights.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace heddle {
@@ -99,7 +99,14 @@ std::unique_ptr<const Tokenizer> open_tokenizer(int argc, char** argv) {
   if (kind == "folder" && argc == 4) {
     return folder_tokenizer(Folder(argv[2]), std::stoi(argv[3])).tokenizer;
   }
-  if (kind == "gguf" && argc == 3) return open_checkpoint(argv[2]).tokenizer;
+  if (kind == "gguf" && argc == 3) {  // its tokenizer's keys are enough
+    const MappedFile file(argv[2]);
+    const GgufDirectory directory = GgufDirectory::parse(file.bytes(), argv[2]);
+    const auto rows = GgufKeys(directory, "tokenizer")
+                          .array_length("tokenizer.ggml.tokens", GgufKind::kString)
+                          .value_or(0);
+    return make_tokenizer(read_gguf_tokenizer(directory, static_cast<int>(rows)));
+  }
   throw std::runtime_error("usage: tokenizer_probe folder DIR ROWS | gguf FILE");
 }
 

@@ -1,0 +1,12 @@
+#pragma once
+#include "models/tokenizer/tokenizer.h"
+
+namespace heddle {
+
+/// Checks that every kind of GGUF tokenizer shares; each throws kBadInput.
+void check_token_types(const TokenizerSpec& spec);  // how many tokens and types, and their range
+void check_special_ids(const TokenizerSpec& spec);  // within the vocabulary, there where needed
+
+TokenizerFacts facts_of(const TokenizerSpec& spec);
+
+}  // namespace heddle
