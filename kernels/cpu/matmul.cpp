@@ -110,12 +110,19 @@ void matmul_ref(const MatmulArgs& args, CpuContext& context) {
 class XTiles {
  public:
   XTiles(std::int64_t n_tokens, std::int64_t k, int max_width)
-      : n_tokens_(n_tokens), k_(k), n_tiles_(ceil_div(n_tokens, max_width)) {}
+      : n_tokens_(n_tokens),
+        k_(k),
+        n_tiles_(ceil_div(n_tokens, max_width)),
+        width_(n_tokens / n_tiles_),
+        n_wider_(n_tokens % n_tiles_) {}
 
   std::int64_t count() const { return n_tiles_; }
-  std::int64_t first_row(std::int64_t tile) const { return tile * n_tokens_ / n_tiles_; }
+  // No division: these are asked for every group of weight rows.
+  std::int64_t first_row(std::int64_t tile) const {
+    return tile * width_ + std::min(tile, n_wider_);
+  }
   int width(std::int64_t tile) const {
-    return static_cast<int>(first_row(tile + 1) - first_row(tile));
+    return static_cast<int>(width_ + (tile < n_wider_ ? 1 : 0));
   }
   std::int64_t n_blocks() const { return k_ / kBlock; }
 
@@ -129,6 +136,8 @@ class XTiles {
   std::int64_t n_tokens_;
   std::int64_t k_;
   std::int64_t n_tiles_;
+  std::int64_t width_;    // of a tile,
+  std::int64_t n_wider_;  // one more of each of the first so many
   QuantisedRows quantised_;
   float* plain_ = nullptr;
 };
