@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -54,10 +55,16 @@ void write_token(const KvWriteArgs& args, std::int64_t t, const Round& round) {
 
 template <typename T, typename Round>
 void write_all(const KvWriteArgs& args, CpuContext& context, const Round& round) {
+  // Neighbouring tokens write to the same cache lines of K, so a task takes as many as a line
+  // holds: two threads on one line wait for each other at every element.
+  constexpr std::int64_t kTogether = 32;
+  const std::int64_t n = args.slots.dim(0);
   // K is scattered element by element: about four times a copy
-  const std::int64_t cost = 4 * args.pages.n_kv_heads() * args.pages.head_dim();
-  for_rows(context, args.slots.dim(0), cost,
-           [&](std::int64_t t) { write_token<T>(args, t, round); });
+  const std::int64_t cost = 4 * kTogether * args.pages.n_kv_heads() * args.pages.head_dim();
+  for_rows(context, (n + kTogether - 1) / kTogether, cost, [&](std::int64_t task) {
+    const std::int64_t end = std::min(n, (task + 1) * kTogether);
+    for (std::int64_t t = task * kTogether; t < end; ++t) write_token<T>(args, t, round);
+  });
 }
 
 void copy(const float* x, float* out, std::int64_t n) {
