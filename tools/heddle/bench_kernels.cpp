@@ -141,7 +141,7 @@ int run_bench_kernels(const Arguments& args) {
   const std::size_t arena_bytes = bench_arena_bytes();
   const std::vector<KernelCase> cases = chosen_cases(args, detect_cpu(), arena_bytes);
   const auto n_threads = static_cast<int>(args.integer("threads").value_or(0));
-  const double budget = static_cast<double>(args.integer("kernel-ms").value_or(30)) * 1e-3;
+  const double budget = static_cast<double>(args.integer("kernel-ms").value_or(20)) * 1e-3;
   const bool json = args.on("json");
   Workbench bench(n_threads == 0 ? available_cores() : n_threads, arena_bytes);
   const int threads = bench.context.pool.size();

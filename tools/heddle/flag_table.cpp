@@ -391,7 +391,7 @@ constexpr FlagSpec kFlags[] = {
      .kind = ValueKind::kInt,
      .value = "MS",
      .help = "with --kernels: time for one run of a kernel",
-     .fallback = "30",
+     .fallback = "20",
      .low = 1,
      .high = 10000},
     {.name = "quick", .commands = kSelftest, .help = "the short form, seconds instead of minutes"},
