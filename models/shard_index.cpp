@@ -65,7 +65,7 @@ std::optional<std::string_view> shard_prefix(std::string_view name, std::string_
 
 ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
   const Json document =
-      parse_json(text, source + ": index_mismatch", {.depth = 16, .nodes = 4'000'000});
+      parse_json(text, source + ": index_mismatch", {.depth = 16, .nodes = 1'000'000});
   const auto map = document.is_object() ? document.find("weight_map") : document.end();
   if (map == document.end() || !map->is_object() || map->empty()) {
     throw mismatch(source,

@@ -536,6 +536,21 @@ class BadModels(unittest.TestCase):
                 (pathlib.Path(folder) / f"x-{i + 1:05}-of-00003.gguf").write_bytes(part.serialise())
             self.assertEqual(heddle(("inspect",), pathlib.Path(folder) / "x-00002-of-00003.gguf")[0], 0)
 
+    def test_memory_is_counted_before_weights_are_read(self):
+        # The weights are wrong too, which nobody finds out.
+        st = mf.Safetensors(GOOD["safetensors"]["model.safetensors"])
+        st.data = b"\xff" * len(st.data)
+        m = mf.Gguf(next(iter(GOOD["gguf"].values())))
+        m.data = b"\xff" * len(m.data)
+        for files in ({**GOOD["safetensors"], "model.safetensors": st.serialise()}, {"x.gguf": m.serialise()}):
+            with tempfile.TemporaryDirectory() as folder:
+                write(pathlib.Path(folder), files)
+                for limit, remedy in ("1", "a smaller --max-step-tokens lowers it"), ("2", "a smaller --ctx"):
+                    rc, err, _ = heddle(("generate", "-p", "x", "--memory-limit", limit), folder)
+                    self.assertEqual(rc, 3, err)
+                    self.assertRegex(
+                        err, r"^error: memory: needs .* MiB: weights .*; the memory limit allows .* MiB; " + remedy)
+
     def test_taking_a_file_apart_and_together_changes_nothing(self):
         whole = next(iter(GOOD["gguf"].values()))
         self.assertEqual(mf.Gguf(whole).serialise(), whole)
