@@ -9,6 +9,7 @@
 #include "models/file_guess.h"
 #include "models/tokenizer/json_node.h"
 #include "models/tokenizer/json_tokenizer.h"
+#include "models/tokenizer/sentencepiece_tokenizer.h"
 #include "models/tokenizer/tokenizer_config.h"
 #include "models/tokenizer/utf8.h"
 
@@ -17,6 +18,7 @@ namespace {
 
 // The greatest published tokenizer.json has 33 MB and 1.6 million values.
 constexpr std::size_t kMaxTokenizerBytes = std::size_t{128} << 20U;
+constexpr std::size_t kMaxModelBytes = std::size_t{32} << 20U;
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
 constexpr std::size_t kMaxTemplateBytes = std::size_t{1} << 20U;
 constexpr JsonLimits kTokenizerLimits{.depth = 32, .nodes = 8'000'000};
@@ -86,7 +88,15 @@ FolderTokenizer folder_tokenizer(const Folder& folder, int rows) {
     result.tokenizer = make_json_tokenizer(JsonNode(json, folder.path_of(json_name)), config, rows);
     return result;
   }
-  throw bad_input(folder.path() + ": tokenizer: files, got none, allowed tokenizer.json");
+  const std::string model_name = "tokenizer.model";
+  if (folder.has(model_name)) {
+    const TextFile file(folder, model_name, kMaxModelBytes);
+    result.tokenizer =
+        make_sentencepiece_tokenizer(file.text(), folder.path_of(model_name), config, rows);
+    return result;
+  }
+  throw bad_input(folder.path() +
+                  ": tokenizer: files, got none, allowed tokenizer.json or tokenizer.model");
 }
 
 }  // namespace heddle

@@ -28,6 +28,7 @@ HEAVY = {
     "spdlog/": {"base"},
     "pcre2.h": {"models"},
     "utf8proc.h": {"models"},
+    "sentencepiece_": {"models"},
 }
 SUFFIXES = {".h", ".hpp", ".cpp", ".cu", ".cuh"}
 

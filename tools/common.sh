@@ -18,7 +18,7 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
 build_packages="ca-certificates g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev \
-libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev python3 python3-pip"
+libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev python3 python3-pip"
 test_packages="libgtest-dev libgmock-dev python3-venv valgrind"
 
 fail() {

@@ -8,6 +8,14 @@
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
+namespace {
+
+/// Layout of a unit: bits 0-7 label, 8 has a leaf, 9 wide offset, 10-30 offset; of a leaf: value.
+std::size_t trie_offset(std::uint32_t unit) {
+  return std::size_t{unit >> 10U} << ((unit & (1U << 9U)) >> 6U);
+}
+
+}  // namespace
 
 Charsmap::Charsmap(std::string_view blob) {
   const auto fail = [size = blob.size()](std::string_view what) {
@@ -27,13 +35,47 @@ Charsmap::Charsmap(std::string_view blob) {
   replacements_.push_back('\0');
 }
 
-std::optional<std::string_view> Charsmap::replacement(std::string_view text) const {
-  // Layout of a unit: bits 0-7 label, 8 has a leaf, 9 wide offset, 10-30 offset; of a leaf: value.
-  const auto offset = [](std::uint32_t unit) {
-    return std::size_t{unit >> 10U} << ((unit & (1U << 9U)) >> 6U);
+void Charsmap::check_for_library() const {
+  // A trie comes in blocks of 256 units; from a unit, any byte leads into the block that its offset
+  // names, and the byte 0 to its leaf.
+  const auto fail = [](std::string_view what) {
+    throw bad_input(fmt::format("a trie that {}", what));
   };
+  if (units_.empty() || units_.size() % 256 != 0) {
+    fail(fmt::format("has {} units", units_.size()));
+  }
+  // The last NUL is ours.
+  if (replacements_.size() < 2 || replacements_[replacements_.size() - 2] != '\0') {
+    fail("has replacements without an end");
+  }
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    const std::uint32_t unit = units_[i];
+    if ((unit >> 31U) != 0) continue;  // the value of a leaf
+    const std::size_t to = i ^ trie_offset(unit);
+    if ((to | 0xFFU) >= units_.size()) fail(fmt::format("leads outside at unit {}", i));
+    if ((unit & (1U << 8U)) == 0) continue;
+    const std::size_t value = units_[to] & 0x7FFFFFFFU;
+    if (value + 1 >= replacements_.size() ||
+        !is_valid_utf8(std::string_view(replacements_.c_str() + value))) {
+      fail(fmt::format("has the value {} at unit {}", value, to));
+    }
+  }
+}
+
+bool Charsmap::begins_key(std::string_view text) const {
+  std::size_t node = units_.empty() ? 0 : trie_offset(units_[0]);
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    node ^= byte;
+    if (node >= units_.size() || (units_[node] & ((1U << 31U) | 0xFFU)) != byte) return false;
+    node ^= trie_offset(units_[node]);
+  }
+  return !units_.empty();
+}
+
+std::optional<std::string_view> Charsmap::replacement(std::string_view text) const {
   if (units_.empty()) return std::nullopt;
-  std::size_t node = offset(units_[0]);
+  std::size_t node = trie_offset(units_[0]);
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte == 0) break;
@@ -41,7 +83,7 @@ std::optional<std::string_view> Charsmap::replacement(std::string_view text) con
     if (node >= units_.size()) return std::nullopt;
     const std::uint32_t unit = units_[node];
     if ((unit & ((1U << 31U) | 0xFFU)) != byte) return std::nullopt;
-    node ^= offset(unit);
+    node ^= trie_offset(unit);
     if ((unit & (1U << 8U)) == 0) continue;
     if (node >= units_.size()) return std::nullopt;
     const std::size_t value = units_[node] & 0x7FFFFFFFU;

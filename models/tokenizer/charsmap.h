@@ -17,6 +17,13 @@ class Charsmap {
   /// Throws kBadInput, "a character map of N bytes whose ...", for a blob of another shape.
   explicit Charsmap(std::string_view blob);
 
+  /// Throws kBadInput unless another reader, which bounds nothing, would stay inside the arrays
+  /// too.
+  void check_for_library() const;
+
+  /// Does any key begin with `text`?
+  bool begins_key(std::string_view text) const;
+
   /// What the shortest key that begins `text` is replaced by; nothing: no key does.
   std::optional<std::string_view> replacement(std::string_view text) const;
 

@@ -371,7 +371,8 @@ TEST(FolderTokenizer, AFileThatIsTooLargeOrNoJsonIsNamed) {
     }
     return std::string();
   };
-  EXPECT_THAT(error_of(), HasSubstr(": tokenizer: files, got none, allowed tokenizer.json"));
+  EXPECT_THAT(error_of(),
+              HasSubstr(": tokenizer: files, got none, allowed tokenizer.json or tokenizer.model"));
   folder.write("tokenizer.json", "{");
   EXPECT_EQ(error_of(), path + ": tokenizer:1:2: not valid JSON near the end");
   folder.write("tokenizer.json", std::string(40, '[') + std::string(40, ']'));
