@@ -166,7 +166,7 @@ class Usage(Cli):
         self.assertIn(v["version"], good("--version"))
 
     def test_more_memory_than_allowed(self):
-        self.assertRefused(["generate", MODEL, "-p", "x", "--memory-limit", "1"], "memory", "1.0 MiB", "do not fit", code=3)
+        self.assertRefused(["generate", MODEL, "-p", "x", "--memory-limit", "1"], "memory", "1.0 MiB", "--max-step-tokens", code=3)
 
 
 class Configuration(Cli):
