@@ -18,6 +18,7 @@
 #include "models/gguf_keys.h"
 #include "models/gguf_weights.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_llama.h"
 
 namespace heddle {
@@ -169,10 +170,11 @@ TEST(GgufCut, EveryLengthIsCalledTruncatedWithItsNumbers) {
 }
 
 TEST(GgufCut, ACutFileOnDiskIsTruncatedAtEach64th) {
-  const std::string path = ::testing::TempDir() + "heddle_cut.gguf";
+  const test::TempFolder folder;
   const std::string file = tiny_llama().serialise();
   for (std::size_t i = 0; i < 64; ++i) {
-    test::write_file(path, std::string_view(file).substr(0, file.size() * i / 64));
+    const std::string path =
+        folder.write("cut.gguf", std::string_view(file).substr(0, file.size() * i / 64));
     try {
       GgufWeights::open(path);
       ADD_FAILURE() << "accepted " << i << "/64";
@@ -180,7 +182,6 @@ TEST(GgufCut, ACutFileOnDiskIsTruncatedAtEach64th) {
       EXPECT_THAT(error.what(), HasSubstr(path + ": truncated at byte ")) << i;
     }
   }
-  std::filesystem::remove(path);
 }
 
 // --- the header
@@ -472,8 +473,8 @@ double cpu_seconds() {
 
 /// Opens `header` followed by a hole up to `size` bytes; checks time and memory.
 void expect_cheap_refusal(const std::string& header, std::uint64_t size, const std::string& text) {
-  const std::string path = ::testing::TempDir() + "heddle_hole.gguf";
-  test::write_file(path, header);
+  const test::TempFolder folder;  // its own: these tests run beside each other
+  const std::string path = folder.write("hole.gguf", header);
   std::error_code error;
   std::filesystem::resize_file(path, size, error);
   if (error) GTEST_SKIP() << "this file system has no files of " << size << " bytes with holes";
@@ -489,7 +490,6 @@ void expect_cheap_refusal(const std::string& header, std::uint64_t size, const s
     EXPECT_LT(cpu_seconds() - start, 0.1);
     EXPECT_LT(resident_bytes() - resident, 16 << 20);
   }
-  std::filesystem::remove(path);
 }
 
 TEST(GgufCost, HugeCountsInAHugeFileAreCheap) {
@@ -631,12 +631,11 @@ TEST_F(GgufStore, FindingDoesNotBind) {
 }
 
 TEST(GgufFileStore, ReleasedPagesLeaveMemoryAndCanBeReadAgain) {
-  const std::string path = ::testing::TempDir() + "heddle_release.gguf";
+  const test::TempFolder folder;
   constexpr std::uint64_t kRows = 4096;
   GgufDoc doc;
   doc.add_f32("w", {1024, kRows}, test::counting(1024 * kRows, 0.0F));
-  test::write_file(path, doc.serialise());
-  const auto weights = GgufWeights::open(path);
+  const auto weights = GgufWeights::open(folder.write("release.gguf", doc.serialise()));
   const TensorView view = weights->require("w", {static_cast<std::int64_t>(kRows), 1024});
   double sum = 0.0;
   for (std::int64_t i = 0; i < view.elements(); ++i) sum += view.as<float>()[i];
@@ -652,7 +651,6 @@ TEST(GgufFileStore, ReleasedPagesLeaveMemoryAndCanBeReadAgain) {
   double again = 0.0;
   for (std::int64_t i = 0; i < view.elements(); ++i) again += view.as<float>()[i];
   EXPECT_EQ(sum, again);
-  std::filesystem::remove(path);
 }
 
 }  // namespace
