@@ -10,6 +10,7 @@
 import bisect
 import copy
 import datetime
+import functools
 import json
 import os
 import random
@@ -70,10 +71,15 @@ def environment():
 ENV = environment() if jinja2 else None
 
 
+@functools.lru_cache(maxsize=64)
+def compiled(template):
+    return ENV.from_string(template)
+
+
 def render(template, messages, tools=None, extra=None, add_generation_prompt=True):
     """{"text": ...} or {"error": class, "message": ...}."""
     try:
-        compiled = ENV.from_string(template)
+        ready = compiled(template)
     except (jinja2.TemplateSyntaxError, SyntaxError):
         return {"error": "syntax"}
     except Exception:  # jinja2 folds constants at compile time and lets some errors out
@@ -83,7 +89,7 @@ def render(template, messages, tools=None, extra=None, add_generation_prompt=Tru
     variables.update(extra or {})
     variables = copy.deepcopy(variables)  # the indent filter changes a list it is given
     try:
-        return {"text": compiled.render(**variables)}
+        return {"text": ready.render(**variables)}
     except jinja2.exceptions.UndefinedError:
         return {"error": "undefined"}
     except jinja2.exceptions.TemplateRuntimeError:
@@ -205,6 +211,27 @@ EXPRESSIONS = r"""
 {{ 'a' is even }}
 {{ 1 is nosuch }}
 {{ 1 | nosuch }}
+{{ 1 | nosuch if false }}|{{ 2 if true else 1 | nosuch }}|{{ (1 is nosuch) if false else 3 }}|{{ [1 if true else {'a': 2 | nosuch}] }}
+{{ (1 | nosuch) + (1 if true else 2 | nosuch) }}
+{{ 1 | nosuch if true }}
+{% if false %}{{ 1 | nosuch }}{% set a = 1 is nosuch %}{% elif 2 is string and 1 | nosuch %}b{% else %}{{ s | upper }}{% endif %}
+{% if true %}{{ s }}{{ 1 | nosuch }}{% endif %}
+{% if 1 | nosuch %}{% endif %}
+{% if false %}{% for i in l %}{{ i | nosuch }}{% endfor %}{% endif %}
+{% if false %}{% for i in l if i is nosuch %}{% endfor %}{% endif %}
+{% if false %}{% for i in l | nosuch %}{{ i }}{% endfor %}{% endif %}ok
+{% for i in l %}{% if i > 2 %}{{ i }}{% else %}{{ i is string or i | nosuch }}{% endif %}{% endfor %}
+{% for i in l %}{% if i > 9 %}{{ i | nosuch }}{% endif %}{% else %}{{ 1 | nosuch }}{% endfor %}
+{% if false %}{% macro m() %}{{ 1 | nosuch }}{% endmacro %}{% endif %}
+{% if false %}{% macro m(a=1 | nosuch) %}{% endmacro %}{% endif %}
+{% if false %}{% with a = 1 | nosuch %}{{ a }}{% endwith %}{% endif %}ok
+{% if false %}{% with a = 1 %}{{ a | nosuch }}{% endwith %}{% endif %}
+{% if false %}{% filter nosuch %}{% endfilter %}{% endif %}
+{% if false %}{% set a | nosuch %}{% endset %}{% endif %}
+{% if false %}{% call nope(1 | nosuch) %}x{% endcall %}{% endif %}ok
+{% if false %}{% call nope() %}{{ 1 | nosuch }}{% endcall %}{% endif %}
+{% if false %}{% generation %}{{ 1 is nosuch }}{% endgeneration %}{% endif %}
+{{ l | map('nosuch') | list if false }}|{{ l | select('nosuch') | list if false }}ok
 {% nosuch %}
 {% if true %}{% endfor %}
 {% if true %}

@@ -43,7 +43,7 @@ enum class ExprKind : std::uint8_t {
   kSlice,   // args[0][args[1]:args[2]:args[3]], absent parts null
   kCall,    // args[0](args[1...], keywords, *star, **star_star)
   kFilter,  // args[0] | builtin(args[1...]); args[0] is null in a filter block
-  kTest,    // args[0] is builtin(args[1...])
+  kTest,    // args[0] is builtin(args[1...]); builtin is null where `text` names an unknown one
   kNot,
   kNegate,
   kPositive,

@@ -133,18 +133,14 @@ MethodStatus method_status(Type type, std::string_view name) {
   return MethodStatus::kNone;
 }
 
-std::string filter_names() {
+std::string unknown_builtin(bool filter, std::string_view name) {
   std::vector<std::string_view> names;
-  for (const auto table : {text_filters(), value_filters(), sequence_filters()}) {
+  for (const auto table : {text_filters(), value_filters(), sequence_filters(), tests()}) {
+    if (filter == (table.data() == tests().data())) continue;
     for (const Builtin& b : table) names.push_back(b.name);
   }
-  return joined(std::move(names));
-}
-
-std::string test_names() {
-  std::vector<std::string_view> names;
-  for (const Builtin& b : tests()) names.push_back(b.name);
-  return joined(std::move(names));
+  return std::string(filter ? "the filter " : "the test ") + quoted(name) +
+         " is unknown; known: " + joined(std::move(names));
 }
 
 }  // namespace heddle::jinja

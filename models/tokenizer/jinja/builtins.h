@@ -54,8 +54,8 @@ const Builtin* find_filter(std::string_view name);
 const Builtin* find_test(std::string_view name);
 const Builtin* find_function(std::string_view name);
 const Builtin* find_method(Type type, std::string_view name);
-std::string filter_names();  // "abs, attr, ..."
-std::string test_names();
+/// "the filter 'x' is unknown; known: abs, batch, ..."
+std::string unknown_builtin(bool filter, std::string_view name);
 
 /// Of a Python method that find_method does not have.
 enum class MethodStatus : std::uint8_t { kNone, kUnsupported, kUnsafe };

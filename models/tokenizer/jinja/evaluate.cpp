@@ -191,6 +191,9 @@ Value Interpreter::eval_builtin(const Expr& e, Scope& scope) {
   arguments.positional.push_back(e.args[0] ? eval(*e.args[0], scope) : filtered_);
   eval_arguments(e, scope, arguments);
   rt_.at = e.at;
+  if (e.builtin == nullptr) {
+    rt_.fail(unknown_builtin(e.kind == ExprKind::kFilter, e.text.bytes));
+  }
   return call_builtin(rt_, *e.builtin, arguments);
 }
 

@@ -145,10 +145,7 @@ Value list(Call& call) {
 const Builtin& named(Call& call, const Value& name, bool filter) {
   if (!name.is_string()) call.fail("the name of a filter or test must be a string");
   const Builtin* found = filter ? find_filter(name.view()) : find_test(name.view());
-  if (found == nullptr) {
-    call.fail(std::string(filter ? "the filter " : "the test ") + quoted(name.view()) +
-              " is unknown");
-  }
+  if (found == nullptr) call.fail(unknown_builtin(filter, name.view()));
   return *found;
 }
 

@@ -56,6 +56,7 @@ ExprPtr Parser::string_const(std::uint32_t at, std::string text) const {
 }
 
 ExprPtr Parser::expression(bool with_if) {
+  const std::size_t n_unknown = unknown_.size();
   ExprPtr e = binary(kOr);
   while (with_if && is_name("if")) {
     ExprPtr choice = new_expr(ExprKind::kIf, now().at, std::move(e));
@@ -64,6 +65,7 @@ ExprPtr Parser::expression(bool with_if) {
     const Level level(*this);  // the else part may be a choice again
     add(*choice, skip_name("else") ? expression() : nullptr);
     e = std::move(choice);
+    unknown_.resize(n_unknown);
   }
   return e;
 }
@@ -358,14 +360,17 @@ std::string Parser::dotted_name(std::string_view first) {
   return out;
 }
 
+void Parser::note_unknown(Expr& e, const std::string& called) {
+  e.text = make_text(called, false);
+  unknown_.push_back(&e);
+}
+
 ExprPtr Parser::filter(ExprPtr subject) {
   const Token& token = expect(Tok::kName);
   const std::string called = dotted_name(token.text);
   ExprPtr e = new_expr(ExprKind::kFilter, token.at, std::move(subject));
   e->builtin = find_filter(called);
-  if (e->builtin == nullptr) {
-    fail(token.at, "the filter " + quoted(called) + " is unknown; known: " + filter_names());
-  }
+  if (e->builtin == nullptr) note_unknown(*e, called);
   if (is_op("(")) arguments(*e);
   return e;
 }
@@ -377,9 +382,7 @@ ExprPtr Parser::test(ExprPtr subject) {
   const std::string called = dotted_name(token.text);
   ExprPtr e = new_expr(ExprKind::kTest, token.at, std::move(subject));
   e->builtin = find_test(called);
-  if (e->builtin == nullptr) {
-    fail(token.at, "the test " + quoted(called) + " is unknown; known: " + test_names());
-  }
+  if (e->builtin == nullptr) note_unknown(*e, called);
   const bool starts_value = now().type == Tok::kName || now().type == Tok::kString ||
                             now().type == Tok::kInteger || now().type == Tok::kFloat ||
                             is_op("[") || is_op("{");

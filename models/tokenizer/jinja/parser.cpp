@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/tokenizer/jinja/builtins.h"
 #include "models/tokenizer/jinja/parser_impl.h"
 
 namespace heddle::jinja {
@@ -39,6 +40,7 @@ Parser::Level::Level(Parser& p) : parser(p) {
 void Parser::run() {
   out_.body = block({});
   if (now().type != Tok::kEnd) unexpected("the end");
+  refuse_unknown(0);
 }
 
 void Parser::fail(std::uint32_t at, const std::string& text) const {
@@ -51,6 +53,12 @@ void Parser::unexpected(std::string_view wanted) const {
   if (token.type == Tok::kEnd) got = "the end of the template";
   if (token.type == Tok::kData) got = "text";
   fail(token.at, "expected " + std::string(wanted) + ", got " + got);
+}
+
+void Parser::refuse_unknown(std::size_t first) const {
+  if (first >= unknown_.size()) return;
+  const Expr& e = *unknown_[first];
+  fail(e.at, unknown_builtin(e.kind == ExprKind::kFilter, e.text.bytes));
 }
 
 bool Parser::is_op(std::string_view text) const {
@@ -175,6 +183,7 @@ std::unique_ptr<Stmt> Parser::tag() {
 
 std::unique_ptr<Stmt> Parser::if_tag(std::uint32_t at) {
   auto stmt = new_stmt(StmtKind::kIf, at);
+  const std::size_t n_unknown = unknown_.size();
   do {
     Branch branch;
     branch.condition = tuple(false, false);
@@ -187,6 +196,7 @@ std::unique_ptr<Stmt> Parser::if_tag(std::uint32_t at) {
     stmt->body = block({"endif"});
   }
   expect_name("endif");
+  unknown_.resize(n_unknown);
   return stmt;
 }
 
@@ -204,6 +214,7 @@ std::unique_ptr<Stmt> Parser::for_tag(std::uint32_t at) {
   check_loop_target(*stmt->target);
   expect_name("in");
   stmt->exprs.push_back(tuple(false, false, "recursive"));
+  const std::size_t n_unknown = unknown_.size();
   if (skip_name("if")) stmt->filter = expression();
   stmt->recursive = skip_name("recursive");
   end_tag();
@@ -215,6 +226,7 @@ std::unique_ptr<Stmt> Parser::for_tag(std::uint32_t at) {
     stmt->other = block({"endfor"});
   }
   expect_name("endfor");
+  refuse_unknown(n_unknown);
   return stmt;
 }
 
@@ -226,14 +238,17 @@ std::unique_ptr<Stmt> Parser::set_tag(std::uint32_t at) {
     return stmt;
   }
   stmt->kind = StmtKind::kSetBlock;
+  const std::size_t n_unknown = unknown_.size();
   if (is_op("|")) stmt->filter = postfix(nullptr, true);
   end_tag();
   stmt->body = block({"endset"});
   expect_name("endset");
+  refuse_unknown(n_unknown);
   return stmt;
 }
 
 void Parser::signature(Stmt& macro) {
+  const std::size_t n_unknown = unknown_.size();
   expect_op("(");
   while (!is_op(")")) {
     if (!macro.params.empty()) expect_op(",");
@@ -252,15 +267,18 @@ void Parser::signature(Stmt& macro) {
     macro.params.push_back(std::move(param));
   }
   expect_op(")");
+  refuse_unknown(n_unknown);
 }
 
 /// The body of a macro or call block: loops outside cannot be left from it.
 void Parser::function_body(Stmt& function, std::string_view end) {
   const int loops = std::exchange(loops_, 0);
   const Uses outer = std::exchange(uses_, {});
+  const std::size_t n_unknown = unknown_.size();
   end_tag();
   function.body = block({end});
   expect_name(end);
+  refuse_unknown(n_unknown);
   function.uses_caller = uses_.caller;
   function.uses_varargs = uses_.varargs;
   function.uses_kwargs = uses_.kwargs;
@@ -298,11 +316,13 @@ std::unique_ptr<Stmt> Parser::call_tag(std::uint32_t at) {
 
 std::unique_ptr<Stmt> Parser::filter_tag(std::uint32_t at) {
   auto stmt = new_stmt(StmtKind::kFilter, at);
+  const std::size_t n_unknown = unknown_.size();
   stmt->filter = filter(nullptr);
   stmt->filter = postfix(std::move(stmt->filter), true);
   end_tag();
   stmt->body = block({"endfilter"});
   expect_name("endfilter");
+  refuse_unknown(n_unknown);
   return stmt;
 }
 
@@ -315,8 +335,10 @@ std::unique_ptr<Stmt> Parser::with_tag(std::uint32_t at) {
     stmt->exprs.push_back(expression());
   }
   end_tag();
+  const std::size_t n_unknown = unknown_.size();
   stmt->body = block({"endwith"});
   expect_name("endwith");
+  refuse_unknown(n_unknown);
   return stmt;
 }
 

@@ -46,6 +46,10 @@ class Parser {
   const Token& expect(Tok type);
   [[noreturn]] void fail(std::uint32_t at, const std::string& text) const;
   [[noreturn]] void unexpected(std::string_view wanted) const;
+  /// As Jinja does: an unknown filter or test is an error of the parse, unless an if stands between
+  /// it and the innermost block with a scope of its own; there it fails once it is reached.
+  void refuse_unknown(std::size_t first) const;
+  void note_unknown(Expr& e, const std::string& called);
 
   // Tags: parser.cpp.
   Block block(std::initializer_list<std::string_view> ends);
@@ -101,7 +105,8 @@ class Parser {
   std::vector<Token> tokens_;
   std::size_t pos_ = 0;
   int level_ = 0;
-  int loops_ = 0;  // for loops that a break here could leave
+  int loops_ = 0;                     // for loops that a break here could leave
+  std::vector<const Expr*> unknown_;  // filters and tests that nothing excuses yet
   Uses uses_;
 };
 
