@@ -302,6 +302,20 @@ EXPRESSIONS = r"""
 {{ 1 / 0 }}
 {{ [1, 2][0] }}|{{ {'a': {'b': 1}}['a']['b'] }}|{{ {'a': {}} }}|{{ ({}) }}|{{ [] }}|{{ () }}
 {{ s | replace('l', 'L') | upper | lower | title }}|{{ l | map('string') | map('upper') | join('+') }}
+{{ '<a>' | safe + '<b>' }}|{{ '<b>' + '<a>' | safe }}|{{ ('<' | e) + '<' | e }}|{{ '<' | e | e }}|{{ 'x&' | safe ~ '&' }}|{{ ('&' | safe) * 2 + '&' }}|{{ 2 * '&' | e }}|{{ '<' | safe + special | upper }}
+{{ ('<a> b' | safe)[0] + '<' }}|{{ ('<a> b' | safe)[1:] + '<' }}|{{ ('<a> b' | safe)[::-1] + '<' }}|{{ ('<a b' | safe).split()[1] + '<' }}|{{ ('<a,b' | safe).partition(',')[0] + '<' }}|{{ (' <' | safe).strip() + '<' }}|{{ (' <' | safe) | trim + '<' }}
+{{ ('a<' | safe).upper() + '<' }}|{{ ('a' | safe) | upper + '<' }}|{{ ('A' | safe) | lower + '<' }}|{{ ('a' | safe) | capitalize + '<' }}|{{ ('a' | safe) | title + '<' }}|{{ ('a' | safe).title() + '<' }}|{{ ('a' | safe) | center(3) + '<' }}|{{ ('a' | safe).zfill(3) + '<' }}|{{ ('a' | safe).swapcase() + '<' }}
+{{ ('a' | safe).replace('a', '<') }}|{{ ('a' | safe) | replace('a', '<') + '<' }}|{{ ('&' | safe).join(['<', 1, '&' | safe]) }}|{{ '&'.join(['<' | e, '<']) }}|{{ ['<' | e, '<'] | join('&' | e) + '<' }}|{{ ('a\n<' | safe) | indent(1) + '<' }}|{{ ('a' | safe).ljust(2, '*') + '<' }}
+{{ ('a' | safe).ljust(3, '<') }}
+{{ ('%s %r %5s|%d %.1f' | safe) % ('<', '<', '&', 3, 1.5) }}|{{ ('%s' | safe) % ('<' | safe) }}|{{ ('%s' | safe) % [special] }}|{{ ('%(a)s' | safe) % {'a': '<'} }}|{{ ('%s' | safe) | format('<') + '<' }}|{{ '%s' % ('<' | e) + '<' }}|{{ '%s' | format('<' | e) + '<' }}
+{{ ('{} {:>3} {!r} {!s}' | safe).format('<', '<', '<', '<' | safe) }}|{{ ('{}' | safe).format('<' | safe) + '<' }}|{{ '{}<'.format('<' | e) + '<' }}|{{ ('{:5.1f}' | safe).format(1.5) }}
+{{ ('{:3}' | safe).format('<' | safe) }}
+{{ ('%x' | safe) % 255 }}
+{{ ('%*d' | safe) % (3, 1) }}
+{{ ['<' | e, {'k': 'a' | safe}] }}|{{ ('a' | safe) | string + '<' }}|{{ '<' | e == '&lt;' }}|{{ 'l' in '<' | e }}|{{ '<' | e | tojson }}|{{ ('a' | safe) is escaped }}|{{ 'a' is escaped }}|{{ ('a' | safe) is string }}|{{ 5 | e + '<' }}|{{ none | safe + '<' }}|{{ nope | e + '<' }}
+{{ ('ab' | safe) | first + '<' }}|{{ ('ab' | safe) | last + '<' }}|{{ ('ab' | safe) | list | join + '<' }}|{{ ('ab' | safe) | reverse + '<' }}|{% for c in '&' | safe %}{{ c + '<' }}{% endfor %}|{{ ('a b c d e f g' | safe) | truncate(8, true, '<', 0) }}|{{ 'a & c d e f g' | truncate(8, true, '&' | safe, 0) }}
+{% set a %}{{ '<' | safe }}{% endset %}{{ a + '<' }}|{% macro m() %}{{ '<' | safe }}{% endmacro %}{{ m() + '<' }}|{% set b = '&' | safe %}{{ b + '<' }}{{ b ~ '<' }}|{{ {'k': '&' | safe}.k + '<' }}|{% filter e %}<{% endfilter %}|{{ (s | safe if x else '') + '<' }}|{{ '' | safe + '<' }}
+{{ 1 + '1' | safe }}
 {{ 'a' | safe }}|{{ '<b>' | e }}|{{ '<&\'"' | escape }}|{{ special }}|{{ [special] }}
 {% if x == 7 and s is string and (l | length) == 3 or false %}yes{% elif true %}no{% else %}never{% endif %}{% if nope %}a{% elif x %}b{% endif %}
 {% print 1, 2 %}
@@ -1277,7 +1291,7 @@ class Generator:
             "select('string') | list", "selectattr('n') | list | length", "rejectattr('age', 'gt', 26) | list",
             "dictsort", "items | list", "replace('a', 'b')", "replace(%s, %s)" % (e(), e()), "indent", "indent(2, true)",
             "batch(2) | list", "slice(2) | list", "center(9)", "wordcount", "truncate(8)", "count",
-            "map('int') | sum", "map('length') | list", "map('first') | list", "join | length", "format(1, 2)")
+            "safe", "e", "e", "safe", "map('int') | sum", "map('length') | list", "map('first') | list", "join | length", "format(1, 2)")
 
     def test(self):
         return self.pick("defined", "undefined", "none", "string", "number", "integer", "float", "boolean",

@@ -5,6 +5,7 @@
 #include "models/tokenizer/jinja/builtins.h"
 #include "models/tokenizer/jinja/loop.h"
 #include "models/tokenizer/jinja/operators.h"
+#include "models/tokenizer/jinja/string_functions.h"
 
 namespace heddle::jinja {
 namespace {
@@ -186,7 +187,9 @@ const std::vector<Value>& items_of(Runtime& rt, const Value& v) {
       for (std::size_t pos = 0; pos < v.view().size();) {
         const std::size_t begin = pos;
         next_char(v.view(), pos);
-        items.push_back(rt.slice(*v.text, begin, pos));
+        TextBuilder c;  // not a slice: the characters of markup are plain
+        c.append(*v.text, begin, pos);
+        items.push_back(rt.text(c));
       }
       break;
     case Type::kRange:
@@ -281,7 +284,9 @@ Value get_slice(Runtime& rt, const Value& object, const Value (&parts)[3]) {
       items.push_back(item);
     }
   }
-  return text ? rt.text(out) : rt.list(std::move(items), object.type);
+  if (!text) return rt.list(std::move(items), object.type);
+  const Value chosen = rt.text(out);
+  return object.text->markup ? as_markup(rt, chosen) : chosen;
 }
 
 Value get_path(Runtime& rt, Value object, const Value& path, const Value& fallback) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/tokenizer/jinja/operators.h"
+#include "models/tokenizer/jinja/string_functions.h"
 
 namespace heddle::jinja {
 namespace {
@@ -17,7 +18,7 @@ bool one_of(std::string_view name, std::initializer_list<std::string_view> names
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-std::string joined(std::vector<std::string_view> names) {
+std::string listed(std::vector<std::string_view> names) {
   std::sort(names.begin(), names.end());
   std::string out;
   for (const std::string_view name : names) out += (out.empty() ? "" : ", ") + std::string(name);
@@ -26,10 +27,11 @@ std::string joined(std::vector<std::string_view> names) {
 
 void bind(Call& call) {
   const Builtin& b = call.builtin;
+  const bool variadic = (b.traits & kVariadic) != 0;
   int n_params = 0;
   while (n_params < kMaxParams && b.params[n_params] != nullptr) ++n_params;
   const auto& positional = call.all.positional;
-  if (!b.variadic && positional.size() > static_cast<std::size_t>(n_params)) {
+  if (!variadic && positional.size() > static_cast<std::size_t>(n_params)) {
     call.fail("takes at most " + std::to_string(n_params) + " arguments, got " +
               std::to_string(positional.size()));
   }
@@ -37,7 +39,7 @@ void bind(Call& call) {
        ++i) {
     call.arg[i] = positional[i];
   }
-  if (!b.variadic) {
+  if (!variadic) {
     for (const auto& [name, value] : call.all.named) {
       const auto* const end = b.params + n_params;
       const auto* const it = std::find(b.params, end, std::string_view(name->bytes));
@@ -88,7 +90,10 @@ Value call_builtin(Runtime& rt, const Builtin& builtin, const Arguments& argumen
   rt.charge();
   Call call{rt, builtin, arguments};
   bind(call);
-  return builtin.run(call);
+  const Value result = builtin.run(call);
+  const bool marked = (builtin.traits & kKeepsMarkup) != 0 && call.arg[0].is_string() &&
+                      call.arg[0].text->markup && result.is_string();
+  return marked ? as_markup(rt, result) : result;
 }
 
 const Builtin* find_filter(std::string_view name) {
@@ -140,7 +145,7 @@ std::string unknown_builtin(bool filter, std::string_view name) {
     for (const Builtin& b : table) names.push_back(b.name);
   }
   return std::string(filter ? "the filter " : "the test ") + quoted(name) +
-         " is unknown; known: " + joined(std::move(names));
+         " is unknown; known: " + listed(std::move(names));
 }
 
 }  // namespace heddle::jinja

@@ -40,12 +40,15 @@ struct Call {
   Value derived(std::string bytes, std::initializer_list<const Text*> from) const;
 };
 
+/// Of builtins: takes any arguments beyond `params`, through Call::all; returns markup for markup.
+enum Traits : std::uint8_t { kVariadic = 1, kKeepsMarkup = 2 };
+
 struct Builtin {
   std::string_view name;
   Value (*run)(Call& call);
   int n_required = 0;  // of params
   const char* params[kMaxParams] = {};
-  bool variadic = false;  // takes any arguments beyond params, through Call::all
+  int traits = 0;
 };
 
 Value call_builtin(Runtime& rt, const Builtin& builtin, const Arguments& arguments);

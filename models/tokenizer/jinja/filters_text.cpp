@@ -55,30 +55,11 @@ Value center(Call& call) {
 }
 
 Value escape(Call& call) {
-  const Text& s = call.text(0);
-  std::string out;
-  for (const char c : s.bytes) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out.push_back(c);
-    }
-  }
-  return call.derived(std::move(out), {&s});
+  return escaped(call.rt, call.arg[0]);
+}
+
+Value safe(Call& call) {
+  return as_markup(call.rt, to_text(call.rt, call.arg[0]));
 }
 
 Value format(Call& call) {
@@ -139,7 +120,8 @@ Value trim(Call& call) {
 Value truncate(Call& call) {
   const std::int64_t size = call.integer(1, 255);
   const bool kill_words = call.flag(2, false);
-  const Text dots = call.arg[3].given() ? call.string(3) : make_text("...", false);
+  const Text three = make_text("...", false);
+  const Text& dots = call.arg[3].given() ? call.string(3) : three;
   const bool no_leeway = !call.arg[4].given() || call.arg[4].is(Type::kNone);
   const std::int64_t leeway = no_leeway ? 5 : call.integer(4, 5);
   if (size < dots.n_chars) call.fail("the length is below that of the end");
@@ -152,10 +134,7 @@ Value truncate(Call& call) {
     const std::size_t space = std::string_view(s.bytes).substr(0, end).rfind(' ');
     if (space != std::string_view::npos) end = space;
   }
-  TextBuilder out;
-  out.append(s, 0, end);
-  out.append(dots);
-  return call.rt.text(out);
+  return joined(call.rt, call.rt.slice(s, 0, end), Value::of(&dots));
 }
 
 Value wordcount(Call& call) {
@@ -204,21 +183,21 @@ Value tojson(Call& call) {
 }
 
 constexpr Builtin kFilters[] = {
-    {"capitalize", capitalize, 1, {"s"}},
-    {"center", center, 1, {"value", "width"}},
+    {"capitalize", capitalize, 1, {"s"}, kKeepsMarkup},
+    {"center", center, 1, {"value", "width"}, kKeepsMarkup},
     {"e", escape, 1, {"value"}},
     {"escape", escape, 1, {"value"}},
-    {"format", format, 1, {"value"}, true},
-    {"indent", indent, 1, {"s", "width", "first", "blank"}},
-    {"lower", lower, 1, {"s"}},
+    {"format", format, 1, {"value"}, kVariadic},
+    {"indent", indent, 1, {"s", "width", "first", "blank"}, kKeepsMarkup},
+    {"lower", lower, 1, {"s"}, kKeepsMarkup},
     {"replace", replace_filter, 3, {"s", "old", "new", "count"}},
-    {"safe", string, 1, {"value"}},
+    {"safe", safe, 1, {"value"}},
     {"string", string, 1, {"value"}},
     {"title", title, 1, {"s"}},
     {"tojson", tojson, 1, {"x", "ensure_ascii", "indent", "separators", "sort_keys"}},
     {"trim", trim, 1, {"value", "chars"}},
     {"truncate", truncate, 1, {"s", "length", "killwords", "end", "leeway"}},
-    {"upper", upper, 1, {"s"}},
+    {"upper", upper, 1, {"s"}, kKeepsMarkup},
     {"wordcount", wordcount, 1, {"s"}},
 };
 

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "models/tokenizer/jinja/operators.h"
+#include "models/tokenizer/jinja/string_functions.h"
 
 namespace heddle::jinja {
 namespace {
@@ -119,11 +121,16 @@ struct Output {
   Runtime& rt;
   std::string bytes;
   bool untrusted;
+  bool markup;  // the format is, and escapes what it takes
 
   const Text& str(const Value& v) {
-    const Text& text = *to_text(rt, v).text;
+    const Text& text = *(markup ? escaped(rt, v) : to_text(rt, v)).text;
     untrusted = untrusted || text.any_untrusted();
     return text;
+  }
+  Value take() {
+    const Value text = rt.text(std::move(bytes), untrusted);
+    return markup ? as_markup(rt, text) : text;
   }
   std::string string(const Spec& spec, const Text& text) {
     std::string body = text.bytes;
@@ -137,7 +144,10 @@ struct Output {
 class PercentFormatter {
  public:
   PercentFormatter(Runtime& rt, const Text& format, const Value& values)
-      : rt_(rt), s_(format.bytes), values_(values), out_{rt, {}, format.any_untrusted()} {}
+      : rt_(rt),
+        s_(format.bytes),
+        values_(values),
+        out_{rt, {}, format.any_untrusted(), format.markup} {}
   Value run();
 
  private:
@@ -185,17 +195,20 @@ std::int64_t PercentFormatter::star_or_number() {
   if (at() != '*') return read_number(s_, pos_);
   ++pos_;
   const Value v = next();
-  if (!v.is_integer()) rt_.fail("* wants int");
+  if (!v.is_integer() || out_.markup) rt_.fail("* wants int");
   return v.as_integer();
 }
 
 void PercentFormatter::convert(Spec& spec, const Value& v) {
+  if (out_.markup && std::string_view("cxXo").find(spec.type) != s_.npos) {
+    rt_.fail(std::string("markup cannot format by %") + spec.type);
+  }
   switch (spec.type) {
     case 's':
       out_.bytes += out_.string(spec, out_.str(v));
       return;
     case 'r':
-      out_.bytes += out_.string(spec, make_text(repr(rt_, v, out_.untrusted), false));
+      out_.bytes += out_.string(spec, out_.str(rt_.text(repr(rt_, v, out_.untrusted), false)));
       return;
     case 'c': {
       const bool code = v.is_integer() && v.as_integer() >= 0 && v.as_integer() < 0x110000 &&
@@ -299,13 +312,16 @@ Value PercentFormatter::run() {
   if (n_used_ < n_values && !mapping) {
     rt_.fail("not all arguments converted during string formatting");
   }
-  return rt_.text(std::move(out_.bytes), out_.untrusted);
+  return out_.take();
 }
 
 class BraceFormatter {
  public:
   BraceFormatter(Runtime& rt, const Text& format, const Arguments& arguments)
-      : rt_(rt), s_(format.bytes), arguments_(arguments), out_{rt, {}, format.any_untrusted()} {}
+      : rt_(rt),
+        s_(format.bytes),
+        arguments_(arguments),
+        out_{rt, {}, format.any_untrusted(), format.markup} {}
   Value run();
 
  private:
@@ -442,16 +458,24 @@ void BraceFormatter::field(std::string_view text) {
       const std::string shown = repr(rt_, v, untrusted);
       v = rt_.text(shown, untrusted);
     } else if (conversion == "s") {
-      v = to_text(rt_, v);
+      TextBuilder plain;
+      append_text(rt_, plain, v);
+      v = rt_.text(plain);
     } else {
       rt_.fail("unknown conversion " + quoted(conversion));
     }
   }
   if (colon + 1 >= text.size()) {
     out_.bytes += out_.str(v).bytes;
-  } else {
-    convert(parse_spec(text.substr(colon + 1)), v);
+    return;
   }
+  if (!out_.markup) return convert(parse_spec(text.substr(colon + 1)), v);
+  if (v.is_string() && v.text->markup) rt_.fail("markup takes no format specification");
+  const std::string before = std::exchange(out_.bytes, {});
+  out_.markup = false;  // escaped once it is formatted
+  convert(parse_spec(text.substr(colon + 1)), v);
+  out_.markup = true;
+  out_.bytes = before + out_.str(rt_.text(std::move(out_.bytes), false)).bytes;
 }
 
 Value BraceFormatter::run() {
@@ -472,7 +496,7 @@ Value BraceFormatter::run() {
       pos = end + 1;
     }
   }
-  return rt_.text(std::move(out_.bytes), out_.untrusted);
+  return out_.take();
 }
 
 }  // namespace

@@ -132,10 +132,10 @@ Value loop_changed(Call& call) {
 }
 
 constexpr Builtin kFunctions[] = {
-    {"dict", dict, 0, {}, true},
-    {"loop.changed", loop_changed, 1, {"loop"}, true},
-    {"loop.cycle", loop_cycle, 1, {"loop"}, true},
-    {"namespace", make_namespace, 0, {}, true},
+    {"dict", dict, 0, {}, kVariadic},
+    {"loop.changed", loop_changed, 1, {"loop"}, kVariadic},
+    {"loop.cycle", loop_cycle, 1, {"loop"}, kVariadic},
+    {"namespace", make_namespace, 0, {}, kVariadic},
     {"raise_exception", raise_exception, 1, {"message"}},
     {"range", range, 1, {"start", "stop", "step"}},
     {"strftime_now", strftime_now, 1, {"format"}},

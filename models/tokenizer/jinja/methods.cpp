@@ -63,10 +63,15 @@ Value strip_method(Call& call) {
   return stripped(call, Side::kBoth);
 }
 
+/// A text that a method puts beside its string: markup escapes it.
+const Text& beside(Call& call, const Text& text) {
+  return call.string(0).markup ? *escaped(call.rt, Value::of(&text)).text : text;
+}
+
 Value padded(Call& call, Side side) {
   const Text space = make_text(" ", false);
-  return pad(call.rt, call.string(0), call.integer(1, 0),
-             call.arg[2].given() ? call.string(2) : space, side);
+  const Text& fill = call.arg[2].given() ? call.string(2) : space;
+  return pad(call.rt, call.string(0), call.integer(1, 0), beside(call, fill), side);
 }
 
 Value center(Call& call) {
@@ -308,7 +313,8 @@ Value join(Call& call) {
   const Text& separator = call.string(0);
   TextBuilder out;
   bool is_first = true;
-  for (const Value& v : items_of(call.rt, call.arg[1])) {
+  for (const Value& item : items_of(call.rt, call.arg[1])) {
+    const Value v = separator.markup ? escaped(call.rt, item) : item;
     if (!v.is_string()) call.fail("expected a string in the sequence, got '" + type_name(v) + "'");
     call.rt.charge_bytes(v.view().size() + separator.bytes.size());
     if (!is_first) out.append(separator);
@@ -333,7 +339,8 @@ Value removesuffix(Call& call) {
 }
 
 Value replace_method(Call& call) {
-  return replace(call.rt, call.string(0), call.string(1), call.string(2), call.integer(3, -1));
+  return replace(call.rt, call.string(0), call.string(1), beside(call, call.string(2)),
+                 call.integer(3, -1));
 }
 
 Value format(Call& call) {
@@ -341,12 +348,12 @@ Value format(Call& call) {
 }
 
 constexpr Builtin kStringMethods[] = {
-    {"capitalize", converted<to_capitalized>, 1, {"self"}},
-    {"center", center, 2, {"self", "width", "fillchar"}},
+    {"capitalize", converted<to_capitalized>, 1, {"self"}, kKeepsMarkup},
+    {"center", center, 2, {"self", "width", "fillchar"}, kKeepsMarkup},
     {"count", count, 2, {"self", "sub", "start", "end"}},
     {"endswith", endswith, 2, {"self", "suffix", "start", "end"}},
     {"find", find, 2, {"self", "sub", "start", "end"}},
-    {"format", format, 1, {"self"}, true},
+    {"format", format, 1, {"self"}, kVariadic},
     {"index", index, 2, {"self", "sub", "start", "end"}},
     {"isalnum", all_chars<is_alnum>, 1, {"self"}},
     {"isalpha", all_chars<is_alpha>, 1, {"self"}},
@@ -356,17 +363,17 @@ constexpr Builtin kStringMethods[] = {
     {"isnumeric", all_chars<is_numeric>, 1, {"self"}},
     {"isspace", all_chars<is_space>, 1, {"self"}},
     {"isupper", isupper, 1, {"self"}},
-    {"join", join, 2, {"self", "iterable"}},
-    {"ljust", ljust, 2, {"self", "width", "fillchar"}},
-    {"lower", converted<to_lower>, 1, {"self"}},
+    {"join", join, 2, {"self", "iterable"}, kKeepsMarkup},
+    {"ljust", ljust, 2, {"self", "width", "fillchar"}, kKeepsMarkup},
+    {"lower", converted<to_lower>, 1, {"self"}, kKeepsMarkup},
     {"lstrip", lstrip, 1, {"self", "chars"}},
     {"partition", partition, 2, {"self", "sep"}},
     {"removeprefix", removeprefix, 2, {"self", "prefix"}},
     {"removesuffix", removesuffix, 2, {"self", "suffix"}},
-    {"replace", replace_method, 3, {"self", "old", "new", "count"}},
+    {"replace", replace_method, 3, {"self", "old", "new", "count"}, kKeepsMarkup},
     {"rfind", rfind, 2, {"self", "sub", "start", "end"}},
     {"rindex", rindex, 2, {"self", "sub", "start", "end"}},
-    {"rjust", rjust, 2, {"self", "width", "fillchar"}},
+    {"rjust", rjust, 2, {"self", "width", "fillchar"}, kKeepsMarkup},
     {"rpartition", rpartition, 2, {"self", "sep"}},
     {"rsplit", rsplit, 1, {"self", "sep", "maxsplit"}},
     {"rstrip", rstrip, 1, {"self", "chars"}},
@@ -374,10 +381,10 @@ constexpr Builtin kStringMethods[] = {
     {"splitlines", splitlines, 1, {"self", "keepends"}},
     {"startswith", startswith, 2, {"self", "prefix", "start", "end"}},
     {"strip", strip_method, 1, {"self", "chars"}},
-    {"swapcase", converted<swap_case>, 1, {"self"}},
-    {"title", converted<to_title>, 1, {"self"}},
-    {"upper", converted<to_upper>, 1, {"self"}},
-    {"zfill", zfill, 2, {"self", "width"}},
+    {"swapcase", converted<swap_case>, 1, {"self"}, kKeepsMarkup},
+    {"title", converted<to_title>, 1, {"self"}, kKeepsMarkup},
+    {"upper", converted<to_upper>, 1, {"self"}, kKeepsMarkup},
+    {"zfill", zfill, 2, {"self", "width"}, kKeepsMarkup},
 };
 
 const Dict& self_dict(Call& call) {

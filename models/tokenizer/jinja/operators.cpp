@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "models/tokenizer/jinja/format.h"
+#include "models/tokenizer/jinja/string_functions.h"
 
 namespace heddle::jinja {
 namespace {
@@ -50,7 +51,8 @@ Value repeat(Runtime& rt, const Value& what, std::int64_t n) {
     if (unit > 0) {
       for (std::int64_t i = 0; i < n; ++i) out.append(text);
     }
-    return rt.text(out);
+    const Value repeated = rt.text(out);
+    return text.markup ? as_markup(rt, repeated) : repeated;
   }
   rt.charge_product(n, static_cast<std::int64_t>(what.list->items.size()));
   std::vector<Value> items;
@@ -124,7 +126,7 @@ Value concatenate(Runtime& rt, const Value& a, const Value& b) {
 }
 
 Value add(Runtime& rt, const Value& a, const Value& b) {
-  if (a.is_string() && b.is_string()) return concatenate(rt, a, b);
+  if (a.is_string() && b.is_string()) return joined(rt, a, b);
   if (is_sequence(a) && a.type == b.type) {
     rt.charge(static_cast<std::int64_t>(a.list->items.size() + b.list->items.size()));
     std::vector<Value> items = a.list->items;

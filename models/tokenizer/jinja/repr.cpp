@@ -117,7 +117,9 @@ void ReprWriter::value(const Value& v) {
       out += float_repr(v.real);
       break;
     case Type::kString:
+      if (v.text->markup) out += "Markup(";
       string(*v.text);
+      if (v.text->markup) out += ")";
       break;
     case Type::kList:
       items("[", v.list->items, "]");

@@ -82,9 +82,11 @@ Value Runtime::text(Text text) {
 
 Value Runtime::slice(const Text& from, std::size_t begin, std::size_t end) {
   if (begin == 0 && end == from.bytes.size()) return Value::of(&from);
-  TextBuilder part;
-  part.append(from, begin, end);
-  return text(part);
+  TextBuilder builder;
+  builder.append(from, begin, end);
+  Text part = builder.take();
+  part.markup = from.markup;
+  return text(std::move(part));
 }
 
 Value Runtime::undefined(std::string why) {

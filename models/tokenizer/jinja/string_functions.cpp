@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/tokenizer/jinja/format.h"
+#include "models/tokenizer/jinja/operators.h"
 #include "models/tokenizer/jinja/unicode.h"
 
 namespace heddle::jinja {
@@ -11,6 +12,27 @@ namespace {
 bool is_line_end(char32_t c) {
   return (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 ||
          c == 0x2029;
+}
+
+std::string_view entity(char c) {
+  switch (c) {
+    case '&':
+      return "&amp;";
+    case '<':
+      return "&lt;";
+    case '>':
+      return "&gt;";
+    case '"':
+      return "&#34;";
+    default:
+      return "&#39;";
+  }
+}
+
+bool is_untrusted(const Text& text, std::size_t pos) {
+  const auto it = std::partition_point(text.untrusted.begin(), text.untrusted.end(),
+                                       [&](const ByteRange& r) { return r.end <= pos; });
+  return it != text.untrusted.end() && it->begin <= pos;
 }
 
 }  // namespace
@@ -82,6 +104,37 @@ Value pad(Runtime& rt, const Text& text, std::int64_t width, const Text& fill, S
   out.append(text);
   for (std::int64_t i = left; i < missing; ++i) out.append(fill);
   return rt.text(out);
+}
+
+Value escaped(Runtime& rt, const Value& v) {
+  const Value plain = to_text(rt, v);
+  const Text& text = *plain.text;
+  if (text.markup) return plain;
+  const std::string_view s = text.bytes;
+  TextBuilder out;
+  for (std::size_t begin = 0; begin < s.size(); ++begin) {
+    const std::size_t at = std::min(s.find_first_of("&<>\"'", begin), s.size());
+    out.append(text, begin, at);
+    if (at < s.size()) out.append(entity(s[at]), is_untrusted(text, at));
+    begin = at;
+  }
+  return as_markup(rt, rt.text(out));
+}
+
+Value as_markup(Runtime& rt, const Value& v) {
+  if (v.text->markup) return v;
+  Text text = *v.text;
+  text.markup = true;
+  return rt.text(std::move(text));
+}
+
+Value joined(Runtime& rt, const Value& a, const Value& b) {
+  const bool markup = a.text->markup || b.text->markup;
+  TextBuilder out;
+  append_text(rt, out, markup ? escaped(rt, a) : a);
+  append_text(rt, out, markup ? escaped(rt, b) : b);
+  const Value text = rt.text(out);
+  return markup ? as_markup(rt, text) : text;
 }
 
 std::vector<std::pair<std::size_t, std::size_t>> lines_of(const Text& text, bool keep_ends) {

@@ -20,8 +20,8 @@ Value compares(Call& call) {
 Value defined(Call& call) {
   return Value::of(!call.arg[0].is(Type::kUndefined));
 }
-Value never(Call&) {
-  return Value::of(false);
+Value is_escaped(Call& call) {
+  return Value::of(call.arg[0].is_string() && call.arg[0].text->markup);
 }
 Value is_number(Call& call) {
   return Value::of(call.arg[0].is_number());
@@ -121,7 +121,7 @@ constexpr Builtin kTests[] = {
     {"divisibleby", divisibleby, 2, {"value", "num"}},
     {"eq", compares<Op::kEq>, 2, {"a", "b"}},
     {"equalto", compares<Op::kEq>, 2, {"a", "b"}},
-    {"escaped", never, 1, {"value"}},
+    {"escaped", is_escaped, 1, {"value"}},
     {"even", even, 1, {"value"}},
     {"false", is_false, 1, {"value"}},
     {"filter", is_filter, 1, {"value"}},

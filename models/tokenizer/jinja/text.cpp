@@ -59,7 +59,7 @@ void TextBuilder::append(const Text& text, std::size_t begin, std::size_t end) {
 }
 
 Text TextBuilder::take() {
-  Text text{std::move(bytes_), std::move(untrusted_), 0};
+  Text text{std::move(bytes_), std::move(untrusted_)};
   text.n_chars = count_chars(text.bytes);
   bytes_.clear();
   untrusted_.clear();
@@ -67,7 +67,7 @@ Text TextBuilder::take() {
 }
 
 Text make_text(std::string bytes, bool untrusted) {
-  Text text{std::move(bytes), {}, 0};
+  Text text{std::move(bytes), {}};
   text.n_chars = count_chars(text.bytes);
   if (untrusted && !text.bytes.empty()) text.untrusted.push_back({0, text.bytes.size()});
   return text;

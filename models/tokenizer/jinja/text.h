@@ -16,6 +16,7 @@ struct Text {
   std::string bytes;
   std::vector<ByteRange> untrusted;
   std::int64_t n_chars = 0;  // code points
+  bool markup = false;       // Python's Markup, made by `safe` and `escape`: escapes what joins it
 
   bool ascii() const { return n_chars == static_cast<std::int64_t>(bytes.size()); }
   bool any_untrusted() const { return !untrusted.empty(); }
