@@ -280,6 +280,19 @@ EXPRESSIONS = r"""
 {% macro m() %}x{% endmacro %}{% call m() %}y{% endcall %}
 {% macro m() %}{{ caller is defined }}{% endmacro %}{{ m() }}
 {% macro m() %}{{ y }}{% endmacro %}{% set y = 5 %}{{ m() }}{% for y in [6] %}{{ m() }}{% endfor %}
+{% for i in [1] %}{{ x }}{% endfor %}{% set x = 1 %}{{ x }}{% for i in [1] %}{{ x }}{% endfor %}
+{{ x }}{% for i in [1] %}{{ x }}{% endfor %}{% set x = 1 %}|{% for i in [1] %}{{ s }}{% endfor %}{% if true %}{% set s = 1 %}{% endif %}|{% for i in [1] %}{{ f }}{% endfor %}{% if false %}{{ f }}{% endif %}{% set f = 1 %}
+{% for i in [1, 2] %}{% for j in [1] %}{{ x }}{% endfor %}{% set x = i %}{{ x }}{% else %}{% endfor %}|{% for i in [] %}{% else %}{% for j in [1] %}{{ s }}{% endfor %}{% set s = 3 %}{{ s }}{% endfor %}
+{% for i in [1] %}{% for j in [1] %}{{ x }}{% endfor %}{% set x = i %}{{ x }}{% endfor %}{{ x }}
+{% macro m() %}{{ x }}{% endmacro %}{{ m() }}{% set x = 3 %}{{ m() }}|{% macro q() %}{% for i in [1] %}{{ s }}{% endfor %}{% set s = 1 %}{{ s }}{% endmacro %}{{ q() }}
+{% filter upper %}{% filter lower %}{{ x }}{% endfilter %}{% set x = 'q' %}{{ x }}{% endfilter %}|{% with y = 1 %}{% for i in [1] %}{{ s }}{% endfor %}{% set s = 2 %}{% endwith %}|{% set t %}{% for i in [1] %}{{ f }}{% endfor %}{% set f = 2 %}{% endset %}{{ t }}
+{% for i in [1] if x == 7 %}{{ i }}{% endfor %}{% set x = 1 %}|{% for i in l %}{% for j in [1] if l %}{{ j }}{% endfor %}{% set l = [] %}{% endfor %}|{% set d = d.a %}{{ d }}|{% for n, x in [(1, 2)] %}{% for j in [1] %}{{ x }}{% endfor %}{% set x = 4 %}{% endfor %}
+{% for i in [1] %}{% set q = namespace(a=1) %}{% for j in [1] %}{{ names }}{% endfor %}{% set names, n = 1, 2 %}{{ names }}{% endfor %}
+{% generation %}{% for i in [1] %}{{ x }}{% endfor %}{% set x = 1 %}{% endgeneration %}
+{% macro k() %}{{ caller(1) }}{% endmacro %}{% call(a, b=f) k() %}{% for i in [1] %}{{ s }}{{ a }}{{ b }}{% endfor %}{% set s = 1 %}{% endcall %}|{% for i in [1] %}{{ e }}{% endfor %}{% macro e() %}m{% endmacro %}{{ e() }}
+{% for i in [1] %}{{ range(2) | list }}{% endfor %}{% set range = 1 %}
+{% for i in [1] %}{{ u | length }}{% endfor %}{% set u.x = 1 %}
+{% for i in [1] %}{{ t }}{{ k is defined }}{% endfor %}{% set t %}b{% endset %}{{ t }}|{% for i in [1] %}{% set people = people[0].n %}{{ people }}{% endfor %}|{% for i in [1] %}{% set x = 1 %}{% for j in [1] %}{% for k in [1] %}{{ x }}{% endfor %}{% set x = 2 %}{{ x }}{% endfor %}{{ x }}{% endfor %}
 {% macro loopy() %}{{ loopy() }}{% endmacro %}{{ loopy() }}
 {% filter upper %}abc {{ s }}{% endfilter %}|{% filter replace('a', 'b') | upper %}banana{% endfilter %}
 {% with a = 1, b = 2 %}{{ a }}{{ b }}{% set c = 3 %}{% endwith %}{{ a is defined }}{{ c is defined }}|{% with %}{% set q = 1 %}{{ q }}{% endwith %}

@@ -108,7 +108,8 @@ struct Stmt {
   std::vector<ExprPtr> targets;
   std::vector<Branch> branches;
   Block body, other;
-  bool recursive = false;  // kFor
+  std::vector<NameId> hidden, hidden_other;  // of body and other: see hide_names
+  bool recursive = false;                    // kFor
   // kMacro, kCall
   NameId name = -1;
   std::vector<Param> params;
@@ -119,6 +120,7 @@ struct Template {
   std::string source;  // normalized
   Names names;
   Block body;
+  std::vector<NameId> hidden;
 };
 
 }  // namespace heddle::jinja

@@ -292,7 +292,7 @@ Value Interpreter::call_macro(const Function& f, const Arguments& arguments) {
              " levels");
   }
   ++calls_;
-  Scope& scope = new_scope(f.scope);
+  Scope& scope = new_scope(f.scope, f.macro->hidden);
   bind_macro(f, arguments, scope);
   Capture capture(*this);
   exec(f.macro->body, scope);

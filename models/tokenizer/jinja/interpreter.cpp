@@ -43,15 +43,22 @@ Text Interpreter::run(const Variables& variables) {
   }
   TextBuilder text;
   out_ = &text;
-  exec(template_.body, new_scope(&globals));
+  exec(template_.body, new_scope(&globals, template_.hidden));
   return text.take();
 }
 
-Scope& Interpreter::new_scope(Scope* parent) {
+Scope& Interpreter::new_scope(Scope* parent, const std::vector<NameId>& hidden) {
   rt_.charge();
   Scope& scope = scopes_.emplace_back();
   scope.parent = parent;
+  hide(hidden, scope);
   return scope;
+}
+
+void Interpreter::hide(const std::vector<NameId>& names, Scope& scope) {
+  for (const NameId id : names) {
+    scope.set(id, rt_.undefined(quoted(template_.names.name(id)) + " is undefined"));
+  }
 }
 
 void Interpreter::write(const Text& text) {
@@ -105,7 +112,7 @@ Interpreter::Flow Interpreter::exec(const Stmt& stmt, Scope& scope) {
     case StmtKind::kWith:
       return exec_with(stmt, scope);
     case StmtKind::kScope:
-      return exec(stmt.body, new_scope(&scope));
+      return exec(stmt.body, new_scope(&scope, stmt.hidden));
     case StmtKind::kBreak:
       return Flow::kBreak;
     case StmtKind::kContinue:
@@ -149,7 +156,8 @@ Interpreter::Flow Interpreter::exec_for(const Stmt& stmt,
   }
   // As in Jinja, the else also runs where every iteration ended in a break or continue.
   const bool completed = run_loop(stmt, new_scope(&scope), loop);
-  return completed || stmt.other.empty() ? Flow::kNext : exec(stmt.other, new_scope(&scope));
+  if (completed || stmt.other.empty()) return Flow::kNext;
+  return exec(stmt.other, new_scope(&scope, stmt.hidden_other));
 }
 
 /// Returns whether the body ran to its end at least once.
@@ -162,6 +170,7 @@ bool Interpreter::run_loop(const Stmt& stmt, Scope& scope, Loop& loop) {
     scope.variables.clear();
     if (loop_name_ >= 0) scope.set(loop_name_, self);
     assign(*stmt.target, loop.item(loop.index), scope);
+    hide(stmt.hidden, scope);
     const Flow flow = exec(stmt.body, scope);
     completed = completed || flow == Flow::kNext;
     if (flow == Flow::kBreak) break;
@@ -179,7 +188,7 @@ Interpreter::Flow Interpreter::exec_set_block(const Stmt& stmt, Scope& scope) {
   Value value;
   {
     Capture capture(*this);
-    const Flow flow = exec(stmt.body, new_scope(&scope));
+    const Flow flow = exec(stmt.body, new_scope(&scope, stmt.hidden));
     if (flow != Flow::kNext) return flow;
     value = rt_.text(capture.text);
   }
@@ -194,7 +203,7 @@ Interpreter::Flow Interpreter::exec_set_block(const Stmt& stmt, Scope& scope) {
 
 Interpreter::Flow Interpreter::exec_filter(const Stmt& stmt, Scope& scope) {
   Value value;
-  Scope& inner = new_scope(&scope);
+  Scope& inner = new_scope(&scope, stmt.hidden);
   {
     Capture capture(*this);
     const Flow flow = exec(stmt.body, inner);
@@ -207,7 +216,7 @@ Interpreter::Flow Interpreter::exec_filter(const Stmt& stmt, Scope& scope) {
 }
 
 Interpreter::Flow Interpreter::exec_with(const Stmt& stmt, Scope& scope) {
-  Scope& inner = new_scope(&scope);
+  Scope& inner = new_scope(&scope, stmt.hidden);
   for (std::size_t i = 0; i < stmt.targets.size(); ++i) {
     assign(*stmt.targets[i], eval(*stmt.exprs[i], scope), inner);
   }

@@ -65,7 +65,8 @@ class Interpreter {
   void assign_tuple(const Expr& target, const Value& value, Scope& scope);
   void write(const Value& value);
   void write(const Text& text);
-  Scope& new_scope(Scope* parent);
+  Scope& new_scope(Scope* parent, const std::vector<NameId>& hidden = {});
+  void hide(const std::vector<NameId>& names, Scope& scope);
   Value function(Function::Kind kind, const Stmt& stmt, Scope& scope);
 
   // Expressions.

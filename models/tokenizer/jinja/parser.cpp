@@ -24,6 +24,7 @@ Template parse(std::string_view source, const TemplateLimits& limits) {
   Template out;
   out.source = normalize_source(source);
   Parser(out, limits).run();
+  hide_names(out);
   return out;
 }
 

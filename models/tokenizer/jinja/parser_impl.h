@@ -14,6 +14,12 @@
 
 namespace heddle::jinja {
 
+/// Fills the `hidden` lists: the names that are undefined at the start of a block with a scope of
+/// its own although an outer scope has them. Jinja settles what a name means once for a whole
+/// block: where the block sets a name before it reads it, and no block around mentions it, blocks
+/// inside that read it see the block's own, not yet set. In scopes.cpp.
+void hide_names(Template& parsed);
+
 class Parser {
  public:
   Parser(Template& out, const TemplateLimits& limits);
