@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Chat templates against Python's jinja2, set up as transformers sets it up.
+"""Chat templates against Python's jinja2, set up as transformers 5.24 sets it up.
 
   chat_template_parity.py verify          the golden files are what jinja2 renders now (default)
   chat_template_parity.py write           writes the golden files
@@ -57,6 +57,20 @@ def environment():
         return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
                           sort_keys=sort_keys)
 
+    class Namespace(jinja2.utils.Namespace):
+        def __init__(*args, **kwargs):
+            for name in dict(*args[1:], **kwargs):
+                check_name(name)
+            jinja2.utils.Namespace.__init__(*args, **kwargs)
+
+        def __setitem__(self, name, value):
+            check_name(name)
+            super().__setitem__(name, value)
+
+    def check_name(name):
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(name)
+
     def strftime_now(format):
         return datetime.datetime.fromtimestamp(NOW).strftime(format)
 
@@ -65,6 +79,7 @@ def environment():
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = strftime_now
+    env.globals["namespace"] = Namespace
     return env
 
 
@@ -249,6 +264,10 @@ EXPRESSIONS = r"""
 {{ 1 $ 2 }}
 {% set a = 1 %}{% if true %}{% set a = 2 %}{% endif %}{{ a }}{% for i in [1, 2] %}{{ a }}{% set a = 9 %}{{ a }}{% endfor %}{{ a }}
 {% set ns = namespace(c=0, l=[]) %}{% for i in l %}{% set ns.c = ns.c + i %}{% set ns.l = ns.l + [i] %}{% endfor %}{{ ns.c }}{{ ns.l }}{{ ns.zz is defined }}{{ ns }}{{ ns['c'] }}
+{% set ns = namespace(_a=1) %}
+{% set ns = namespace() %}{% set ns._a = 1 %}
+{% set ns = namespace({'__a__': 1}) %}
+{{ namespace(a_=1)._b is defined }}
 {% set d.a = 1 %}
 {% set a, b = 1, 2 %}{{ a }}{{ b }}{% set (a, b) = (b, a) %}{{ a }}{{ b }}{% set a = 1, %}{{ a }}
 {% set a, b = [1] %}

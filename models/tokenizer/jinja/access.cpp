@@ -77,9 +77,6 @@ Value python_attribute(Runtime& rt, const Value& object, std::string_view name) 
   }
   if (object.is(Type::kNamespace)) {
     const Value* found = object.space->find(name);
-    if (found != nullptr && name.starts_with("_")) {
-      return rt.undefined("access to attribute " + quoted(name) + " of a namespace is unsafe");
-    }
     return found != nullptr ? *found : Value{};
   }
   if (object.is(Type::kLoop)) return loop_attribute(rt, object, name);
@@ -103,6 +100,12 @@ std::string no_attribute(const Value& object, const std::string& name) {
 }
 
 }  // namespace
+
+void check_attribute_name(const Runtime& rt, std::string_view name) {
+  if (name.starts_with("_")) {
+    rt.fail("a namespace takes no attribute with an underscore first: " + quoted(name));
+  }
+}
 
 std::string type_name(const Value& v) {
   switch (v.type) {

@@ -66,6 +66,7 @@ Value make_namespace(Call& call) {
   v.space = call.rt.heap.add_namespace();
   for (const auto& [key, value] : entries(call)->entries) {
     if (!key.is_string()) call.fail("attributes must have string names");
+    check_attribute_name(call.rt, key.view());
     v.space->attributes.emplace_back(key.text, value);
   }
   return v;

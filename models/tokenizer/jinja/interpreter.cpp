@@ -263,6 +263,7 @@ void Interpreter::assign(const Expr& target, const Value& value, Scope& scope) {
 void Interpreter::assign_attribute(const Expr& target, const Value& value, Scope& scope) {
   const Value space = eval_name(target, scope);
   if (!space.is(Type::kNamespace)) rt_.fail("cannot assign an attribute of what is no namespace");
+  check_attribute_name(rt_, target.text.bytes);
   rt_.charge(1 + static_cast<std::int64_t>(space.space->attributes.size()) / 8);
   if (Value* old = space.space->find(target.text.bytes)) {
     *old = value;

@@ -61,6 +61,8 @@ std::int64_t length(const Value& v);
 const std::vector<Value>& items_of(Runtime& rt, const Value& v);
 bool is_iterable(const Value& v);
 
+/// As transformers does, refuses names with an underscore first for attributes of a namespace.
+void check_attribute_name(const Runtime& rt, std::string_view name);
 /// obj.name and obj[key] with Jinja's fallbacks of one to the other.
 Value get_attribute(Runtime& rt, const Value& object, std::string_view name);
 Value get_item(Runtime& rt, const Value& object, const Value& key);
