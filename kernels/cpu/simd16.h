@@ -24,7 +24,9 @@
 
 #include <cstdint>
 
+#ifndef HEDDLE_SIMD  // sanitizer builds of the portable form leave the choice to the compiler
 #define HEDDLE_SIMD inline __attribute__((always_inline))
+#endif
 
 namespace heddle::cpu {
 
