@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "tests/support/default_model.h"
+#include "tests/support/sanitizers.h"
 
 namespace heddle {
 namespace {
@@ -30,16 +31,10 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 // Sanitizers and unoptimized builds have much larger stack frames, and are slow.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-constexpr bool kLargeFrames = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kLargeFrames = true;
+#ifdef __OPTIMIZE__
+constexpr bool kLargeFrames = test::kSanitized;
 #else
-constexpr bool kLargeFrames = false;
-#endif
-#else
-constexpr bool kLargeFrames = false;
+constexpr bool kLargeFrames = true;
 #endif
 
 const std::filesystem::path kGolden =

@@ -18,6 +18,7 @@
 #include "models/gguf_keys.h"
 #include "models/gguf_weights.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_llama.h"
 
@@ -443,18 +444,6 @@ TEST(GgufTensors, SplitKeysAreOfTheirKindsAndRanges) {
 
 // --- cost of refusing
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
-
 std::int64_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   std::int64_t pages = 0;
@@ -486,7 +475,7 @@ void expect_cheap_refusal(const std::string& header, std::uint64_t size, const s
   } catch (const Error& refused) {
     EXPECT_THAT(refused.what(), HasSubstr(text));
   }
-  if (!kSanitized) {
+  if (!test::kSanitized) {
     EXPECT_LT(cpu_seconds() - start, 0.1);
     EXPECT_LT(resident_bytes() - resident, 16 << 20);
   }
@@ -645,7 +634,7 @@ TEST(GgufFileStore, ReleasedPagesLeaveMemoryAndCanBeReadAgain) {
   for (std::size_t at = 0; at < bytes; at += panel) {
     weights->release(view, at, std::min(at + panel, bytes));
   }
-  if (!kSanitized) {
+  if (!test::kSanitized) {
     EXPECT_GT(before - resident_bytes(), 15 << 20);
   }
   double again = 0.0;

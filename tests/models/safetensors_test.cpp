@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "tests/support/safetensors_writer.h"
+#include "tests/support/sanitizers.h"
 
 namespace heddle {
 namespace {
@@ -241,7 +242,8 @@ TEST(Safetensors, ReadsALargeHostileHeaderInBoundedTime) {
   doc.data = "x";
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_THAT(message(doc.serialise()), HasSubstr("overlapping"));
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin,
+            std::chrono::seconds(test::kSanitized ? 60 : 10));
   doc.header = "{" + header.substr(1) + header.substr(1, 0);
   for (int i = 0; i < 20'000; ++i) *doc.header += fmt::format(",\"u{}\":7", i);
   *doc.header += "}";
