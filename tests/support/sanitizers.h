@@ -1,6 +1,6 @@
 #pragma once
-// Whether the tests are built with AddressSanitizer or ThreadSanitizer, which make them slow and their
-// stack frames large. GCC has a macro per sanitizer, clang a feature test.
+// Whether the tests are built with AddressSanitizer or ThreadSanitizer, which make them slow and
+// their stack frames large. GCC has a macro per sanitizer, clang a feature test.
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define HEDDLE_TEST_SANITIZED true
