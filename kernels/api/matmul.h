@@ -10,18 +10,19 @@ namespace heddle {
 /// out_i[t,n] = residual_i[t,n] + (bias_i[n] + sum_k x[t,k] * weight_i[n,k]) for up to kMaxTargets
 /// matrices that share x (q, k and v; gate and up), so that x is quantised once.
 ///
-/// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded per 32 values to
-/// int16 (d = max|x| / 32767; q = round-to-even(x * (32767 / max|x|)); 32 values below 2^-100 count
-/// as zero), integer products q_w q are summed exactly, and every 32 k, in ascending order, are
-/// added with f32 operations:
+/// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded to int16 per step
+/// of 32 values, or of 256 for the K types (d = max|x| / 32767; q = round-to-even(x * (32767 /
+/// max|x|)); a step below 2^-100 counts as zero), and integer products q_w q are summed exactly.
+/// What follows are f32 operations, k ascending; lines with m_w where there is a minimum:
 ///
-///   one scale for 32 k (Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K IQ4_NL MXFP4); the second line where
-///   there is a minimum:
+///   Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4, for every 32 k:
 ///     acc = fma(f32(sum q_w q), d_w * d, acc)
 ///     acc = fma(m_w, d * f32(sum q), acc)
-///   one for 16 (Q2_K Q3_K Q6_K), the second two for Q2_K:
-///     acc = fma(fma(f32(sum_1 q_w q), d_1, f32(sum_0 q_w q) * d_0), d, acc)
-///     acc = fma(m_1, d * f32(sum_1 q), fma(m_0, d * f32(sum_0 q), acc))
+///   Q2_K Q3_K Q4_K Q5_K Q6_K, for every 256 k: from s = 0, for every 32 of them, with one line for
+///   each 16 where those have scales of their own (Q2_K Q3_K Q6_K),
+///     s = fma(f32(sum q_w q), d_w, s)
+///     s = fma(m_w, f32(sum q), s)
+///   and then acc = fma(s, d, acc).
 ///
 /// q_w is the quant less its zero, or the number that it stands for in the type's table (E2M1
 /// doubled for MXFP4, with d_w = 2^(e - 128)). In the K types d_w is the product of f16 d and the

@@ -14,6 +14,7 @@
 #include "kernels/cpu/cpu_tables.h"
 #include "kernels/cpu/matmul_kernels.h"
 #include "kernels/cpu/pack.h"
+#include "kernels/cpu/quant_formats.h"
 
 namespace heddle::cpu {
 namespace {
@@ -127,44 +128,59 @@ class XTiles {
   std::int64_t n_blocks() const { return k_ / kBlock; }
 
   void prepare(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels);
-  XTile tile(std::int64_t i) const;
+  /// Tile i as weights of that type need it.
+  XTile tile(std::int64_t i, DType dtype) const;
 
  private:
   void fill(const float* x, std::int64_t i, const MatmulKernels& kernels);
-  QuantisedRows quantised(std::int64_t i) const;
+  QuantisedRows rows(std::int64_t i, const QuantisedRows& all) const;
 
   std::int64_t n_tokens_;
   std::int64_t k_;
   std::int64_t n_tiles_;
   std::int64_t width_;    // of a tile,
   std::int64_t n_wider_;  // one more of each of the first so many
-  QuantisedRows quantised_;
+  QuantisedRows by_32_;   // with a step for 32 k,
+  QuantisedRows by_256_;  // or for 256; absent where no target needs it, as is
   float* plain_ = nullptr;
 };
 
+// k of x that share a step.
+int step(DType dtype) {
+  return quant_format(dtype).block();
+}
+
 void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKernels& kernels) {
-  bool any_quantised = false;
+  bool any_by_32 = false;
+  bool any_by_256 = false;
   bool any_plain = false;
   for (int i = 0; i < args.n_targets; ++i) {
     const DType dtype = args.targets[static_cast<std::size_t>(i)].weight->dtype;
-    (info(dtype).quantised() ? any_quantised : any_plain) = true;
+    (!info(dtype).quantised() ? any_plain : step(dtype) == 32 ? any_by_32 : any_by_256) = true;
   }
   const auto n = static_cast<std::size_t>(n_tokens_);
-  if (any_quantised) {
-    const std::size_t blocks = n * static_cast<std::size_t>(n_blocks());
-    std::byte* at = context.shared(blocks * (kBlock * 2 + 28), 0);
-    const auto take = [&at](std::size_t bytes) {
+  const std::size_t blocks = n * static_cast<std::size_t>(n_blocks());
+  const std::size_t bytes = blocks * (kBlock * 2 + 28);
+  std::byte* at = nullptr;
+  if (any_by_32 || any_by_256) at = context.shared(any_by_32 && any_by_256 ? 2 * bytes : bytes, 0);
+  const auto make = [&](int step) {
+    const auto take = [&at](std::size_t n_bytes) {
       std::byte* const p = at;
-      at += bytes;
+      at += n_bytes;
       return p;
     };
-    quantised_.q = reinterpret_cast<std::int16_t*>(take(blocks * kBlock * 2));
-    quantised_.d = reinterpret_cast<float*>(take(blocks * 4));
-    quantised_.per_32.d_sum = reinterpret_cast<float*>(take(blocks * 4));
-    quantised_.per_32.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
-    quantised_.per_16.d_sum = reinterpret_cast<float*>(take(blocks * 8));
-    quantised_.per_16.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 8));
-  }
+    QuantisedRows rows;
+    rows.step = step;
+    rows.q = reinterpret_cast<std::int16_t*>(take(blocks * kBlock * 2));
+    rows.d = reinterpret_cast<float*>(take(blocks * 4));
+    rows.per_32.d_sum = reinterpret_cast<float*>(take(blocks * 4));
+    rows.per_32.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
+    rows.per_16.d_sum = reinterpret_cast<float*>(take(blocks * 8));
+    rows.per_16.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 8));
+    return rows;
+  };
+  if (any_by_32) by_32_ = make(32);
+  if (any_by_256) by_256_ = make(256);
   if (any_plain) {
     plain_ = reinterpret_cast<float*>(
         context.shared(n * static_cast<std::size_t>(k_) * sizeof(float), 1));
@@ -179,39 +195,40 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
 
 void XTiles::fill(const float* x, std::int64_t i, const MatmulKernels& kernels) {
   const int n = width(i);
-  const float* const rows = x + first_row(i) * k_;
-  if (quantised_.q != nullptr) {
-    kernels.quantise(rows, k_, n, n_blocks(), quantised(i));
+  const float* const from = x + first_row(i) * k_;
+  for (const QuantisedRows* all : {&by_32_, &by_256_}) {
+    if (all->q != nullptr) kernels.quantise(from, k_, n, n_blocks(), rows(i, *all));
   }
   if (plain_ != nullptr) {
     float* const out = plain_ + first_row(i) * k_;
     for (int c = 0; c < n; ++c) {
-      for (std::int64_t j = 0; j < k_; ++j) out[j * n + c] = rows[c * k_ + j];
+      for (std::int64_t j = 0; j < k_; ++j) out[j * n + c] = from[c * k_ + j];
     }
   }
 }
 
 // Where tile i is in the memory of all.
-QuantisedRows XTiles::quantised(std::int64_t i) const {
+QuantisedRows XTiles::rows(std::int64_t i, const QuantisedRows& all) const {
   const std::int64_t block = first_row(i) * n_blocks();
-  const QuantisedRows& all = quantised_;
-  return {all.q + block * kBlock,
+  return {all.step,
+          all.q + block * kBlock,
           all.d + block,
           {all.per_32.d_sum + block, all.per_32.minus_sum + block},
           {all.per_16.d_sum + 2 * block, all.per_16.minus_sum + 2 * block}};
 }
 
-XTile XTiles::tile(std::int64_t i) const {
+XTile XTiles::tile(std::int64_t i, DType dtype) const {
   XTile t;
   t.width = width(i);
-  if (quantised_.q != nullptr) {
-    const QuantisedRows rows = quantised(i);
-    t.q = rows.q;
-    t.d = rows.d;
-    t.per_32 = {rows.per_32.d_sum, rows.per_32.minus_sum};
-    t.per_16 = {rows.per_16.d_sum, rows.per_16.minus_sum};
+  if (!info(dtype).quantised()) {
+    t.x = plain_ + first_row(i) * k_;
+    return t;
   }
-  if (plain_ != nullptr) t.x = plain_ + first_row(i) * k_;
+  const QuantisedRows from = rows(i, step(dtype) == 32 ? by_32_ : by_256_);
+  t.q = from.q;
+  t.d = from.d;
+  t.per_32 = {from.per_32.d_sum, from.per_32.minus_sum};
+  t.per_16 = {from.per_16.d_sum, from.per_16.minus_sum};
   return t;
 }
 
@@ -287,7 +304,7 @@ void run_fast(const MatmulArgs& args, CpuContext& context, const MatmulKernels& 
     const std::int64_t end_tile = (part + 1) * x.count() / c.tile_tasks;
     const bool quantised = info(w.dtype).quantised();
     for (std::int64_t t = first_tile; t < end_tile; ++t) {
-      const XTile tile = x.tile(t);
+      const XTile tile = x.tile(t, w.dtype);
       for (std::int64_t g = first_group; g < end_group; ++g) {
         const std::byte* const group = w.data.data() + g * stride;
         const OutTile out = out_tile(target, g, x.first_row(t), args.segments);

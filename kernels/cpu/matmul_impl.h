@@ -71,42 +71,53 @@ HEDDLE_INLINE void finish(Parts<C>& parts, const OutTile& out) {
 
 // ---- activations
 
-// Block `at` of the memory that `to` names.
+// What some values are quantised with.
+struct Step {
+  float d = 0.0F;
+  float inverse = 0.0F;  // 1 / d, or 0 where all quants are 0
+};
+
+// n values, a multiple of 32.
 template <typename V>
-void quantise_block(const float* x, std::int64_t at, const QuantisedRows& to) {
-  std::int16_t* const q = to.q + at * kBlockK;
-  const typename V::F x0 = V::load(x);
-  const typename V::F x1 = V::load(x + kLanes);
+Step find_step(const float* x, int n) {
   // Bit patterns of magnitudes order like the magnitudes, NaN above all.
-  const std::uint32_t bits = V::max_lane(V::max_i(V::magnitude_bits(x0), V::magnitude_bits(x1)));
+  typename V::I largest = V::zero_i();
+  for (int i = 0; i < n; i += kLanes) {
+    largest = V::max_i(largest, V::magnitude_bits(V::load(x + i)));
+  }
+  const std::uint32_t bits = V::max_lane(largest);
   constexpr std::uint32_t kInf = 0x7f800000U;
   constexpr std::uint32_t kTiny = 0x0d800000U;  // 2^-100: 32767 / it is still finite
-  float scale = 0.0F;
+  // Nothing to see beside an accumulator of normal size; or not finite, which makes all results of
+  // the row NaN.
+  if (bits < kTiny) return {};
+  if (bits >= kInf) return {__builtin_nanf(""), 0.0F};
+  float max = 0.0F;
+  std::memcpy(&max, &bits, sizeof max);
+  return {max / 32767.0F, 32767.0F / max};
+}
+
+// The 32 values of block `at` of the memory that `to` names.
+template <typename V>
+void quantise_block(const float* x, const Step& step, std::int64_t at, const QuantisedRows& to) {
+  std::int16_t* const q = to.q + at * kBlockK;
   std::int32_t sum[2] = {0, 0};
-  if (bits < kTiny || bits >= kInf) {
-    // Nothing to see beside an accumulator of normal size; or not finite, which makes all results
-    // of the row NaN.
-    if (bits >= kInf) {
-      const std::uint32_t quiet = 0x7fc00000U;
-      std::memcpy(&scale, &quiet, sizeof scale);
-    }
+  if (step.inverse == 0.0F) {
     std::memset(q, 0, kBlockK * sizeof *q);
   } else {
-    float largest = 0.0F;
-    std::memcpy(&largest, &bits, sizeof largest);
-    scale = largest / 32767.0F;
-    const typename V::F inverse = V::set(32767.0F / largest);
-    const typename V::I q0 = V::round(V::mul(x0, inverse));
-    const typename V::I q1 = V::round(V::mul(x1, inverse));
+    const typename V::F inverse = V::set(step.inverse);
+    const typename V::I q0 = V::round(V::mul(V::load(x), inverse));
+    const typename V::I q1 = V::round(V::mul(V::load(x + kLanes), inverse));
     V::store_i16(q, q0, q1);
     sum[0] = V::sum_lanes(q0);
     sum[1] = V::sum_lanes(q1);
   }
-  to.d[at] = scale;
-  to.per_32.d_sum[at] = scale * static_cast<float>(sum[0] + sum[1]);
+  const float d = to.step == kBlockK ? step.d : 1.0F;
+  to.d[at] = step.d;
+  to.per_32.d_sum[at] = d * static_cast<float>(sum[0] + sum[1]);
   to.per_32.minus_sum[at] = -(sum[0] + sum[1]);
   for (int i = 0; i < 2; ++i) {
-    to.per_16.d_sum[2 * at + i] = scale * static_cast<float>(sum[i]);
+    to.per_16.d_sum[2 * at + i] = d * static_cast<float>(sum[i]);
     to.per_16.minus_sum[2 * at + i] = -sum[i];
   }
 }
@@ -117,9 +128,14 @@ void quantise(const float* x,
               int width,
               std::int64_t n_blocks,
               const QuantisedRows& to) {
-  for (std::int64_t b = 0; b < n_blocks; ++b) {
+  const int step_blocks = to.step / kBlockK;
+  for (std::int64_t b = 0; b < n_blocks; b += step_blocks) {
     for (int c = 0; c < width; ++c) {
-      quantise_block<V>(x + c * stride + b * kBlockK, b * width + c, to);
+      const float* const from = x + c * stride + b * kBlockK;
+      const Step step = find_step<V>(from, to.step);
+      for (int i = 0; i < step_blocks; ++i) {
+        quantise_block<V>(from + i * kBlockK, step, (b + i) * width + c, to);
+      }
     }
   }
 }

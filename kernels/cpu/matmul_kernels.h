@@ -12,13 +12,14 @@ namespace heddle::cpu {
 /// Of the quantised x, per row and part of 32 or of 16 k; Float is float or const float.
 template <typename Float, typename Int>
 struct PartSums {
-  Float* d_sum = nullptr;    // d * sum of q
+  Float* d_sum = nullptr;    // sum of q; times d where steps are of 32
   Int* minus_sum = nullptr;  // -(sum of q)
 };
 using XSums = PartSums<const float, const std::int32_t>;
 
-/// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: per block of
-/// 32 k and row, q = round-to-even(x * (32767 / max|x|)) and d = max|x| / 32767.
+/// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: per row and
+/// step of 32 k, or of 256 for weights in blocks of 256, q = round-to-even(x * (32767 / max|x|))
+/// and d = max|x| / 32767; every block of 32 k has the d of its step.
 struct XTile {
   int width = 0;                    // rows of x
   const std::int16_t* q = nullptr;  // [n_blocks][width][32]
@@ -30,6 +31,7 @@ struct XTile {
 
 /// The same memory while it is being filled.
 struct QuantisedRows {
+  int step = 32;  // or 256: k with one d
   std::int16_t* q = nullptr;
   float* d = nullptr;
   PartSums<float, std::int32_t> per_32;

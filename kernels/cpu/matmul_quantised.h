@@ -117,7 +117,16 @@ HEDDLE_INLINE void integer_sums(const std::byte* planes,
   }
 }
 
-// Adds 32 k to the sums of C columns; block and index name the scales.
+// The next 32 k of a tile of `width` columns.
+HEDDLE_INLINE void advance(XBlock& x, int width, int parts) {
+  x.q += width * kBlockK;
+  x.d += width;
+  x.d_sum += width * parts;
+  x.minus_sum += width * parts;
+}
+
+// Adds 32 k to the sums of C columns; block and index name the scales. Blocks of 256 leave the d of
+// x, which they have in common, to the caller.
 template <typename V, DType T, int C>
 HEDDLE_INLINE void add_block(const std::byte* block,
                              int index,
@@ -133,19 +142,14 @@ HEDDLE_INLINE void add_block(const std::byte* block,
   I sum[C];
   integer_sums<V, T, C, 0>(planes, table, x, sum);
   const F scale = part_scale<V, T>(block, index * kF.parts, d);
-  if constexpr (kF.parts == 1) {
-    for (int c = 0; c < C; ++c) {
-      acc[c] = V::fma(V::to_float(sum[c]), V::mul(scale, V::set(x.d[c])), acc[c]);
-    }
-  } else {
-    F both[C];
-    for (int c = 0; c < C; ++c) both[c] = V::mul(V::to_float(sum[c]), scale);
+  for (int c = 0; c < C; ++c) {
+    const F both = kF.super() ? scale : V::mul(scale, V::set(x.d[c]));
+    acc[c] = V::fma(V::to_float(sum[c]), both, acc[c]);
+  }
+  if constexpr (kF.parts == 2) {
     integer_sums<V, T, C, 1>(planes, table, x, sum);
     const F second = part_scale<V, T>(block, index * 2 + 1, d);
-    for (int c = 0; c < C; ++c) {
-      both[c] = V::fma(V::to_float(sum[c]), second, both[c]);
-      acc[c] = V::fma(both[c], V::set(x.d[c]), acc[c]);
-    }
+    for (int c = 0; c < C; ++c) acc[c] = V::fma(V::to_float(sum[c]), second, acc[c]);
   }
   if constexpr (kF.has_min) {
     for (int part = 0; part < kF.parts; ++part) {
@@ -182,12 +186,17 @@ void quantised_tile(
       }
       if constexpr (kF.has_min) m = V::load_f16(block + 32);
       if constexpr (kF.has_min && kF.super()) m = V::sub(V::zero(), m);
-      for (int i = 0; i < kF.block() / kBlockK; ++i) {
-        add_block<V, T, C>(block, i, d, m, table, at, acc);
-        at.q += x.width * kBlockK;
-        at.d += x.width;
-        at.d_sum += x.width * kF.parts;
-        at.minus_sum += x.width * kF.parts;
+      if constexpr (kF.super()) {
+        F sum[C];
+        for (int c = 0; c < C; ++c) sum[c] = V::zero();
+        for (int i = 0; i < kF.block() / kBlockK; ++i) {
+          add_block<V, T, C>(block, i, d, m, table, at, sum);
+          advance(at, x.width, kF.parts);
+        }
+        for (int c = 0; c < C; ++c) acc[c] = V::fma(sum[c], V::set(at.d[c - x.width]), acc[c]);
+      } else {
+        add_block<V, T, C>(block, 0, d, m, table, at, acc);
+        advance(at, x.width, kF.parts);
       }
       block += kF.block_bytes();
     }

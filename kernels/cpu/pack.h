@@ -45,7 +45,7 @@
 namespace heddle::cpu {
 
 inline constexpr std::int64_t kGroupRows = 16;
-inline constexpr std::int64_t kBlock = 32;  // x elements with one scale in the fast matmuls
+inline constexpr std::int64_t kBlock = 32;  // x elements that the fast matmuls take together
 
 /// Every dtype that a weight may have on the CPU.
 const std::vector<DType>& weight_dtypes();

@@ -61,13 +61,20 @@ std::vector<float> matmul(std::string_view variant, const Case& c, CpuContext& c
   return out;
 }
 
-// 32 k from b on, by the contract of kernels/api/matmul.h.
-float add_block(const Weights& w, std::int64_t r, std::int64_t b, const float* x, float acc) {
-  float largest = 0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::abs(x[b + i]));
-  if (largest < 0x1p-100F) return acc;
-  const float d = largest / 32767.0F;
-  const float inverse = 32767.0F / largest;
+// k of x that are rounded with one step.
+std::int64_t step(DType dtype) {
+  return std::max<std::int64_t>(32, info(dtype).block_elements);
+}
+
+// 32 k from b on, with that inverse of a step, by the contract of kernels/api/matmul.h: two numbers
+// of x per part, to be multiplied by d, or that already are.
+float add_block(const Weights& w,
+                std::int64_t r,
+                std::int64_t b,
+                const float* x,
+                float inverse,
+                float d,
+                float acc) {
   const int part = test::scale_elements(w.dtype);
   std::int64_t dot[2] = {0, 0};
   std::int64_t sum[2] = {0, 0};
@@ -76,19 +83,28 @@ float add_block(const Weights& w, std::int64_t r, std::int64_t b, const float* x
     dot[i / part] += q * test::weight_at(w, r, b + i).q;
     sum[i / part] += q;
   }
-  const test::WeightParts first = test::weight_at(w, r, b);
-  const test::WeightParts second = test::weight_at(w, r, b + 16);
-  if (part == 32) {
-    acc = std::fma(static_cast<float>(dot[0]), first.d * d, acc);
-  } else {
-    const float one = static_cast<float>(dot[0]) * first.d;
-    acc = std::fma(std::fma(static_cast<float>(dot[1]), second.d, one), d, acc);
+  for (int i = 0; i < 32 / part; ++i) {
+    acc = std::fma(static_cast<float>(dot[i]), test::weight_at(w, r, b + i * part).d * d, acc);
   }
-  if (first.has_min) acc = std::fma(first.m, d * static_cast<float>(sum[0]), acc);
-  if (first.has_min && part == 16) {
-    acc = std::fma(second.m, d * static_cast<float>(sum[1]), acc);
+  for (int i = 0; i < 32 / part; ++i) {
+    const test::WeightParts p = test::weight_at(w, r, b + i * part);
+    if (p.has_min) acc = std::fma(p.m, d * static_cast<float>(sum[i]), acc);
   }
   return acc;
+}
+
+// The k of one step from b on.
+float add_step(const Weights& w, std::int64_t r, std::int64_t b, const float* x, float acc) {
+  const std::int64_t n = step(w.dtype);
+  float largest = 0;
+  for (std::int64_t i = b; i < b + n; ++i) largest = std::max(largest, std::abs(x[i]));
+  if (largest < 0x1p-100F) return acc;
+  const float d = largest / 32767.0F;
+  const float inverse = 32767.0F / largest;
+  if (n == 32) return add_block(w, r, b, x, inverse, d, acc);
+  float sum = 0;
+  for (std::int64_t i = b; i < b + n; i += 32) sum = add_block(w, r, i, x, inverse, 1.0F, sum);
+  return std::fma(sum, d, acc);
 }
 
 // One result by the contract of kernels/api/matmul.h, one scalar operation after the other.
@@ -104,7 +120,7 @@ float contract(const Weights& w, std::int64_t r, const float* x, int segments) {
         acc = std::fma(x[k], test::weight_at(w, r, k).d, acc);
       }
     } else {
-      for (std::int64_t b = begin; b < end; b += 32) acc = add_block(w, r, b, x, acc);
+      for (std::int64_t b = begin; b < end; b += step(w.dtype)) acc = add_step(w, r, b, x, acc);
     }
     parts.push_back(acc);
   }
@@ -142,14 +158,18 @@ std::vector<double> bounds(const Case& c) {
     for (std::int64_t r = 0; r < w.n_rows; ++r) {
       double rounding = 0;
       double magnitude = 0;
+      double largest = 0;
       for (std::int64_t k = 0; k < w.n_cols; ++k) {
         const test::WeightParts p = test::weight_at(w, r, k);
         magnitude += std::abs(static_cast<double>(x[k])) *
                      (std::abs(static_cast<double>(p.d) * p.q) + std::abs(p.m));
         if (!quantised) continue;
-        double largest = 0;
-        for (std::int64_t i = k / 32 * 32; i < k / 32 * 32 + 32; ++i) {
-          largest = std::max(largest, std::abs(static_cast<double>(x[i])));
+        const std::int64_t n = step(w.dtype);
+        if (k % n == 0) {
+          largest = 0;
+          for (std::int64_t i = k; i < k + n; ++i) {
+            largest = std::max(largest, std::abs(static_cast<double>(x[i])));
+          }
         }
         rounding += 0.501 * largest / 32767 * std::abs(p.value());
       }
