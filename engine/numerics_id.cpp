@@ -75,6 +75,10 @@ void add(Hasher& h, const StoredTensor& tensor) {
   h.bytes(data + n - std::min(kSample, n), std::min(kSample, n));
 }
 
+// Raised when the contract of an op in kernels/api changes bits: what was kept from before is then
+// not taken for the same. 2: x of K types is rounded per 256.
+constexpr int kArithmetic = 2;
+
 }  // namespace
 
 std::string numerics_id(const Checkpoint& checkpoint,
@@ -85,6 +89,7 @@ std::string numerics_id(const Checkpoint& checkpoint,
   for (const StoredTensor& tensor : checkpoint.weights->tensors()) add(h, tensor);
   h.value(*options.kv_dtype);
   h.value(kAttentionTile);
+  h.value(kArithmetic);
   h.value(backend.kind());
   for (const auto& [op, variant] : options.backend.forced) {
     // The fast CPU variants agree bit for bit, so only ref changes the result.
