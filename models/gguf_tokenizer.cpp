@@ -6,6 +6,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/error.h"
 #include "models/gguf_keys.h"
 
 namespace heddle {
@@ -34,17 +35,34 @@ void check_length(const GgufKeys& keys,
   }
 }
 
+/// A file without `key` would load and encode text wrongly.
+void require(const GgufDirectory& file, std::string_view key, std::string_view needed) {
+  if (file.find(key) != nullptr) return;
+  throw bad_input(
+      fmt::format("{}: tokenizer: {} is missing, needed: {}", file.source(), key, needed));
+}
+
 /// Files of these kinds that do not say so add a BOS (the format's convention).
 bool adds_bos_by_default(std::string_view model, std::string_view pre) {
   return model == "llama" || pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3" ||
          pre == "tekken";
 }
 
-void read_spm_keys(const GgufKeys& keys, TokenizerSpec& spec) {
+void read_bpe_keys(const GgufDirectory& file, const GgufKeys& keys, TokenizerSpec& spec) {
+  const std::string_view merges = "tokenizer.ggml.merges";
+  const std::string_view needed = "the pairs that the kind gpt2 joins, in order";
+  require(file, merges, needed);
+  spec.merges = *keys.texts(merges);
+  if (spec.merges.empty()) throw keys.error(merges, "0 entries", needed);
+}
+
+void read_spm_keys(const GgufDirectory& file, const GgufKeys& keys, TokenizerSpec& spec) {
   spec.pre.clear();
   const std::string_view charsmap = "tokenizer.ggml.precompiled_charsmap";
   if (keys.has(charsmap)) throw keys.error(charsmap, "one", "none for the kind llama");
-  spec.scores = keys.reals("tokenizer.ggml.scores").value_or(std::vector<float>());
+  const std::string_view scores = "tokenizer.ggml.scores";
+  require(file, scores, "one score per token, by which the kind llama joins");
+  spec.scores = *keys.reals(scores);
   spec.add_space_prefix = keys.boolean("tokenizer.ggml.add_space_prefix").value_or(true);
   spec.remove_extra_whitespaces =
       keys.boolean("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
@@ -70,9 +88,10 @@ TokenizerSpec read_gguf_tokenizer(const GgufDirectory& file, int vocab) {
   check_length(keys, types, keys.array_length(types, GgufKind::kI32), rows, "token");
   check_length(keys, scores, keys.array_length(scores, GgufKind::kF32), rows, "token");
   spec.tokens = *keys.texts(tokens);
-  spec.types = keys.integers(types).value_or(std::vector<std::int32_t>(spec.tokens.size(), 1));
-  if (spec.model == "llama") read_spm_keys(keys, spec);
-  spec.merges = keys.texts("tokenizer.ggml.merges").value_or(std::vector<std::string>());
+  require(file, types, "the kind of each token (normal, control, byte, ...)");
+  spec.types = *keys.integers(types);
+  if (spec.model == "gpt2") read_bpe_keys(file, keys, spec);
+  if (spec.model == "llama") read_spm_keys(file, keys, spec);
 
   spec.bos = token_id(keys, "bos");
   spec.eos = token_id(keys, "eos");

@@ -176,6 +176,10 @@ def gguf_tokenizer_cases():
         {prefix + "token_type": [mf.ARRAY, mf.array(mf.I32, "i", [77] * len(m.values(prefix + "tokens")))]}), "77")
     tokens("a merge of tokens it has not", lambda m: m.keys.update(
         {prefix + "merges": [mf.ARRAY, mf.texts(["qqqq zzzz"])]}), "merges")
+    tokens("without merges", lambda m: m.keys.pop(prefix + "merges") and None, "merges is missing, needed: the pairs")
+    tokens("merges empty", lambda m: m.keys.update({prefix + "merges": [mf.ARRAY, mf.texts([])]}), "merges, got 0 entries")
+    tokens("without types", lambda m: m.keys.pop(prefix + "token_type") and None, "token_type is missing, needed: ")
+    tokens("pieces without scores", lambda m: m.set_text(prefix + "model", "llama"), "scores is missing, needed: one score")
     tokens("bos beyond the vocabulary", lambda m: m.set(prefix + "bos_token_id", mf.U32, "I", 1 << 30), "bos_token_id")
     tokens("an unknown model", lambda m: m.set_text(prefix + "model", "telepathy"), "'telepathy'")
     tokens("an unknown pre-tokenizer", lambda m: m.set_text(prefix + "pre", "telepathy"), "'telepathy'")

@@ -38,9 +38,9 @@ GgufDoc tiny(const std::string& arch, const Shape& shape) {
   doc.set<float>(arch + ".attention.layer_norm_rms_epsilon", 1e-5F);
   doc.set_text("tokenizer.ggml.model", "gpt2");
   doc.set_text("tokenizer.ggml.pre", "smollm");
-  doc.set_texts("tokenizer.ggml.tokens", {"<s>", "a", "b", "c", "d", "e"});
+  doc.set_texts("tokenizer.ggml.tokens", {"<s>", "a", "b", "ab", "d", "e"});
   doc.set_array<std::int32_t>("tokenizer.ggml.token_type", {3, 1, 1, 1, 1, 1});
-  doc.set_texts("tokenizer.ggml.merges", {});
+  doc.set_texts("tokenizer.ggml.merges", {"a b"});
   const auto add = [&](const std::string& name, const std::vector<std::uint64_t>& dims) {
     std::uint64_t n = 1;
     for (const std::uint64_t d : dims) n *= d;

@@ -180,10 +180,9 @@ TEST(LlamaGguf, AnOutputTensorIsAnUntiedHead) {
 
 TEST(LlamaGguf, AbsentKeysHaveTheFormatsDefaults) {
   GgufDoc doc = tiny_llama();
-  for (const char* key :
-       {"llama.attention.head_count_kv", "llama.rope.freq_base", "llama.rope.dimension_count",
-        "llama.vocab_size", "general.name", "tokenizer.chat_template", "tokenizer.ggml.token_type",
-        "tokenizer.ggml.add_bos_token"}) {
+  for (const char* key : {"llama.attention.head_count_kv", "llama.rope.freq_base",
+                          "llama.rope.dimension_count", "llama.vocab_size", "general.name",
+                          "tokenizer.chat_template", "tokenizer.ggml.add_bos_token"}) {
     doc.remove(key);
   }
   for (const char* name : {"blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.1.attn_k.weight",
@@ -198,7 +197,6 @@ TEST(LlamaGguf, AbsentKeysHaveTheFormatsDefaults) {
   EXPECT_EQ(checkpoint.config.vocab, 6);
   EXPECT_EQ(checkpoint.config.name, "");
   EXPECT_EQ(checkpoint.chat_template, "");
-  EXPECT_FALSE(checkpoint.tokenizer->is_control(0));  // without types all tokens are normal
   EXPECT_FALSE(checkpoint.tokenizer->facts().add_bos());
   EXPECT_FALSE(checkpoint.config.generation.temperature.has_value());
 }
@@ -535,6 +533,26 @@ TEST(GgufTokenizer, AFileWithoutOneIsRefused) {
             "x.gguf: tokenizer: tokenizer.ggml.model is missing");
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("tokenizer.ggml.tokens"); }),
             "x.gguf: tokenizer: tokenizer.ggml.tokens is missing");
+}
+
+TEST(GgufTokenizer, WhatItCannotEncodeWithoutIsRefused) {
+  const std::string start = "x.gguf: tokenizer: tokenizer.ggml.";
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("tokenizer.ggml.merges"); }),
+            start + "merges is missing, needed: the pairs that the kind gpt2 joins, in order");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_texts("tokenizer.ggml.merges", {}); }),
+            start + "merges, got 0 entries, allowed the pairs that the kind gpt2 joins, in order");
+  const std::string kinds = "needed: the kind of each token (normal, control, byte, ...)";
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("tokenizer.ggml.token_type"); }),
+            start + "token_type is missing, " + kinds);
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_text("tokenizer.ggml.model", "llama");
+              d.set_array<float>("tokenizer.ggml.scores", {0, 0, 0, 0, 0, 0});
+              d.remove("tokenizer.ggml.token_type");
+            }),
+            start + "token_type is missing, " + kinds);
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) { d.set_text("tokenizer.ggml.model", "llama"); }),
+      start + "scores is missing, needed: one score per token, by which the kind llama joins");
 }
 
 // --- the default model
