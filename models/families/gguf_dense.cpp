@@ -57,10 +57,17 @@ std::vector<float> read_factors(const std::string& name, int rotary_dim, TensorC
   return factors;
 }
 
+constexpr std::string_view kFactor = "rope.scaling.factor";
+constexpr std::string_view kOlderFactor = "rope.scale_linear";
+
+bool has_scaling_factor(const GgufFields& fields) {
+  return fields.has(kFactor) || fields.has(kOlderFactor);
+}
+
 double scaling_factor(const GgufFields& fields) {
-  const std::string_view key =
-      fields.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
-  return real_or(fields, key, 1.0, ModelLimits::kRopeFactor, 1.0);
+  if (!has_scaling_factor(fields)) throw fields.missing(kFactor);
+  return real_or(fields, fields.has(kFactor) ? kFactor : kOlderFactor, 1.0,
+                 ModelLimits::kRopeFactor, 1.0);
 }
 
 std::int64_t original_context(const GgufFields& fields) {
@@ -108,11 +115,11 @@ RopeSpec read_gguf_rope(const GgufFields& fields,
   }
   if (type == "yarn") return yarn(fields, theta, rotary_dim);
   RopeSpec rope = plain_rope(theta, rotary_dim);
-  if (type == "linear" || type.empty()) {
+  if (type == "linear" || (type.empty() && has_scaling_factor(fields))) {
     // Without a type, readers of this format take a factor as linear scaling.
     const double factor = scaling_factor(fields);
     if (factor != 1.0) rope.inv_freq = scale_linear(std::move(rope.inv_freq), factor);
-  } else if (type != "none") {
+  } else if (!type.empty() && type != "none") {
     throw fields.error("rope.scaling.type", quote_text(type),
                        "'none', 'linear', 'yarn' (llama3 scaling comes as tensor "
                        "rope_freqs.weight, longrope as rope_factors_short.weight and "

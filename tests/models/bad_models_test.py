@@ -147,6 +147,9 @@ def gguf_config_cases():
     config("theta 0", "llama.rope.freq_base", mf.F32, "f", 0.0, "got 0")
     config("theta infinite", "llama.rope.freq_base", mf.F32, "f", float("inf"), "got inf")
     config("vocabulary of another size", "llama.vocab_size", mf.U32, "I", 12345, "got 12345", "rows of token_embd.weight")
+    for kind in ("linear", "yarn"):
+        gguf_case(f"{kind} rope without a factor", "config: llama.rope.scaling.factor is missing")(
+            lambda m, kind=kind: m.set_text("llama.rope.scaling.type", kind))
     gguf_case("one layer more than it has", "tensor 'blk.2.", "is missing")(
         lambda m: m.set("llama.block_count", mf.U32, "I", 3))
     gguf_case("one layer less than it has", "has no place in family llama")(

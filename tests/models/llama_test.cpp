@@ -367,8 +367,21 @@ TEST(LlamaRefuses, RopeScalingsThatItDoesNotCompute) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.rope.scaling.type", "none"); }), "");
   EXPECT_EQ(refusal_of("llama.rope.scaling.factor", 0.5F),
             "x.gguf: config: llama.rope.scaling.factor, got 0.5, allowed 1 to 1e+06");
-  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.set_text("llama.rope.scaling.type", "yarn"); }),
+  EXPECT_EQ(refusal_of([](GgufDoc& d) {
+              d.set_text("llama.rope.scaling.type", "yarn");
+              d.set<float>("llama.rope.scaling.factor", 2.0F);
+            }),
             "x.gguf: config: llama.rope.scaling.original_context_length is missing");
+}
+
+TEST(LlamaRefuses, ARopeScalingWithoutItsFactor) {
+  for (const char* type : {"linear", "yarn"}) {
+    EXPECT_EQ(refusal_of([&](GgufDoc& d) {
+                d.set_text("llama.rope.scaling.type", type);
+                d.set<std::uint32_t>("llama.rope.scaling.original_context_length", 32);
+              }),
+              "x.gguf: config: llama.rope.scaling.factor is missing");
+  }
 }
 
 TEST(LlamaGguf, LinearScalingDividesEveryFrequency) {
