@@ -108,7 +108,7 @@ def compare(name, tok, probe, strings, rng, decode=True):
             expect("D " + " ".join(map(str, ids)), f"{plain} {plain} {full} {full}", ids)
     differences = 0
     for request, want, got, label in zip(requests, wanted, probe.ask(requests), what):
-        if want == got or getattr(tok, "may_tie", False) and sorted(want.split()) == sorted(got.split()):
+        if want == got or getattr(tok, "may_tie", False) and tied(tok, want, got):
             continue
         differences += 1
         if differences <= 4:
@@ -117,6 +117,12 @@ def compare(name, tok, probe, strings, rng, decode=True):
     print(f"{name}: {len(cases)} strings, {len(requests)} comparisons, {differences} differences; {probe.description}",
           flush=True)
     return differences
+
+
+def tied(tok, want, got):
+    """The same pieces, so the same score, in another order that spells the same text."""
+    spell = lambda ids: "".join(tok.sp.id_to_piece(int(i)) for i in ids.split())
+    return sorted(want.split()) == sorted(got.split()) and spell(want) == spell(got)
 
 
 class SentencePieceReference:
@@ -306,6 +312,9 @@ def main():
         tried += 1
     if differences or not tried:
         sys.exit(f"{differences} differences in {tried} kinds")
+    if not kinds.mistral_data():
+        print("skipped: the kinds on real vocabularies, which need the package mistral-common")
+        sys.exit(77)
 
 
 if __name__ == "__main__":
