@@ -51,6 +51,16 @@ bool ConfigJson::is_null(std::string_view key) const {
   return at != object_->end() && at->is_null();
 }
 
+std::optional<std::string> ConfigJson::asked(std::string_view key) const {
+  const Json* value = find(key);
+  if (value == nullptr || *value == false) return std::nullopt;
+  if (value->is_number() && *value == 0) return std::nullopt;
+  const bool empty = value->is_string() ? value->get_ref<const std::string&>().empty()
+                                        : value->is_structured() && value->empty();
+  if (empty) return std::nullopt;
+  return shown(*value);
+}
+
 Error ConfigJson::missing(std::string_view key) const {
   return bad_input(fmt::format("{}: {}: {}{} is missing", source_, area_, path_, key));
 }

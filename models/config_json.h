@@ -27,6 +27,9 @@ class ConfigJson {
   /// The key is there and its value is null: some configs say "none" so where absence says
   /// "as usual".
   bool is_null(std::string_view key) const;
+  /// The value as errors show it; nullopt where it is absent, null, false, 0 or empty, which is how
+  /// configs say that they ask for nothing.
+  std::optional<std::string> asked(std::string_view key) const;
   std::optional<std::int64_t> integer(std::string_view key, IntegerRange range) const;
   std::int64_t require_integer(std::string_view key, IntegerRange range) const;
   /// One integer, or an array of some (eos_token_id).

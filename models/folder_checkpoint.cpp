@@ -30,7 +30,7 @@ const Family& find_family(const ConfigJson& config) {
   }
   std::string lacking;
   for (const std::string& name : config.keys()) {
-    if (config.has(name)) add_unmet_need(name, lacking);
+    if (config.asked(name)) add_unmet_need(name, lacking);
   }
   throw config.error(key, got, family_names() + lacking);
 }

@@ -9,7 +9,7 @@ namespace {
 struct Need {
   std::string_view key, meaning;
 };
-constexpr std::array<Need, 26> kUnmetNeeds = {{
+constexpr std::array<Need, 27> kUnmetNeeds = {{
     {"num_local_experts", "mixture of experts"},
     {"num_experts", "mixture of experts"},
     {"n_routed_experts", "mixture of experts"},
@@ -34,18 +34,25 @@ constexpr std::array<Need, 26> kUnmetNeeds = {{
     {"layer_norm_eps", "layer norm"},
     {"attention.layer_norm_epsilon", "layer norm"},
     {"vision_config", "images"},
-    {"is_encoder_decoder", "an encoder"},
+    {"is_encoder_decoder", "encoder"},
+    {"use_bidirectional_attention", "bidirectional attention"},
     {"quantization_config", "quantised safetensors"},
 }};
 
 }  // namespace
 
-void add_unmet_need(std::string_view key, std::string& text) {
+std::string_view unmet_need(std::string_view key) {
   for (const Need& need : kUnmetNeeds) {
-    if (need.key != key) continue;
-    text += text.empty() ? "; its config also asks for " : ", ";
-    text += std::string(key) + " (" + std::string(need.meaning) + ")";
+    if (need.key == key) return need.meaning;
   }
+  return "";
+}
+
+void add_unmet_need(std::string_view key, std::string& text) {
+  const std::string_view meaning = unmet_need(key);
+  if (meaning.empty()) return;
+  text += text.empty() ? "; its config also asks for " : ", ";
+  text += std::string(key) + " (" + std::string(meaning) + ")";
 }
 
 std::span<const Family> families() {

@@ -28,8 +28,10 @@ std::span<const Family> families();
 /// What config.json's model_type and GGUF's general.architecture may be: for error texts.
 std::string family_names();
 std::string gguf_architectures();
-/// Appends to `text` ("; its config also asks for KEY (MEANING), ...") if `key` of a config.json,
-/// or of GGUF without its architecture, asks for what no family here computes.
+/// What `key` of a config.json, or of GGUF without its architecture, asks for, if no family here
+/// computes it ("mixture of experts"); "" for other keys.
+std::string_view unmet_need(std::string_view key);
+/// Appends to `text` ("; its config also asks for KEY (MEANING), ...") if `key` has an unmet need.
 void add_unmet_need(std::string_view key, std::string& text);
 
 void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint);

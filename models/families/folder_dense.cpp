@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
 
 #include "base/error.h"
+#include "models/families/families.h"
 #include "models/families/fields.h"
 #include "models/families/folder_rope.h"
 #include "models/quote_text.h"
@@ -32,6 +34,44 @@ Activation read_activation(const ConfigJson& config, const FolderDefaults& defau
   return *activation;
 }
 
+/// Keys of unmet needs that are read elsewhere, or that these families' reference does not read.
+constexpr std::array<std::string_view, 4> kAllowedNeeds = {"vision_config", "quantization_config",
+                                                           "layer_norm_eps", "layer_norm_epsilon"};
+
+void require_true(const ConfigJson& config, std::string_view key) {
+  if (!config.boolean(key).value_or(true)) throw config.error(key, "false", "true");
+}
+
+/// What would change the results and no family computes.
+void refuse_needs(const ConfigJson& config, std::string_view family) {
+  for (const std::string& key : config.keys()) {
+    const std::string_view need = unmet_need(key);
+    if (need.empty()) continue;
+    if (std::find(kAllowedNeeds.begin(), kAllowedNeeds.end(), key) != kAllowedNeeds.end()) continue;
+    if (const auto got = config.asked(key)) {
+      throw config.error(key, *got, fmt::format("none: family {} has no {}", family, need));
+    }
+  }
+  require_true(config, "is_causal");
+}
+
+/// "architectures" of a classifier or a bare encoder of the same model_type. A model with other
+/// towers is a conditional generator.
+void refuse_other_classes(const ConfigJson& config, std::string_view family, bool other_towers) {
+  const std::string_view key = "architectures";
+  const auto classes = config.texts(key);
+  if (!classes) return;
+  std::string usual(family);
+  if (!usual.empty()) usual[0] = static_cast<char>(usual[0] - 'a' + 'A');
+  std::string allowed = usual + "ForCausalLM";
+  if (other_towers) allowed += ", " + usual + "ForConditionalGeneration";
+  for (const std::string& name : *classes) {
+    if (name.ends_with("ForCausalLM")) continue;
+    if (other_towers && name.ends_with("ForConditionalGeneration")) continue;
+    throw config.error(key, quote_text(name), fmt::format("causal language models ({})", allowed));
+  }
+}
+
 /// Where the decoder's tensors stand, by the embedding's place.
 struct Place {
   std::string_view prefix, head;
@@ -52,6 +92,11 @@ FolderDense::FolderDense(const ConfigJson& config,
       has_other_towers_(config.has("text_config")),
       checkpoint_(checkpoint),
       tensors_(*checkpoint.weights) {
+  const std::string& family = checkpoint.config.family;
+  refuse_needs(config_, family);
+  if (has_other_towers_) refuse_needs(config, family);
+  require_true(config, "is_decoder");
+  refuse_other_classes(config, family, has_other_towers_);
   read_sizes(defaults);
   model.post_norms = defaults.post_norms;
   find_tensors();

@@ -150,6 +150,7 @@ def gguf_config_cases():
     for kind in ("linear", "yarn"):
         gguf_case(f"{kind} rope without a factor", "config: llama.rope.scaling.factor is missing")(
             lambda m, kind=kind: m.set_text("llama.rope.scaling.type", kind))
+    config("with experts", "llama.expert_count", mf.U32, "I", 8, "got 8, allowed 0 (")
     gguf_case("one layer more than it has", "tensor 'blk.2.", "is missing")(
         lambda m: m.set("llama.block_count", mf.U32, "I", 3))
     gguf_case("one layer less than it has", "has no place in family llama")(
@@ -396,6 +397,13 @@ def config_cases():
     config("unknown model", "model_type", "hyena", "model_type, got 'hyena' (architectures: 'LlamaForCausalLM')")
     config("no model type", "model_type", None, "model_type is missing")
     config("model type a number", "model_type", 7, "model_type, got 7, allowed a string")
+    config("with experts", "num_local_experts", 8, "num_local_experts, got 8", "no mixture of experts")
+    config("bidirectional", "use_bidirectional_attention", True, "use_bidirectional_attention, got true, allowed none")
+    config("of an encoder and a decoder", "is_encoder_decoder", True, "is_encoder_decoder, got true, allowed none")
+    config("of an encoder", "is_decoder", False, "is_decoder, got false, allowed true")
+    config("not causal", "is_causal", False, "is_causal, got false, allowed true")
+    config("of a classifier", "architectures", ["LlamaForSequenceClassification"],
+           "architectures, got 'LlamaForSequenceClassification', allowed causal language models (LlamaForCausalLM)")
     config("quantised another way", "quantization_config", {"quant_method": "gptq"}, "quant_method, got 'gptq'")
 
     def file(name, content, *phrases):

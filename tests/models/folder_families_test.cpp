@@ -319,6 +319,73 @@ TEST(FolderFamiliesRefuse, RotationsThatTheyDoNotCompute) {
             "config.json: config: rope_theta, got 0, allowed 1 to 1e+15");
 }
 
+TEST(FolderFamiliesRefuse, WhatTheirConfigAsksForAndTheyDoNotCompute) {
+  const auto change = [](const std::string& key, json value) {
+    return refusal(with(tiny_config("llama"), key, std::move(value)));
+  };
+  const std::string start = "config.json: config: ";
+  EXPECT_EQ(change("num_local_experts", 8),
+            start +
+                "num_local_experts, got 8, allowed none: family llama has no mixture of "
+                "experts");
+  EXPECT_EQ(change("num_experts", 4),
+            start + "num_experts, got 4, allowed none: family llama has no mixture of experts");
+  EXPECT_EQ(change("use_bidirectional_attention", true),
+            start +
+                "use_bidirectional_attention, got true, allowed none: family llama has no "
+                "bidirectional attention");
+  EXPECT_EQ(change("is_encoder_decoder", true),
+            start + "is_encoder_decoder, got true, allowed none: family llama has no encoder");
+  EXPECT_EQ(change("is_decoder", false), start + "is_decoder, got false, allowed true");
+  EXPECT_EQ(change("is_causal", false), start + "is_causal, got false, allowed true");
+}
+
+TEST(FolderFamiliesRefuse, WhatIsAskedForInTheTextPartToo) {
+  json inner = with(tiny_config("gemma3_text"), "sliding_window", 5);
+  const Tensors tensors = {.prefix = "language_model.model.", .post_norms = true, .qk_norm = true};
+  // Configs of parts are written with the library's defaults, of which this is one.
+  inner["is_decoder"] = false;
+  json config = {{"model_type", "gemma3"}, {"vision_config", {{"a", 1}}}, {"text_config", inner}};
+  EXPECT_EQ(refusal(config, tensors), "accepted");
+  config["text_config"]["use_bidirectional_attention"] = true;
+  EXPECT_EQ(refusal(config, tensors),
+            "config.json: config: text_config.use_bidirectional_attention, got true, allowed none: "
+            "family gemma3 has no bidirectional attention");
+}
+
+TEST(FolderFamilies, SwitchesThatAreOffAskForNothing) {
+  json config = tiny_config("llama");
+  config["num_local_experts"] = 0;
+  config["num_experts"] = nullptr;
+  config["use_bidirectional_attention"] = false;
+  config["is_encoder_decoder"] = false;
+  config["is_decoder"] = true;
+  config["layers_block_type"] = json::array();
+  config["attention_dropout"] = 0.1;  // of training
+  EXPECT_EQ(refusal(config), "accepted");
+}
+
+TEST(FolderFamiliesRefuse, ClassesThatAreNoCausalLanguageModel) {
+  const auto of = [](const char* name) {
+    return refusal(with(tiny_config("llama"), "architectures", {name}));
+  };
+  EXPECT_EQ(of("LlamaForCausalLM"), "accepted");
+  for (const std::string name :
+       {"LlamaForSequenceClassification", "LlamaModel", "LlamaForConditionalGeneration"}) {
+    EXPECT_EQ(of(name.c_str()), "config.json: config: architectures, got '" + name +
+                                    "', allowed causal language models (LlamaForCausalLM)");
+  }
+  json config = {{"model_type", "gemma3"},
+                 {"architectures", {"Gemma3ForConditionalGeneration"}},
+                 {"text_config", with(tiny_config("gemma3_text"), "sliding_window", 5)}};
+  const Tensors tensors = {.prefix = "language_model.model.", .post_norms = true, .qk_norm = true};
+  EXPECT_EQ(refusal(config, tensors), "accepted");
+  config["architectures"] = {"Gemma3ForTokenClassification"};
+  EXPECT_EQ(refusal(config, tensors),
+            "config.json: config: architectures, got 'Gemma3ForTokenClassification', allowed "
+            "causal language models (Gemma3ForCausalLM, Gemma3ForConditionalGeneration)");
+}
+
 TEST(FolderFamiliesRefuse, NumbersThatDoNotFit) {
   const auto change = [](const std::string& key, json value) {
     return refusal(with(tiny_config("llama"), key, std::move(value)));

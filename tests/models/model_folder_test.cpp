@@ -330,9 +330,10 @@ TEST(ModelFolderErrors, NameAFamilyThatIsUnknown) {
       HasSubstr("F/config.json: config: model_type, got 'hyena' (architectures: 'HyenaLM'), "
                 "allowed "));
   EXPECT_THAT(
-      refusal_of({{"config.json",
-                   R"({"model_type":"hyena","num_experts":8,"kv_lora_rank":null,"alibi":1})"},
-                  {"model.safetensors", model}}),
+      refusal_of(
+          {{"config.json",
+            R"({"model_type":"hyena","num_experts":8,"kv_lora_rank":null,"use_alibi":false,"alibi":1})"},
+           {"model.safetensors", model}}),
       HasSubstr("phi3; its config also asks for num_experts (mixture of experts), alibi "
                 "(ALiBi)"));
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}}),
