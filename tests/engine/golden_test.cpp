@@ -10,10 +10,12 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "engine/engine.h"
 #include "models/families/families.h"
+#include "tests/support/compare.h"
 #include "tests/support/tiny_model.h"
 
 namespace heddle {
@@ -73,6 +75,34 @@ std::vector<std::string> names() {
   return names;
 }
 
+/// Every logit is finite and within `allowed` times the golden's largest.
+testing::AssertionResult reaches(std::span<const float> row,
+                                 std::span<const float> want,
+                                 double allowed) {
+  double largest = 0;
+  for (std::size_t v = 0; v < want.size(); ++v) {
+    // No NaN reaches std::max, which would drop it.
+    if (!std::isfinite(want[v])) return testing::AssertionFailure() << "golden[" << v << "] is bad";
+    largest = std::max(largest, std::abs(static_cast<double>(want[v])));
+  }
+  return test::within(row, want, allowed * largest);
+}
+
+TEST(GoldenLogits, AreNotReachedByWhatIsNotFinite) {
+  const std::vector<float> want = {1, -4, 2};
+  EXPECT_TRUE(reaches(want, want, 1e-5));
+  EXPECT_FALSE(reaches(std::vector<float>{1, -4.001F, 2}, want, 1e-5));
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      std::vector<float> row = want;
+      row[i] = bad;
+      EXPECT_FALSE(reaches(row, want, 1e-5)) << bad << " at " << i;
+      EXPECT_FALSE(reaches(row, row, 1e-5)) << bad << " in both at " << i;
+    }
+  }
+}
+
 class GoldenCase
     : public testing::TestWithParam<std::tuple<std::string, std::string, std::string>> {};
 
@@ -104,14 +134,8 @@ TEST_P(GoldenCase, AreReached) {
   for (std::size_t i = 0; i < golden.positions.size(); ++i) {
     const std::vector<float>& row = rows[golden.positions[i]];
     ASSERT_EQ(row.size(), golden.vocab) << "position " << golden.positions[i];
-    const float* const want = golden.logits.data() + i * golden.vocab;
-    double worst = 0;
-    double largest = 0;
-    for (std::size_t v = 0; v < golden.vocab; ++v) {
-      worst = std::max(worst, std::abs(static_cast<double>(row[v]) - want[v]));
-      largest = std::max(largest, std::abs(static_cast<double>(want[v])));
-    }
-    EXPECT_LE(worst, allowed * largest) << "position " << golden.positions[i];
+    const auto want = std::span(golden.logits).subspan(i * golden.vocab, golden.vocab);
+    EXPECT_TRUE(reaches(row, want, allowed)) << "position " << golden.positions[i];
   }
 }
 
