@@ -76,7 +76,7 @@ void add(Hasher& h, const StoredTensor& tensor) {
 }
 
 // Raised when the contract of an op in kernels/api changes bits: what was kept from before is then
-// not taken for the same. 2: x of K types is rounded per 256.
+// not taken for the same. 2: x of K types has a scale for 256.
 constexpr int kArithmetic = 2;
 
 }  // namespace

@@ -10,18 +10,21 @@ namespace heddle {
 /// out_i[t,n] = residual_i[t,n] + (bias_i[n] + sum_k x[t,k] * weight_i[n,k]) for up to kMaxTargets
 /// matrices that share x (q, k and v; gate and up), so that x is quantised once.
 ///
-/// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded to int16 per step
-/// of 32 values, or of 256 for the K types (d = max|x| / 32767; q = round-to-even(x * (32767 /
-/// max|x|)); a step below 2^-100 counts as zero), and integer products q_w q are summed exactly.
-/// What follows are f32 operations, k ascending; lines with m_w where there is a minimum:
+/// Arithmetic of the fast CPU variants for block-quantised weights: x is rounded to int16 and
+/// integer products q_w q are summed exactly; what follows are f32 operations, k ascending, lines
+/// with m_w where there is a minimum. M is the largest |x| of 32 k, or of 256 for the K types;
+/// where it is below 2^-100, x counts as zero.
 ///
-///   Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4, for every 32 k:
+///   Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4, for every 32 k: d = M / 32767,
+///     q = round-to-even(x * (32767 / M))
 ///     acc = fma(f32(sum q_w q), d_w * d, acc)
 ///     acc = fma(m_w, d * f32(sum q), acc)
-///   Q2_K Q3_K Q4_K Q5_K Q6_K, for every 256 k: from s = 0, for every 32 of them, with one line for
-///   each 16 where those have scales of their own (Q2_K Q3_K Q6_K),
-///     s = fma(f32(sum q_w q), d_w, s)
-///     s = fma(m_w, f32(sum q), s)
+///   Q2_K Q3_K Q4_K Q5_K Q6_K, for every 256 k: d = M / 32767 / 64, and from s = 0, for every 32 of
+///   them, with one line for each 16 where those have scales of their own (Q2_K Q3_K Q6_K); e is
+///   the largest of 0 .. 6 for which 2^e max|x| <= M over the 32,
+///     q = round-to-even(x * (2^e (32767 / M)))
+///     s = fma(f32(2^(6 - e) sum q_w q), d_w, s)
+///     s = fma(m_w, 2^(6 - e) f32(sum q), s)
 ///   and then acc = fma(s, d, acc).
 ///
 /// q_w is the quant less its zero, or the number that it stands for in the type's table (E2M1

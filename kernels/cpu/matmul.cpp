@@ -160,7 +160,7 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
   }
   const auto n = static_cast<std::size_t>(n_tokens_);
   const std::size_t blocks = n * static_cast<std::size_t>(n_blocks());
-  const std::size_t bytes = blocks * (kBlock * 2 + 28);
+  const std::size_t bytes = blocks * (kBlock * 2 + 32);
   std::byte* at = nullptr;
   if (any_by_32 || any_by_256) at = context.shared(any_by_32 && any_by_256 ? 2 * bytes : bytes, 0);
   const auto make = [&](int step) {
@@ -173,9 +173,10 @@ void XTiles::prepare(const MatmulArgs& args, CpuContext& context, const MatmulKe
     rows.step = step;
     rows.q = reinterpret_cast<std::int16_t*>(take(blocks * kBlock * 2));
     rows.d = reinterpret_cast<float*>(take(blocks * 4));
-    rows.per_32.d_sum = reinterpret_cast<float*>(take(blocks * 4));
+    rows.shift = reinterpret_cast<std::int32_t*>(take(blocks * 4));
+    rows.per_32.sum = reinterpret_cast<float*>(take(blocks * 4));
     rows.per_32.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 4));
-    rows.per_16.d_sum = reinterpret_cast<float*>(take(blocks * 8));
+    rows.per_16.sum = reinterpret_cast<float*>(take(blocks * 8));
     rows.per_16.minus_sum = reinterpret_cast<std::int32_t*>(take(blocks * 8));
     return rows;
   };
@@ -213,8 +214,9 @@ QuantisedRows XTiles::rows(std::int64_t i, const QuantisedRows& all) const {
   return {all.step,
           all.q + block * kBlock,
           all.d + block,
-          {all.per_32.d_sum + block, all.per_32.minus_sum + block},
-          {all.per_16.d_sum + 2 * block, all.per_16.minus_sum + 2 * block}};
+          all.shift + block,
+          {all.per_32.sum + block, all.per_32.minus_sum + block},
+          {all.per_16.sum + 2 * block, all.per_16.minus_sum + 2 * block}};
 }
 
 XTile XTiles::tile(std::int64_t i, DType dtype) const {
@@ -227,8 +229,9 @@ XTile XTiles::tile(std::int64_t i, DType dtype) const {
   const QuantisedRows from = rows(i, step(dtype) == 32 ? by_32_ : by_256_);
   t.q = from.q;
   t.d = from.d;
-  t.per_32 = {from.per_32.d_sum, from.per_32.minus_sum};
-  t.per_16 = {from.per_16.d_sum, from.per_16.minus_sum};
+  t.shift = from.shift;
+  t.per_32 = {from.per_32.sum, from.per_32.minus_sum};
+  t.per_16 = {from.per_16.sum, from.per_16.minus_sum};
   return t;
 }
 

@@ -147,6 +147,10 @@ struct Avx2 {
     asm("" : "+x"(sum.a), "+x"(sum.b));
     return sum;
   }
+  static HEDDLE_INLINE I shift_left_by(const I& x, const std::int32_t* bits) {
+    const __m256i by = _mm256_set1_epi32(*bits);
+    return {_mm256_sllv_epi32(x.a, by), _mm256_sllv_epi32(x.b, by)};
+  }
   template <int kShift>
   static HEDDLE_INLINE I shift_right(const I& x) {
     if constexpr (kShift == 0) return x;

@@ -92,6 +92,9 @@ struct Avx512 {
   static HEDDLE_INLINE I dot(const I& acc, const I& w, const I& x) {
     return {_mm512_dpwssd_epi32(acc.v, w.v, x.v)};
   }
+  static HEDDLE_INLINE I shift_left_by(const I& x, const std::int32_t* bits) {
+    return {_mm512_sllv_epi32(x.v, _mm512_set1_epi32(*bits))};
+  }
   template <int kBits>
   static HEDDLE_INLINE I shift_left(const I& x) {
     return {_mm512_slli_epi32(x.v, kBits)};

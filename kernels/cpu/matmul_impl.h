@@ -71,54 +71,71 @@ HEDDLE_INLINE void finish(Parts<C>& parts, const OutTile& out) {
 
 // ---- activations
 
-// What some values are quantised with.
-struct Step {
-  float d = 0.0F;
-  float inverse = 0.0F;  // 1 / d, or 0 where all quants are 0
-};
-
-// n values, a multiple of 32.
+// Bit patterns of magnitudes order like the magnitudes, NaN above all.
 template <typename V>
-Step find_step(const float* x, int n) {
-  // Bit patterns of magnitudes order like the magnitudes, NaN above all.
-  typename V::I largest = V::zero_i();
-  for (int i = 0; i < n; i += kLanes) {
-    largest = V::max_i(largest, V::magnitude_bits(V::load(x + i)));
-  }
-  const std::uint32_t bits = V::max_lane(largest);
-  constexpr std::uint32_t kInf = 0x7f800000U;
-  constexpr std::uint32_t kTiny = 0x0d800000U;  // 2^-100: 32767 / it is still finite
-  // Nothing to see beside an accumulator of normal size; or not finite, which makes all results of
-  // the row NaN.
-  if (bits < kTiny) return {};
-  if (bits >= kInf) return {__builtin_nanf(""), 0.0F};
-  float max = 0.0F;
-  std::memcpy(&max, &bits, sizeof max);
-  return {max / 32767.0F, 32767.0F / max};
+std::uint32_t largest_bits(const float* x) {
+  return V::max_lane(
+      V::max_i(V::magnitude_bits(V::load(x)), V::magnitude_bits(V::load(x + kLanes))));
 }
 
-// The 32 values of block `at` of the memory that `to` names.
+// The 32 values of block `at` of the memory that `to` names, as round(x * inverse); all 0 where
+// that is 0. Sums are stored times `unit`.
 template <typename V>
-void quantise_block(const float* x, const Step& step, std::int64_t at, const QuantisedRows& to) {
+void quantise_block(
+    const float* x, float inverse, float unit, std::int64_t at, const QuantisedRows& to) {
   std::int16_t* const q = to.q + at * kBlockK;
   std::int32_t sum[2] = {0, 0};
-  if (step.inverse == 0.0F) {
+  if (inverse == 0.0F) {
     std::memset(q, 0, kBlockK * sizeof *q);
   } else {
-    const typename V::F inverse = V::set(step.inverse);
-    const typename V::I q0 = V::round(V::mul(V::load(x), inverse));
-    const typename V::I q1 = V::round(V::mul(V::load(x + kLanes), inverse));
+    const typename V::F by = V::set(inverse);
+    const typename V::I q0 = V::round(V::mul(V::load(x), by));
+    const typename V::I q1 = V::round(V::mul(V::load(x + kLanes), by));
     V::store_i16(q, q0, q1);
     sum[0] = V::sum_lanes(q0);
     sum[1] = V::sum_lanes(q1);
   }
-  const float d = to.step == kBlockK ? step.d : 1.0F;
-  to.d[at] = step.d;
-  to.per_32.d_sum[at] = d * static_cast<float>(sum[0] + sum[1]);
+  to.per_32.sum[at] = unit * static_cast<float>(sum[0] + sum[1]);
   to.per_32.minus_sum[at] = -(sum[0] + sum[1]);
   for (int i = 0; i < 2; ++i) {
-    to.per_16.d_sum[2 * at + i] = d * static_cast<float>(sum[i]);
+    to.per_16.sum[2 * at + i] = unit * static_cast<float>(sum[i]);
     to.per_16.minus_sum[2 * at + i] = -sum[i];
+  }
+}
+
+// The values of a step of a row, whose blocks are `width` apart from block `at` on.
+template <typename V>
+void quantise_step(const float* x, std::int64_t at, int width, const QuantisedRows& to) {
+  constexpr int kMaxBlocks = 8;
+  const int n = to.step / kBlockK;
+  std::uint32_t bits[kMaxBlocks];
+  std::uint32_t largest = 0;
+  for (int i = 0; i < n; ++i) {
+    bits[i] = largest_bits<V>(x + i * kBlockK);
+    largest = bits[i] > largest ? bits[i] : largest;
+  }
+  constexpr std::uint32_t kInf = 0x7f800000U;
+  constexpr std::uint32_t kTiny = 0x0d800000U;  // 2^-100: 32767 / it is still finite
+  // Below kTiny there is nothing to see beside an accumulator of normal size; a step that is not
+  // finite makes all results of the row NaN.
+  float d = largest >= kInf ? __builtin_nanf("") : 0.0F;
+  float inverse = 0.0F;
+  if (largest >= kTiny && largest < kInf) {
+    float max = 0.0F;
+    std::memcpy(&max, &largest, sizeof max);
+    d = max / 32767.0F;
+    inverse = 32767.0F / max;
+  }
+  if (n > 1) d *= 1.0F / static_cast<float>(1 << kMaxShift);
+  for (int i = 0; i < n; ++i) {
+    const std::int64_t block = at + i * width;
+    // Doublings after which the block's largest is not above that of the step.
+    const std::uint32_t doublings = (largest - bits[i]) >> 23;
+    const int fine = n == 1 ? 0 : doublings > kMaxShift ? kMaxShift : static_cast<int>(doublings);
+    to.d[block] = d;
+    to.shift[block] = kMaxShift - fine;
+    const float unit = n == 1 ? d : static_cast<float>(1 << (kMaxShift - fine));
+    quantise_block<V>(x + i * kBlockK, inverse * static_cast<float>(1 << fine), unit, block, to);
   }
 }
 
@@ -131,11 +148,7 @@ void quantise(const float* x,
   const int step_blocks = to.step / kBlockK;
   for (std::int64_t b = 0; b < n_blocks; b += step_blocks) {
     for (int c = 0; c < width; ++c) {
-      const float* const from = x + c * stride + b * kBlockK;
-      const Step step = find_step<V>(from, to.step);
-      for (int i = 0; i < step_blocks; ++i) {
-        quantise_block<V>(from + i * kBlockK, step, (b + i) * width + c, to);
-      }
+      quantise_step<V>(x + c * stride + b * kBlockK, b * width + c, width, to);
     }
   }
 }

@@ -12,21 +12,26 @@ namespace heddle::cpu {
 /// Of the quantised x, per row and part of 32 or of 16 k; Float is float or const float.
 template <typename Float, typename Int>
 struct PartSums {
-  Float* d_sum = nullptr;    // sum of q; times d where steps are of 32
+  Float* sum = nullptr;  // of q; times d where steps are of 32, else shifted as integer sums are
   Int* minus_sum = nullptr;  // -(sum of q)
 };
 using XSums = PartSums<const float, const std::int32_t>;
 
-/// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: per row and
-/// step of 32 k, or of 256 for weights in blocks of 256, q = round-to-even(x * (32767 / max|x|))
-/// and d = max|x| / 32767; every block of 32 k has the d of its step.
+/// Weights in blocks of 256 want one d for 256 values of x, so that only their own scales change
+/// every 32. Values of x are rounded up to 2^kMaxShift times finer where a block of 32 allows, and
+/// integer sums shifted left, to the finest unit, elsewhere.
+inline constexpr int kMaxShift = 6;
+
+/// Some rows of x, side by side, so that the inner loop reads one stream. Quantised: see
+/// kernels/api/matmul.h. Every block of 32 k has the d of its step.
 struct XTile {
-  int width = 0;                    // rows of x
-  const std::int16_t* q = nullptr;  // [n_blocks][width][32]
-  const float* d = nullptr;         // [n_blocks][width]
-  XSums per_32;                     // [n_blocks][width]
-  XSums per_16;                     // [n_blocks][width][2]
-  const float* x = nullptr;         // [k][width], for weights that are not quantised
+  int width = 0;                        // rows of x
+  const std::int16_t* q = nullptr;      // [n_blocks][width][32]
+  const float* d = nullptr;             // [n_blocks][width]
+  const std::int32_t* shift = nullptr;  // [n_blocks][width], 0 .. kMaxShift; for steps of 256
+  XSums per_32;                         // [n_blocks][width]
+  XSums per_16;                         // [n_blocks][width][2]
+  const float* x = nullptr;             // [k][width], for weights that are not quantised
 };
 
 /// The same memory while it is being filled.
@@ -34,6 +39,7 @@ struct QuantisedRows {
   int step = 32;  // or 256: k with one d
   std::int16_t* q = nullptr;
   float* d = nullptr;
+  std::int32_t* shift = nullptr;
   PartSums<float, std::int32_t> per_32;
   PartSums<float, std::int32_t> per_16;
 };

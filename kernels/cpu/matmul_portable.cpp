@@ -130,6 +130,9 @@ struct Portable {
       return acc.v[i] + low16(w.v[i]) * low16(x.v[i]) + high16(w.v[i]) * high16(x.v[i]);
     });
   }
+  static I shift_left_by(const I& a, const std::int32_t* bits) {
+    return make<I>([&](int i) { return a.v[i] * (1 << *bits); });
+  }
   template <int kBits>
   static I shift_left(const I& a) {
     return make<I>([&](int i) { return shifted<-kBits>(a.v[i]); });

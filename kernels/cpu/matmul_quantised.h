@@ -4,7 +4,8 @@
 // Exactness: |x| <= 32767 and quants below 8 bits are at most 32 from their zero, so the integer
 // sum of 16 products is at most 16 * 32 * 32767 < 2^24, as is that of 32 products of 4 bits: their
 // conversion to f32 is exact. Sums of 32 products of 5 bits (Q5_K) stay below 2^25, of 8 bits
-// (Q8_0, IQ4_NL) below 2^27: they fit int32 and the conversion rounds to even.
+// (Q8_0, IQ4_NL) below 2^27: they fit int32 and the conversion rounds to even. Those of K types are
+// shifted by at most kMaxShift before it: 32 * 31 * 32767 * 2^6 < 2^31.
 
 #pragma once
 #include <utility>  // std::integer_sequence, a type
@@ -79,7 +80,8 @@ HEDDLE_INLINE typename V::F part_min(const std::byte* block, int i, const typena
 struct XBlock {
   const std::int16_t* q = nullptr;          // [C][32]
   const float* d = nullptr;                 // [C]
-  const float* d_sum = nullptr;             // [C][parts]
+  const std::int32_t* shift = nullptr;      // [C]
+  const float* sum = nullptr;               // [C][parts]
   const std::int32_t* minus_sum = nullptr;  // [C][parts]
 };
 
@@ -121,7 +123,8 @@ HEDDLE_INLINE void integer_sums(const std::byte* planes,
 HEDDLE_INLINE void advance(XBlock& x, int width, int parts) {
   x.q += width * kBlockK;
   x.d += width;
-  x.d_sum += width * parts;
+  x.shift += width;
+  x.sum += width * parts;
   x.minus_sum += width * parts;
 }
 
@@ -143,19 +146,24 @@ HEDDLE_INLINE void add_block(const std::byte* block,
   integer_sums<V, T, C, 0>(planes, table, x, sum);
   const F scale = part_scale<V, T>(block, index * kF.parts, d);
   for (int c = 0; c < C; ++c) {
-    const F both = kF.super() ? scale : V::mul(scale, V::set(x.d[c]));
-    acc[c] = V::fma(V::to_float(sum[c]), both, acc[c]);
+    if constexpr (kF.super()) {
+      acc[c] = V::fma(V::to_float(V::shift_left_by(sum[c], x.shift + c)), scale, acc[c]);
+    } else {
+      acc[c] = V::fma(V::to_float(sum[c]), V::mul(scale, V::set(x.d[c])), acc[c]);
+    }
   }
   if constexpr (kF.parts == 2) {
     integer_sums<V, T, C, 1>(planes, table, x, sum);
     const F second = part_scale<V, T>(block, index * 2 + 1, d);
-    for (int c = 0; c < C; ++c) acc[c] = V::fma(V::to_float(sum[c]), second, acc[c]);
+    for (int c = 0; c < C; ++c) {
+      acc[c] = V::fma(V::to_float(V::shift_left_by(sum[c], x.shift + c)), second, acc[c]);
+    }
   }
   if constexpr (kF.has_min) {
     for (int part = 0; part < kF.parts; ++part) {
       const F min = part_min<V, T>(block, index * kF.parts + part, m);
       for (int c = 0; c < C; ++c) {
-        acc[c] = V::fma(min, V::set(x.d_sum[c * kF.parts + part]), acc[c]);
+        acc[c] = V::fma(min, V::set(x.sum[c * kF.parts + part]), acc[c]);
       }
     }
   }
@@ -169,7 +177,7 @@ void quantised_tile(
   constexpr QuantFormat kF = quant_format(T);
   const typename V::I table = V::table(kF.table);
   const XSums& sums = kF.parts == 1 ? x.per_32 : x.per_16;
-  XBlock at = {x.q + first * kBlockK, x.d + first, sums.d_sum + first * kF.parts,
+  XBlock at = {x.q + first * kBlockK, x.d + first, x.shift + first, sums.sum + first * kF.parts,
                sums.minus_sum + first * kF.parts};
   Parts<C> parts;
   const std::int64_t segment_blocks = n_blocks / out.segments;
