@@ -13,6 +13,11 @@ import pathlib
 import struct
 import sys
 
+try:
+    import numpy  # noqa: F401
+except ImportError:
+    sys.exit("make_tiny_model.py needs numpy; build/venv/bin/python has it once tools/check has run")
+
 import tiny_tokenizer
 from gguf_types import ENCODERS, block_elements, encode
 from tiny_families import FAMILIES
