@@ -76,7 +76,7 @@ TokenizerSpec read_gguf_tokenizer(const GgufDirectory& file, int vocab) {
   spec.source = file.source();
   spec.model = text_or(keys, "tokenizer.ggml.model", "");
   if (spec.model.empty()) throw keys.missing("tokenizer.ggml.model");
-  spec.pre = text_or(keys, "tokenizer.ggml.pre", "default");
+  spec.pre = text_or(keys, "tokenizer.ggml.pre", "");
 
   const std::string_view tokens = "tokenizer.ggml.tokens";
   const std::string_view types = "tokenizer.ggml.token_type";

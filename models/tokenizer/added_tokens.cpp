@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/unicode.h"
 #include "models/tokenizer/utf8.h"
 
@@ -140,10 +141,11 @@ std::vector<AddedToken> added_tokens_of(const TokenVocabulary& vocabulary,
     const std::string_view text = vocabulary.bytes(id);
     if (text.empty()) continue;
     if (text.size() > AddedTokens::kMaxBytes || !is_valid_utf8(text)) {
-      throw bad_input(source + ": tokenizer.ggml.tokens[" + std::to_string(id) + "] is '" +
-                      printable_text(text) + "' of " + std::to_string(text.size()) +
-                      " bytes, allowed for control and user-defined tokens: UTF-8 of up to " +
-                      std::to_string(AddedTokens::kMaxBytes) + " bytes");
+      throw spec_error(
+          source, "tokens[" + std::to_string(id) + "]",
+          "'" + printable_text(text) + "' of " + std::to_string(text.size()) + " bytes",
+          "UTF-8 of up to " + std::to_string(AddedTokens::kMaxBytes) +
+              " bytes for control and user-defined tokens");
     }
     tokens.push_back({.text = std::string(text), .id = id, .control = control});
   }

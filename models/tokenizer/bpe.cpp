@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
@@ -147,23 +148,22 @@ void Bpe::merge_long(Scratch& scratch, std::vector<TokenId>& out) const {
 }
 
 std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary& vocabulary) {
-  const std::string where = spec.source + ": tokenizer.ggml.merges";
   const std::size_t count = spec.merges.size();
   if (count > MergeTable::kMaxMerges) {
-    throw bad_input(where + " has " + std::to_string(count) + " entries, allowed: up to " +
-                    std::to_string(MergeTable::kMaxMerges));
+    throw spec_error(spec.source, "merges", std::to_string(count) + " entries",
+                     "up to " + std::to_string(MergeTable::kMaxMerges));
   }
   std::vector<Merge> merges;
   merges.reserve(count);
   std::string merged;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string_view text = spec.merges[i];
-    const auto name = [&] { return where + "[" + std::to_string(i) + "]"; };
+    const auto name = [&] { return "merges[" + std::to_string(i) + "]"; };
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
         text.find(' ', space + 1) != std::string_view::npos) {
-      throw bad_input(name() + " is '" + printable_text(text) +
-                      "', allowed: two tokens with one space between them");
+      throw spec_error(spec.source, name(), "'" + printable_text(text) + "'",
+                       "two tokens with one space between them");
     }
     const std::string_view left = text.substr(0, space);
     const std::string_view right = text.substr(space + 1);
@@ -171,9 +171,10 @@ std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary&
     const auto require = [&](std::string_view token) {
       const TokenId id = vocabulary.find_text(token);
       if (id >= 0) return id;
-      throw bad_input(name() + " is '" + printable_text(text) + "', which needs the token '" +
-                      printable_text(token) + "', allowed: tokens of tokenizer.ggml.tokens (" +
-                      std::to_string(vocabulary.size()) + ")");
+      throw spec_error(
+          spec.source, name(),
+          "'" + printable_text(text) + "', which needs the token '" + printable_text(token) + "'",
+          "tokens of tokenizer.ggml.tokens (" + std::to_string(vocabulary.size()) + ")");
     };
     const TokenId left_id = require(left);
     const TokenId right_id = require(right);

@@ -1,7 +1,5 @@
 #include "models/tokenizer/gguf_spec.h"
 
-#include "base/error.h"
-
 namespace heddle {
 namespace {
 
@@ -9,22 +7,29 @@ constexpr std::size_t kMaxTokens = std::size_t{1} << 24U;
 
 }  // namespace
 
+Error spec_error(const std::string& source,
+                 const std::string& key,
+                 const std::string& got,
+                 const std::string& allowed) {
+  return bad_input(source + ": tokenizer: tokenizer.ggml." + key + ", got " + got + ", allowed " +
+                   allowed);
+}
+
 void check_token_types(const TokenizerSpec& spec) {
-  const std::string where = spec.source + ": tokenizer.ggml.";
   const std::size_t count = spec.tokens.size();
   if (count == 0 || count > kMaxTokens) {
-    throw bad_input(where + "tokens has " + std::to_string(count) + " entries, allowed: 1 to " +
-                    std::to_string(kMaxTokens));
+    throw spec_error(spec.source, "tokens", std::to_string(count) + " entries",
+                     "1 to " + std::to_string(kMaxTokens));
   }
   if (spec.types.size() != count) {
-    throw bad_input(where + "token_type has " + std::to_string(spec.types.size()) +
-                    " entries, allowed: " + std::to_string(count) + ", one per token");
+    throw spec_error(spec.source, "token_type", std::to_string(spec.types.size()) + " entries",
+                     std::to_string(count) + ", one per token");
   }
   for (std::size_t i = 0; i < count; ++i) {
     const std::int32_t type = spec.types[i];
     if (type < 1 || type > 6) {
-      throw bad_input(where + "token_type[" + std::to_string(i) + "] is " + std::to_string(type) +
-                      ", allowed: 1 to 6");
+      throw spec_error(spec.source, "token_type[" + std::to_string(i) + "]", std::to_string(type),
+                       "1 to 6");
     }
   }
 }
@@ -33,8 +38,7 @@ void check_special_ids(const TokenizerSpec& spec) {
   const auto count = static_cast<std::int64_t>(spec.tokens.size());
   const auto check = [&](const char* key, const std::optional<TokenId>& id) {
     if (!id || (*id >= 0 && *id < count)) return;
-    throw bad_input(spec.source + ": tokenizer.ggml." + key + " is " + std::to_string(*id) +
-                    ", allowed: 0 to " + std::to_string(count - 1));
+    throw spec_error(spec.source, key, std::to_string(*id), "0 to " + std::to_string(count - 1));
   };
   check("bos_token_id", spec.bos);
   check("eos_token_id", spec.eos);
@@ -43,8 +47,8 @@ void check_special_ids(const TokenizerSpec& spec) {
   check("padding_token_id", spec.pad);
   const auto need = [&](const char* flag, bool on, const char* key, bool present) {
     if (!on || present) return;
-    throw bad_input(spec.source + ": tokenizer.ggml." + flag +
-                    " is true, allowed: false, as there is no tokenizer.ggml." + key);
+    throw spec_error(spec.source, flag, "true",
+                     std::string("false, as there is no tokenizer.ggml.") + key);
   };
   need("add_bos_token", spec.add_bos, "bos_token_id", spec.bos.has_value());
   need("add_eos_token", spec.add_eos, "eos_token_id", spec.eos.has_value());

@@ -15,11 +15,10 @@ namespace heddle {
 namespace {
 
 SpmPieces read_pieces(const TokenizerSpec& spec) {
-  const std::string where = spec.source + ": tokenizer.ggml.";
   check_token_types(spec);
   if (spec.scores.size() != spec.tokens.size()) {
-    throw bad_input(where + "scores has " + std::to_string(spec.scores.size()) +
-                    " entries, allowed: " + std::to_string(spec.tokens.size()) + ", one per token");
+    throw spec_error(spec.source, "scores", std::to_string(spec.scores.size()) + " entries",
+                     std::to_string(spec.tokens.size()) + ", one per token");
   }
   SpmPieces pieces(static_cast<int>(spec.tokens.size()));
   TokenTable seen(spec.tokens.size());
@@ -28,11 +27,13 @@ SpmPieces read_pieces(const TokenizerSpec& spec) {
     const std::string& text = spec.tokens[i];
     const auto kind = static_cast<TokenKind>(spec.types[i]);
     const auto refuse = [&](const std::string& allowed) {
-      throw bad_input(where + "tokens[" + std::to_string(i) + "] is '" + printable_text(text) +
-                      "' of " + std::to_string(text.size()) + " bytes, allowed: " + allowed);
+      throw spec_error(
+          spec.source, "tokens[" + std::to_string(i) + "]",
+          "'" + printable_text(text) + "' of " + std::to_string(text.size()) + " bytes", allowed);
     };
     if (!std::isfinite(spec.scores[i])) {
-      throw bad_input(where + "scores[" + std::to_string(i) + "] is not finite, allowed: numbers");
+      throw spec_error(spec.source, "scores[" + std::to_string(i) + "]",
+                       std::to_string(spec.scores[i]), "finite numbers");
     }
     if (kind == TokenKind::kByte && byte_of_token(text) < 0) refuse("<0x00> to <0xFF> for bytes");
     if (text.size() > SpmBpe::kMaxPiece || !is_valid_utf8(text)) {

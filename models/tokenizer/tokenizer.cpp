@@ -17,8 +17,8 @@ namespace {
 const PretokenizerKind& require_kind(const TokenizerSpec& spec) {
   const PretokenizerKind* kind = find_pretokenizer_kind(spec.pre);
   if (kind == nullptr) {
-    throw bad_input(spec.source + ": tokenizer.ggml.pre is '" + printable_text(spec.pre) +
-                    "', allowed: " + pretokenizer_names());
+    const std::string got = spec.pre.empty() ? "nothing" : "'" + printable_text(spec.pre) + "'";
+    throw spec_error(spec.source, "pre", got, pretokenizer_names());
   }
   return *kind;
 }
@@ -142,8 +142,7 @@ std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool special) con
 std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec) {
   if (spec.model == "llama") return make_spm_tokenizer(std::move(spec));
   if (spec.model != "gpt2") {
-    throw bad_input(spec.source + ": tokenizer.ggml.model is '" + printable_text(spec.model) +
-                    "', allowed: gpt2, llama");
+    throw spec_error(spec.source, "model", "'" + printable_text(spec.model) + "'", "gpt2, llama");
   }
   return std::make_unique<const ByteLevelTokenizer>(std::move(spec));
 }

@@ -22,7 +22,6 @@ std::string quoted(std::string_view text) {
 }  // namespace
 
 TokenVocabulary::TokenVocabulary(const TokenizerSpec& spec) {
-  const std::string where = spec.source + ": tokenizer.ggml.";
   const std::size_t count = spec.tokens.size();
   check_token_types(spec);
   kinds_.reserve(count);
@@ -37,8 +36,9 @@ TokenVocabulary::TokenVocabulary(const TokenizerSpec& spec) {
       if (byte_level_[i] != byte_level || bytes(id).empty()) continue;
       const TokenId twin = find_text(spec.tokens[i]);
       if (twin >= 0) {
-        throw bad_input(where + "tokens[" + std::to_string(i) + "] is " + quoted(spec.tokens[i]) +
-                        " as tokens[" + std::to_string(twin) + "] is, allowed: distinct tokens");
+        throw spec_error(spec.source, "tokens[" + std::to_string(i) + "]",
+                         quoted(spec.tokens[i]) + " as in tokens[" + std::to_string(twin) + "]",
+                         "distinct tokens");
       }
       insert(id);
     }

@@ -110,21 +110,21 @@ TEST(SpmTokenizer, MessageContentNeverBecomesAControlToken) {
 }
 
 TEST(SpmTokenizerM13, WhatDoesNotFitIsNamed) {
-  const std::string start = "tiny.gguf: tokenizer.ggml.";
+  const std::string start = "tiny.gguf: tokenizer: tokenizer.ggml.";
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.scores.pop_back(); }),
-            start + "scores has 13 entries, allowed: 14, one per token");
+            start + "scores, got 13 entries, allowed 14, one per token");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.scores[3] = std::nanf(""); }),
-            start + "scores[3] is not finite, allowed: numbers");
+            start + "scores[3], got nan, allowed finite numbers");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.tokens[3] = "<0xZZ>"; }),
-            start + "tokens[3] is '<0xZZ>' of 6 bytes, allowed: <0x00> to <0xFF> for bytes");
+            start + "tokens[3], got '<0xZZ>' of 6 bytes, allowed <0x00> to <0xFF> for bytes");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.tokens[7] = "a"; }),
-            start + "tokens[7] is 'a' of 1 bytes, allowed: distinct tokens");
+            start + "tokens[7], got 'a' of 1 bytes, allowed distinct tokens");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.tokens[7] = "\xff"; }),
-            start + "tokens[7] is '\\xFF' of 1 bytes, allowed: UTF-8 of up to 1024 bytes");
+            start + "tokens[7], got '\\xFF' of 1 bytes, allowed UTF-8 of up to 1024 bytes");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.types[7] = 7; }),
-            start + "token_type[7] is 7, allowed: 1 to 6");
+            start + "token_type[7], got 7, allowed 1 to 6");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.bos = 14; }),
-            start + "bos_token_id is 14, allowed: 0 to 13");
+            start + "bos_token_id, got 14, allowed 0 to 13");
 }
 
 TEST(SpmTokenizerTime, AMegabyteOfOneLetterTakesLessThanASecond) {

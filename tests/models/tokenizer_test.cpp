@@ -101,50 +101,65 @@ void expect_refused(TokenizerSpec spec, const std::string& text) {
 TEST(TokenizerSpecM13, UnknownModelIsRefused) {
   TokenizerSpec spec = byte_spec();
   spec.model = "t5";
-  expect_refused(spec, "tiny.gguf: tokenizer.ggml.model is 't5', allowed: gpt2, llama");
+  expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.model, got 't5', allowed gpt2, llama");
 }
 
 TEST(TokenizerSpecM13, UnknownPretokenizerIsRefusedWithTheKnownOnes) {
-  expect_refused(byte_spec("gpt\n4o"),
-                 "tiny.gguf: tokenizer.ggml.pre is 'gpt\\x0A4o', allowed: smollm, llama-bpe, "
-                 "llama3, llama-v3, qwen2, qwen35, gpt-2, gpt-4o, tekken, starcoder, refact, "
-                 "command-r, dbrx, deepseek-v3");
+  expect_refused(
+      byte_spec("gpt\n4o"),
+      "tiny.gguf: tokenizer: tokenizer.ggml.pre, got 'gpt\\x0A4o', allowed smollm, llama-bpe, "
+      "llama3, llama-v3, qwen2, qwen35, gpt-2, gpt-4o, tekken, starcoder, refact, "
+      "command-r, dbrx, deepseek-v3");
+}
+
+TEST(TokenizerSpecM13, AMissingPretokenizerIsNotMadeUp) {
+  TokenizerSpec spec = byte_spec();
+  spec.pre.clear();
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.pre, got nothing, allowed smollm, llama-bpe, "
+      "llama3, llama-v3, qwen2, qwen35, gpt-2, gpt-4o, tekken, starcoder, refact, "
+      "command-r, dbrx, deepseek-v3");
 }
 
 TEST(TokenizerSpecM13, EmptyVocabularyIsRefused) {
   TokenizerSpec spec = byte_spec();
   spec.tokens.clear();
-  expect_refused(spec, "tiny.gguf: tokenizer.ggml.tokens has 0 entries, allowed: 1 to 16777216");
+  expect_refused(
+      spec, "tiny.gguf: tokenizer: tokenizer.ggml.tokens, got 0 entries, allowed 1 to 16777216");
 }
 
 TEST(TokenizerSpecM13, TypesOfAnotherLengthAreRefused) {
   TokenizerSpec spec = byte_spec();
   spec.types.pop_back();
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.token_type has 255 entries, allowed: 256, one per "
-                 "token");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.token_type, got 255 entries, allowed 256, one per "
+      "token");
 }
 
 TEST(TokenizerSpecM13, TokenTypesOutOfRangeAreRefused) {
   for (const std::int32_t type : {0, 7, -1, 1'000'000}) {
     TokenizerSpec spec = byte_spec();
     spec.types[65] = type;
-    expect_refused(spec, "tiny.gguf: tokenizer.ggml.token_type[65] is " + std::to_string(type) +
-                             ", allowed: 1 to 6");
+    expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.token_type[65], got " +
+                             std::to_string(type) + ", allowed 1 to 6");
   }
 }
 
 TEST(TokenizerSpecM13, EqualTokensAreRefused) {
   TokenizerSpec spec = byte_spec();
   add_token(spec, "\u0120", kNormal);
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.tokens[256] is '\u0120' as tokens[32] is, allowed: "
-                 "distinct tokens");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '\u0120' as in tokens[32], allowed "
+      "distinct tokens");
   spec = byte_spec();
   add_token(spec, "A", kControl);
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.tokens[256] is 'A' as tokens[65] is, allowed: "
-                 "distinct tokens");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got 'A' as in tokens[65], allowed "
+      "distinct tokens");
 }
 
 TEST(TokenizerSpecM13, EmptyTokensAreAllowedAndNeverFound) {
@@ -162,9 +177,9 @@ TEST(TokenizerSpecM13, MergesNamingAbsentTokensAreRefused) {
     TokenizerSpec spec = byte_spec();
     add_merge(spec, "a", "b");
     spec.merges.push_back(merge);
-    expect_refused(spec, "tiny.gguf: tokenizer.ggml.merges[1] is '" + merge +
+    expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.merges[1], got '" + merge +
                              "', which needs the token '" + missing +
-                             "', allowed: tokens of tokenizer.ggml.tokens (257)");
+                             "', allowed tokens of tokenizer.ggml.tokens (257)");
   };
   refuse("xy z", "xy");
   refuse("x yz", "yz");
@@ -175,8 +190,8 @@ TEST(TokenizerSpecM13, MalformedMergesAreRefused) {
   for (const std::string merge : {"", "ab", " ab", "ab ", "a b c", "a  b"}) {
     TokenizerSpec spec = byte_spec();
     spec.merges.push_back(merge);
-    expect_refused(spec, "tiny.gguf: tokenizer.ggml.merges[0] is '" + merge +
-                             "', allowed: two tokens with one space between them");
+    expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.merges[0], got '" + merge +
+                             "', allowed two tokens with one space between them");
   }
 }
 
@@ -191,8 +206,8 @@ TEST(TokenizerSpecM13, SpecialIdsOutsideTheVocabularyAreRefused) {
     for (const TokenId id : {256, -1}) {
       TokenizerSpec spec = byte_spec();
       spec.*field = id;
-      expect_refused(spec, "tiny.gguf: tokenizer.ggml." + key + " is " + std::to_string(id) +
-                               ", allowed: 0 to 255");
+      expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml." + key + ", got " +
+                               std::to_string(id) + ", allowed 0 to 255");
     }
     TokenizerSpec spec = byte_spec();
     spec.*field = 255;
@@ -203,27 +218,31 @@ TEST(TokenizerSpecM13, SpecialIdsOutsideTheVocabularyAreRefused) {
 TEST(TokenizerSpecM13, AddingATokenThatIsNotNamedIsRefused) {
   TokenizerSpec spec = byte_spec();
   spec.add_bos = true;
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.add_bos_token is true, allowed: false, as there is no "
-                 "tokenizer.ggml.bos_token_id");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.add_bos_token, got true, allowed false, as there is no "
+      "tokenizer.ggml.bos_token_id");
   spec = byte_spec();
   spec.add_eos = true;
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.add_eos_token is true, allowed: false, as there is no "
-                 "tokenizer.ggml.eos_token_id");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.add_eos_token, got true, allowed false, as there is no "
+      "tokenizer.ggml.eos_token_id");
 }
 
 TEST(TokenizerSpecM13, SpecialTokensThatAreNotTextAreRefused) {
   TokenizerSpec spec = byte_spec();
   add_token(spec, "<\xFF>", kControl);
-  expect_refused(spec,
-                 "tiny.gguf: tokenizer.ggml.tokens[256] is '<\\xFF>' of 3 bytes, allowed for "
-                 "control and user-defined tokens: UTF-8 of up to 1024 bytes");
+  expect_refused(
+      spec,
+      "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '<\\xFF>' of 3 bytes, allowed "
+      "UTF-8 of up to 1024 bytes for control and user-defined tokens");
   spec = byte_spec();
   add_token(spec, std::string(1025, 'a'), kUser);
-  expect_refused(spec, "tiny.gguf: tokenizer.ggml.tokens[256] is '" + std::string(60, 'a') +
-                           "...' of 1025 bytes, allowed for control and user-defined tokens: "
-                           "UTF-8 of up to 1024 bytes");
+  expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '" +
+                           std::string(60, 'a') +
+                           "...' of 1025 bytes, allowed UTF-8 of up to 1024 bytes for control and "
+                           "user-defined tokens");
 }
 
 // ------------------------------------------------------------------------------- special tokens
