@@ -196,12 +196,15 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
               *backend),
       sampler(*backend, decoder_limits(options).max_outputs, config.vocab) {
   if (tokenizer->vocab_size() != config.vocab) {
-    throw bad_input(fmt::format("{}: the tokenizer has {} tokens, the embedding {} rows",
-                                checkpoint.weights->source(), tokenizer->vocab_size(),
-                                config.vocab));
+    throw bad_input(
+        fmt::format("{}: tokenizer: tokens, got {}, allowed {}, one per row of the embedding",
+                    checkpoint.weights->source(), tokenizer->vocab_size(), config.vocab));
   }
   for (const std::string& warning : decoder.warnings()) log_warning(warning);
-  if (!checkpoint.chat_template.empty()) chat_template.emplace(checkpoint.chat_template);
+  if (!checkpoint.chat_template.empty()) {
+    chat_template.emplace(checkpoint.chat_template, TemplateLimits{},
+                          checkpoint.chat_template_source);
+  }
 }
 
 bool Engine::Impl::step() {

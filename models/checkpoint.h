@@ -57,7 +57,8 @@ struct Checkpoint {
   std::unique_ptr<const Tokenizer> tokenizer;
   /// Ids that end an answer by the file's own word (eos, eot, eom); ascending, may be empty.
   std::vector<TokenId> stop_ids;
-  std::string chat_template;  // "" if the checkpoint has none
+  std::string chat_template;         // "" if the checkpoint has none
+  std::string chat_template_source;  // "FILE: KEY", for errors
   std::unique_ptr<WeightStore> weights;
   std::uint64_t file_bytes = 0;
 };

@@ -88,6 +88,7 @@ Checkpoint checkpoint_from_folder(ModelFolder& folder) {
   FolderTokenizer text = folder_tokenizer(folder.files(), checkpoint.config.vocab);
   checkpoint.tokenizer = std::move(text.tokenizer);
   checkpoint.chat_template = std::move(text.chat_template);
+  checkpoint.chat_template_source = std::move(text.chat_template_source);
   if (folder.generation()) checkpoint.config.generation = read_generation(*folder.generation());
   checkpoint.stop_ids = read_stop_ids(folder, checkpoint.config.vocab);
   const std::optional<TokenId> eos = checkpoint.tokenizer->facts().eos;

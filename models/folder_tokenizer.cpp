@@ -26,9 +26,12 @@ constexpr JsonLimits kTokenizerLimits{.depth = 32, .nodes = 8'000'000};
 /// A file of the folder, mapped; refused if it is too large or plainly something else.
 class TextFile {
  public:
-  TextFile(const Folder& folder, const std::string& name, std::size_t limit)
-      : file_(folder.map(name, "tokenizer")) {
-    const std::string where = folder.path_of(name) + ": tokenizer: ";
+  TextFile(const Folder& folder,
+           const std::string& name,
+           std::size_t limit,
+           const std::string& area = "tokenizer")
+      : file_(folder.map(name, area)) {
+    const std::string where = folder.path_of(name) + ": " + area + ": ";
     if (file_.bytes().size() > limit) {
       throw bad_input(where + "file size, got " + std::to_string(file_.bytes().size()) +
                       " bytes, allowed up to " + std::to_string(limit));
@@ -63,14 +66,16 @@ TokenizerConfig read_config(const Folder& folder) {
     reader(JsonNode(json, folder.path_of(name)), config);
   };
   read("tokenizer_config.json", read_tokenizer_config);
+  config.chat_template_source = folder.path_of("tokenizer_config.json") + ": chat_template";
   read("special_tokens_map.json", read_special_tokens_map);
   read("added_tokens.json", read_added_tokens);
   const std::string name = "chat_template.jinja";
   if (folder.has(name)) {
-    config.chat_template = TextFile(folder, name, kMaxTemplateBytes).text();
+    config.chat_template = TextFile(folder, name, kMaxTemplateBytes, "chat_template").text();
+    config.chat_template_source = folder.path_of(name) + ": chat_template";
     if (!is_valid_utf8(config.chat_template)) {
-      throw bad_input(folder.path_of(name) +
-                      ": template: got bytes that are not UTF-8, allowed UTF-8");
+      throw bad_input(config.chat_template_source +
+                      ": text, got bytes that are not UTF-8, allowed UTF-8");
     }
   }
   return config;
@@ -82,6 +87,7 @@ FolderTokenizer folder_tokenizer(const Folder& folder, int rows) {
   const TokenizerConfig config = read_config(folder);
   FolderTokenizer result;
   result.chat_template = config.chat_template;
+  result.chat_template_source = config.chat_template_source;
   const std::string json_name = "tokenizer.json";
   if (folder.has(json_name)) {
     const Json json = read_json(folder, json_name, kMaxTokenizerBytes, kTokenizerLimits);

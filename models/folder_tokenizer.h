@@ -11,7 +11,8 @@ namespace heddle {
 
 struct FolderTokenizer {
   std::unique_ptr<const Tokenizer> tokenizer;
-  std::string chat_template;  // "" if the folder has none
+  std::string chat_template;         // "" if the folder has none
+  std::string chat_template_source;  // "FILE: chat_template", for errors
 };
 
 /// Reads tokenizer.json if there is one, else tokenizer.model. `rows`: of the embedding; the

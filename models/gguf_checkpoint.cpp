@@ -69,6 +69,7 @@ Checkpoint checkpoint_from_gguf(std::unique_ptr<GgufWeights> weights) {
   checkpoint.tokenizer = make_tokenizer(read_gguf_tokenizer(file, checkpoint.config.vocab));
   checkpoint.stop_ids = read_gguf_stop_ids(file);
   checkpoint.chat_template = std::string(keys.text("tokenizer.chat_template").value_or(""));
+  checkpoint.chat_template_source = file.source() + ": tokenizer.chat_template";
   return checkpoint;
 }
 

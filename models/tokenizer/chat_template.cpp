@@ -14,12 +14,13 @@ namespace {
 
 std::string checked_source(std::string_view source, const TemplateLimits& limits) {
   if (source.size() > limits.source_bytes) {
-    throw bad_input("chat template: " + std::to_string(source.size()) +
-                    " bytes, allowed: " + std::to_string(limits.source_bytes));
+    throw bad_input("size, got " + std::to_string(source.size()) + " bytes, allowed up to " +
+                    std::to_string(limits.source_bytes));
   }
   const std::size_t invalid = jinja::first_invalid_utf8(source);
   if (invalid != std::string_view::npos) {
-    throw bad_input("chat template: invalid UTF-8 at byte " + std::to_string(invalid));
+    throw bad_input("text, got bytes that are not UTF-8 at byte " + std::to_string(invalid) +
+                    ", allowed UTF-8");
   }
   return std::string(source);
 }
@@ -53,19 +54,31 @@ jinja::Value checked_text(jinja::Runtime& rt, const std::string& text, const cha
   return rt.text(text, false);
 }
 
+/// What `work` refuses is said to be in the template.
+template <typename Work>
+auto named(const std::string& name, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error(error.kind(), name + ": " + error.what());
+  }
+}
+
 }  // namespace
 
 struct ChatTemplate::Impl {
+  std::string name;
   std::string source;
   TemplateLimits limits;
   jinja::Template parsed;
 };
 
-ChatTemplate::ChatTemplate(std::string_view source, TemplateLimits limits) {
+ChatTemplate::ChatTemplate(std::string_view source, TemplateLimits limits, std::string name) {
   auto impl = std::make_unique<Impl>();
-  impl->source = checked_source(source, limits);
+  impl->name = std::move(name);
+  impl->source = named(impl->name, [&] { return checked_source(source, limits); });
   impl->limits = limits;
-  impl->parsed = jinja::parse(impl->source, limits);
+  impl->parsed = named(impl->name, [&] { return jinja::parse(impl->source, limits); });
   impl_ = std::move(impl);
 }
 
@@ -95,7 +108,8 @@ RenderedPrompt ChatTemplate::render(const TemplateInputs& inputs) const {
   variables.emplace_back("bos_token", checked_text(rt, inputs.bos_token, "bos_token"));
   variables.emplace_back("eos_token", checked_text(rt, inputs.eos_token, "eos_token"));
   add_variables(rt, inputs.extra_json, variables);
-  jinja::Text text = jinja::render(rt, impl_->parsed, variables);
+  jinja::Text text =
+      named(impl_->name, [&] { return jinja::render(rt, impl_->parsed, variables); });
   return {std::move(text.bytes), std::move(text.untrusted)};
 }
 

@@ -59,8 +59,11 @@ struct RenderedPrompt {
 /// A parsed template; immutable, safe to share between threads.
 class ChatTemplate {
  public:
-  /// Parses. Errors are kBadInput: "chat template 12:7: expected 'endif', got 'endfor'".
-  explicit ChatTemplate(std::string_view source, TemplateLimits limits = {});
+  /// Parses. Errors, here and of render(), are kBadInput and begin with `name`, where the template
+  /// comes from: "FILE: chat_template: line 12, column 7: expected 'endif', got 'endfor'".
+  explicit ChatTemplate(std::string_view source,
+                        TemplateLimits limits = {},
+                        std::string name = "chat template");
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

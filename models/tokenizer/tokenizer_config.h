@@ -25,6 +25,7 @@ struct TokenizerConfig {
   std::vector<ConfiguredToken> added;    // with ids
   std::optional<bool> add_bos, add_eos;  // as the file has it; not every class heeds it
   std::string chat_template;             // "" if there is none
+  std::string chat_template_source;      // "FILE: chat_template", for errors
 
   /// Do tokenizers of this class put BOS and EOS as add_bos and add_eos say?
   bool heeds_add_flags() const;

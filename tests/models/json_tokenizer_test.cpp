@@ -357,6 +357,7 @@ TEST(FolderTokenizer, ReadsTheFilesOfAFolder) {
   folder.write("chat_template.jinja", "new");
   const FolderTokenizer text = folder_tokenizer(Folder(folder.path()), kRows);
   EXPECT_EQ(text.chat_template, "new");
+  EXPECT_EQ(text.chat_template_source, folder / "chat_template.jinja" + ": chat_template");
   EXPECT_EQ(text.tokenizer->facts().eos, 2);
 }
 

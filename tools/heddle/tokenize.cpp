@@ -82,13 +82,14 @@ int render_chat(const Arguments& args, const Checkpoint& checkpoint, const Token
   const auto text_of = [&](const std::optional<TokenId>& id) {
     return id ? tokenizer.token_bytes(*id, true) : std::string();
   };
-  const RenderedPrompt prompt = ChatTemplate(checkpoint.chat_template)
-                                    .render({.messages_json = messages.dump(),
-                                             .tools_json = "",
-                                             .extra_json = "",
-                                             .add_generation_prompt = true,
-                                             .bos_token = text_of(tokenizer.facts().bos),
-                                             .eos_token = text_of(tokenizer.facts().eos)});
+  const RenderedPrompt prompt =
+      ChatTemplate(checkpoint.chat_template, TemplateLimits{}, checkpoint.chat_template_source)
+          .render({.messages_json = messages.dump(),
+                   .tools_json = "",
+                   .extra_json = "",
+                   .add_generation_prompt = true,
+                   .bos_token = text_of(tokenizer.facts().bos),
+                   .eos_token = text_of(tokenizer.facts().eos)});
   if (args.on("json")) {
     const std::vector<TokenId> ids =
         tokenizer.encode(prompt.text, {.add_special = false, .plain = prompt.untrusted});

@@ -6,7 +6,7 @@
 
 namespace heddle::jinja {
 
-/// Parses valid UTF-8. Throws kBadInput "chat template line:column: ..." for syntax, for unknown
+/// Parses valid UTF-8. Throws kBadInput "line 12, column 7: ..." for syntax, for unknown
 /// filters, tests and tags, and for nesting over limits.depth.
 Template parse(std::string_view source, const TemplateLimits& limits);
 

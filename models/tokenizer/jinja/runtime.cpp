@@ -30,7 +30,7 @@ Error error_at(std::string_view source, std::size_t offset, std::string_view tex
   const std::size_t newline = before.rfind('\n');
   const std::string_view row =
       newline == std::string_view::npos ? before : before.substr(newline + 1);
-  return bad_input("chat template " + std::to_string(line) + ":" +
+  return bad_input("line " + std::to_string(line) + ", column " +
                    std::to_string(1 + count_chars(row)) + ": " + one_line(text, 1000));
 }
 

@@ -15,7 +15,7 @@
 
 namespace heddle::jinja {
 
-/// "chat template 12:7: text" for the byte `offset` of `source`; control characters of `text`
+/// "line 12, column 7: text" for the byte `offset` of `source`; control characters of `text`
 /// become spaces and a long text is cut, since part of it may come from a template or a prompt.
 Error error_at(std::string_view source, std::size_t offset, std::string_view text);
 
