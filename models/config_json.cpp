@@ -61,8 +61,9 @@ std::optional<std::string> ConfigJson::asked(std::string_view key) const {
   return shown(*value);
 }
 
-Error ConfigJson::missing(std::string_view key) const {
-  return bad_input(fmt::format("{}: {}: {}{} is missing", source_, area_, path_, key));
+Error ConfigJson::missing(std::string_view key, std::string_view allowed) const {
+  return bad_input(fmt::format("{}: {}: {}{} is missing{}{}", source_, area_, path_, key,
+                               allowed.empty() ? "" : ", allowed ", allowed));
 }
 
 const Json* ConfigJson::find(std::string_view key) const {
@@ -105,7 +106,7 @@ std::optional<std::int64_t> ConfigJson::integer(std::string_view key, IntegerRan
 
 std::int64_t ConfigJson::require_integer(std::string_view key, IntegerRange range) const {
   const std::optional<std::int64_t> value = integer(key, range);
-  if (!value) throw missing(key);
+  if (!value) throw missing(key, fmt::format("{} to {}", range.least, range.most));
   return *value;
 }
 

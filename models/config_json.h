@@ -46,7 +46,8 @@ class ConfigJson {
   std::vector<std::string> keys() const;
 
   Error error(std::string_view key, std::string_view got, std::string_view allowed) const;
-  Error missing(std::string_view key) const;
+  /// `allowed`: what it may be, "" where the key's name says it.
+  Error missing(std::string_view key, std::string_view allowed = "") const;
   const std::string& source() const { return source_; }
 
  private:

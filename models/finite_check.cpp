@@ -136,7 +136,7 @@ class Scan {
 std::string NonFinite::describe() const {
   const std::string_view what = blocks ? "block" : "value";
   return fmt::format("{} {}{} not finite (the first at row {}, column {})", count, what,
-                     count == 1 ? " is" : "s are", row, column);
+                     count == 1 ? " that is" : "s that are", row, column);
 }
 
 void find_nonfinite(const TensorView& matrix,

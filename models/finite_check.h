@@ -13,7 +13,7 @@ struct NonFinite {
   std::int64_t row = 0;     // of the first,
   std::int64_t column = 0;  // of a block: its first
   bool blocks = false;
-  /// "3 values are not finite (the first at row 2, column 5)"
+  /// "3 values that are not finite (the first at row 2, column 5)"
   std::string describe() const;
 };
 

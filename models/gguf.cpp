@@ -321,7 +321,7 @@ class GgufParser {
                                      quote_text(tensor_name), number, gguf_dtype_list()));
     }
     throw tensor_error(
-        fmt::format("tensor {} has type {}, which this version does not read; it reads {}",
+        fmt::format("type of {}, got {}, which this version does not read, allowed {}",
                     quote_text(tensor_name), known, gguf_dtype_list()));
   }
 

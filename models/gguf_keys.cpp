@@ -69,8 +69,9 @@ Error GgufKeys::error(std::string_view key, std::string_view got, std::string_vi
       fmt::format("{}: {}: {}, got {}, allowed {}", directory_.source(), area_, key, got, allowed));
 }
 
-Error GgufKeys::missing(std::string_view key) const {
-  return bad_input(fmt::format("{}: {}: {} is missing", directory_.source(), area_, key));
+Error GgufKeys::missing(std::string_view key, std::string_view allowed) const {
+  return bad_input(fmt::format("{}: {}: {} is missing{}{}", directory_.source(), area_, key,
+                               allowed.empty() ? "" : ", allowed ", allowed));
 }
 
 std::optional<std::int64_t> GgufKeys::integer(std::string_view key, IntegerRange range) const {
@@ -87,7 +88,7 @@ std::optional<std::int64_t> GgufKeys::integer(std::string_view key, IntegerRange
 
 std::int64_t GgufKeys::require_integer(std::string_view key, IntegerRange range) const {
   const std::optional<std::int64_t> value = integer(key, range);
-  if (!value) throw missing(key);
+  if (!value) throw missing(key, fmt::format("{} to {}", range.least, range.most));
   return *value;
 }
 

@@ -42,7 +42,8 @@ class GgufKeys {
   std::optional<std::uint64_t> array_length(std::string_view key, GgufKind element) const;
 
   Error error(std::string_view key, std::string_view got, std::string_view allowed) const;
-  Error missing(std::string_view key) const;
+  /// `allowed`: what it may be, "" where the key's name says it.
+  Error missing(std::string_view key, std::string_view allowed = "") const;
 
  private:
   const GgufEntry* expect_array(std::string_view key, std::string_view allowed) const;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "models/quote_text.h"
+#include "models/tensor_error.h"
 
 namespace heddle {
 namespace {
@@ -41,8 +42,7 @@ std::optional<std::size_t> TensorTable::index(std::string_view name) const {
 const StoredTensor& TensorTable::readable(std::size_t at) const {
   const StoredTensor& tensor = tensors_[at];
   if (!tensor.foreign.empty()) {
-    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: F32, F16, BF16", source_,
-                                quote_text(tensor.name), tensor.foreign));
+    throw tensor_error(source_, tensor.name, "dtype", tensor.foreign, "F32, F16, BF16");
   }
   return tensor;
 }
@@ -52,15 +52,11 @@ TensorView TensorTable::require(std::string_view name,
                                 std::initializer_list<DType> dtypes) {
   const std::string wanted = dims_text(shape.begin(), shape.size());
   const std::optional<std::size_t> at = index(name);
-  if (!at) {
-    throw bad_input(fmt::format("{}: tensor {} is missing, wanted shape {}", source_,
-                                quote_text(name), wanted));
-  }
+  if (!at) throw tensor_missing(source_, name, wanted);
   const TensorView& view = readable(*at).view;
   if (!std::equal(shape.begin(), shape.end(), view.dims.begin(), view.dims.begin() + view.rank)) {
-    throw bad_input(fmt::format("{}: tensor {}: shape is {}, wanted {}", source_, quote_text(name),
-                                dims_text(view.dims.data(), static_cast<std::size_t>(view.rank)),
-                                wanted));
+    throw tensor_error(source_, name, "shape",
+                       dims_text(view.dims.data(), static_cast<std::size_t>(view.rank)), wanted);
   }
   if (dtypes.size() > 0 && std::find(dtypes.begin(), dtypes.end(), view.dtype) == dtypes.end()) {
     std::string allowed;
@@ -68,8 +64,7 @@ TensorView TensorTable::require(std::string_view name,
       if (!allowed.empty()) allowed += ", ";
       allowed += heddle::name(dtype);
     }
-    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: {}", source_,
-                                quote_text(name), heddle::name(view.dtype), allowed));
+    throw tensor_error(source_, name, "dtype", heddle::name(view.dtype), allowed);
   }
   bound_[*at] = true;
   return aligned(view);

@@ -7,9 +7,12 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "models/quote_text.h"
+#include "models/tensor_error.h"
 
 namespace heddle {
 namespace {
+
+constexpr std::string_view kFinite = "finite ones";
 
 float to_f32(const TensorView& v, std::int64_t i) {
   switch (v.dtype) {
@@ -25,11 +28,13 @@ float to_f32(const TensorView& v, std::int64_t i) {
 }  // namespace
 
 /// What is found is an error or, if the user says so, a warning.
-void WeightBinder::judge(const TensorPart& part, const std::string& finding) {
-  const std::string text =
-      fmt::format("{}: tensor {}: {}", store_.source(), quote_text(part.tensor), finding);
-  if (!allow_nonfinite_) throw bad_input(text + "; --allow-nonfinite loads it all the same");
-  warnings_.push_back(text);
+void WeightBinder::judge(const TensorPart& part, const std::string& got, std::string_view allowed) {
+  if (!allow_nonfinite_) {
+    throw tensor_error(store_.source(), part.tensor, "weights", got,
+                       fmt::format("{}; --allow-nonfinite loads it all the same", allowed));
+  }
+  warnings_.push_back(
+      fmt::format("{}: tensor {}: weights, got {}", store_.source(), quote_text(part.tensor), got));
 }
 
 PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
@@ -48,7 +53,7 @@ PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
       });
   if (found.count > 0) {
     found.row += part.first_row;
-    judge(part, found.describe());
+    judge(part, found.describe(), kFinite);
   }
   bytes_ += packed.data.bytes();
   return packed;
@@ -66,7 +71,7 @@ std::vector<float> WeightBinder::values(const TensorPart& part) {
   }
   NonFinite found;
   find_nonfinite(TensorView(values.data(), DType::kF32, {1, part.rows}), 0, 1, found);
-  if (found.count > 0) judge(part, found.describe());
+  if (found.count > 0) judge(part, found.describe(), kFinite);
   return values;
 }
 
@@ -79,7 +84,7 @@ DeviceVector WeightBinder::norm(const TensorPart& part) {
   if (part.absent()) return {};
   const std::vector<float> weights = values(part);
   if (std::all_of(weights.begin(), weights.end(), [](float w) { return w == 0.0F; })) {
-    judge(part, "all weights of the norm are zero");
+    judge(part, "a norm of zeros only", "norms that have others");
   }
   return constant(weights);
 }

@@ -41,7 +41,7 @@ class WeightBinder {
 
  private:
   std::vector<float> values(const TensorPart& part);
-  void judge(const TensorPart& part, const std::string& finding);
+  void judge(const TensorPart& part, const std::string& got, std::string_view allowed);
 
   WeightStore& store_;
   Backend& backend_;

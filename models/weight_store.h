@@ -33,7 +33,7 @@ class WeightStore {
 
   /// The tensor `name` with exactly this shape (outermost first; a GGUF's reversed dims are already
   /// turned) and one of `dtypes` (empty: any that the backend packs). Marks it as bound. Throws
-  /// kBadInput: "FILE: tensor 'blk.0.attn_q.weight': shape is [64, 32], wanted [64, 64]".
+  /// kBadInput: "FILE: tensor 'blk.0.attn_q.weight': shape, got [64, 32], allowed [64, 64]".
   virtual TensorView require(std::string_view name,
                              std::initializer_list<std::int64_t> shape,
                              std::initializer_list<DType> dtypes = {}) = 0;

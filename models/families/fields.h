@@ -29,7 +29,7 @@ std::string shown(const Keys& keys, std::string_view key) {
 template <typename Keys>
 int require_count(const Keys& keys, std::string_view key, std::int64_t most) {
   const auto value = keys.integer(key, {1, most});
-  if (!value) throw keys.missing(key);
+  if (!value) throw keys.missing(key, fmt::format("1 to {}", most));
   return static_cast<int>(*value);
 }
 

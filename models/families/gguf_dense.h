@@ -29,7 +29,9 @@ class GgufFields {
   Error error(std::string_view field, const std::string& got, const std::string& allowed) const {
     return keys_.error(full(field), got, allowed);
   }
-  Error missing(std::string_view field) const { return keys_.missing(full(field)); }
+  Error missing(std::string_view field, std::string_view allowed = "") const {
+    return keys_.missing(full(field), allowed);
+  }
 
  private:
   GgufKeys keys_;

@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
-#include "models/quote_text.h"
+#include "models/tensor_error.h"
 
 namespace heddle {
 
@@ -27,14 +26,11 @@ std::string_view hint(std::string_view name) {
 TensorView TensorCheck::expect(const std::string& name, std::initializer_list<std::int64_t> shape) {
   const std::string wanted = fmt::format("[{}]", fmt::join(shape, ", "));
   const TensorView view = store_.find(name);
-  if (view.absent()) {
-    throw bad_input(fmt::format("{}: tensor {} is missing, wanted shape {}", store_.source(),
-                                quote_text(name), wanted));
-  }
+  if (view.absent()) throw tensor_missing(store_.source(), name, wanted);
   const auto* dims = view.dims.data();
   if (!std::equal(shape.begin(), shape.end(), dims, dims + view.rank)) {
-    throw bad_input(fmt::format("{}: tensor {}: shape is [{}], wanted {}", store_.source(),
-                                quote_text(name), fmt::join(dims, dims + view.rank, ", "), wanted));
+    throw tensor_error(store_.source(), name, "shape",
+                       fmt::format("[{}]", fmt::join(dims, dims + view.rank, ", ")), wanted);
   }
   known_.insert(name);
   return view;
@@ -61,8 +57,7 @@ TensorPart TensorCheck::rows(const std::string& name,
 TensorPart TensorCheck::vector(const std::string& name, std::int64_t n, float add) {
   const TensorView view = expect(name, {n});
   if (info(view.dtype).quantised()) {
-    throw bad_input(fmt::format("{}: tensor {}: dtype is {}, allowed: F32, F16, BF16",
-                                store_.source(), quote_text(name), heddle::name(view.dtype)));
+    throw tensor_error(store_.source(), name, "dtype", heddle::name(view.dtype), "F32, F16, BF16");
   }
   TensorPart part;
   part.tensor = name;
@@ -86,11 +81,12 @@ void TensorCheck::finish(std::string_view family) const {
     if (unknown++ == 0) first = tensor.name;
   }
   if (unknown == 0) return;
-  const std::string more = unknown > 1 ? fmt::format(" (and {} more)", unknown - 1) : "";
+  const std::string more = unknown > 1 ? fmt::format(" (and {} more like it)", unknown - 1) : "";
   const std::string why(hint(first));
-  throw bad_input(fmt::format("{}: tensor {}{} has no place in family {} with this config{}",
-                              store_.source(), quote_text(first), more, family,
-                              why.empty() ? "" : ": " + why));
+  throw tensor_error(
+      store_.source(), first, "place",
+      fmt::format("one that has no place in family {} with this config{}", family, more),
+      "tensors that the family reads" + (why.empty() ? "" : ": " + why));
 }
 
 }  // namespace heddle

@@ -481,8 +481,9 @@ TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {
   options.backend.threads = 2;
   options.max_sequences = 4;
   EXPECT_THAT(refusal([&] { Engine::load(options); }),
-              HasSubstr("tensor 'token_embd.weight': 1 value is not finite (the first at row 50, "
-                        "column 0); --allow-nonfinite loads it all the same"));
+              HasSubstr("tensor 'token_embd.weight': weights, got 1 value that is not finite (the "
+                        "first at row 50, "
+                        "column 0), allowed finite ones; --allow-nonfinite loads it all the same"));
   options.allow_nonfinite = true;
   const auto engine = Engine::load(options);
   Answer broken;

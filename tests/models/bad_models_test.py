@@ -112,7 +112,7 @@ def gguf_cases():
     tensor("with a dimension 2^31", 0, [64, 1 << 31], "dimension 1 of 'blk.0.attn_q.weight', got 2147483648")
     tensor("beyond 2^62 bytes", 0, [(1 << 31) - 1] * 3, "size of 'blk.0.attn_q.weight', got more than 2^62 bytes")
     tensor("of an unknown type", 1, 99, "type of 'blk.0.attn_q.weight', got unknown number 99")
-    tensor("of a type not read", 1, 16, "has type IQ2_XXS, which this version does not read")
+    tensor("of a type not read", 1, 16, "got IQ2_XXS, which this version does not read, allowed ")
     tensor("at an odd place", 2, 33, "offset of 'blk.0.attn_q.weight', got 33, allowed multiples of 32")
     tensor("over another", 2, 0, "overlapping, allowed disjoint ones")
     tensor("past the end", 2, 1 << 40, "range of 'blk.0.attn_q.weight', got bytes")
@@ -155,7 +155,7 @@ def gguf_config_cases():
         lambda m: m.set("llama.block_count", mf.U32, "I", 3))
     gguf_case("one layer less than it has", "has no place in family llama")(
         lambda m: m.set("llama.block_count", mf.U32, "I", 1))
-    gguf_case("another width than its tensors", "shape is [", "wanted [")(
+    gguf_case("another width than its tensors", "shape, got [", ", allowed [")(
         lambda m: m.set("llama.feed_forward_length", mf.U32, "I", 160))
     gguf_case("without an embedding", "tensor 'token_embd.weight' is missing")(
         lambda m: m.tensors.pop("token_embd.weight") and None)
@@ -291,14 +291,14 @@ def safetensors_cases():
     entry("shape of rank 9", "shape", [64, 64] + [1] * 7, "shape: rank of ", "got 9")
     entry("shape that overflows", "shape", [1 << 32, 1 << 32], "size_overflow: bits of ")
     entry("shape of another size", "shape", [64, 65], "tensor_range: bytes of ")
-    entry("shape of another form", "shape", [32, 128], "tensor 'model.layers.0.self_attn.q_proj.weight': shape is [32, 128]")
+    entry("shape of another form", "shape", [32, 128], "tensor 'model.layers.0.self_attn.q_proj.weight': shape, got [32, 128]")
     entry("dtype unknown", "dtype", "Q4_K", "dtype: of ", "got 'Q4_K'")
-    entry("dtype that no kernel reads", "dtype", "I32", "dtype is I32, allowed: F32, F16, BF16")
+    entry("dtype that no kernel reads", "dtype", "I32", "dtype, got I32, allowed F32, F16, BF16")
     entry("dtype of half bytes, odd", "dtype", "F4", "tensor_range: bytes of ")
     header_case("without a tensor", "is missing")(
         lambda st: [st.entries.pop(list(st.entries)[-1]),
                     setattr(st, "data", st.data[:max(e["data_offsets"][1] for e in st.entries.values())])] and None)
-    header_case("with a tensor that no part uses", "tensor 'model.layers.0.extra.weight' has no place in family llama")(
+    header_case("with a tensor that no part uses", "tensor 'model.layers.0.extra.weight': place, got one that has no place in family llama")(
         lambda st: [st.entries.update({"model.layers.0.extra.weight": {
             "dtype": "F32", "shape": [1], "data_offsets": [len(st.data), len(st.data) + 4]}}),
             setattr(st, "data", st.data + b"\0\0\0\0")] and None)
@@ -492,12 +492,12 @@ def weight_cases():
             for at in places:
                 raw[at:at + 4] = struct.pack("<f", number)
             st.data = bytes(raw)
-    value("NaN in a matrix", Q, 65, float("nan"), "1 value is not finite (the first at row 1, column 1)")
+    value("NaN in a matrix", Q, 65, float("nan"), "1 value that is not finite (the first at row 1, column 1)")
     value("infinity in the embedding", "model.embed_tokens.weight", 0, float("inf"), "row 0, column 0")
     value("infinity in a norm", "model.norm.weight", 3, float("-inf"), "row 0, column 3")
-    value("a norm of zeros", "model.norm.weight", None, 0.0, "all weights of the norm are zero")
+    value("a norm of zeros", "model.norm.weight", None, 0.0, "got a norm of zeros only")
 
-    @gguf_case("NaN in a matrix", "tensor 'blk.1.ffn_down.weight': 1 value is not finite", command=generate)
+    @gguf_case("NaN in a matrix", "tensor 'blk.1.ffn_down.weight': weights, got 1 value that is not finite", command=generate)
     def _(m):
         at = m.tensors["blk.1.ffn_down.weight"][2]
         m.data = m.data[:at] + struct.pack("<f", float("nan")) + m.data[at + 4:]
@@ -509,7 +509,7 @@ def weight_cases():
         m.data = m.data[:at] + struct.pack("<H", 0x7C00) + m.data[at + 2:]
         (folder / name).write_bytes(m.serialise())
         return folder / name
-    case("gguf infinite scale", "tensor 'blk.0.ffn_up.weight': 1 block is not finite (the first at row 0, column 32)",
+    case("gguf infinite scale", "tensor 'blk.0.ffn_up.weight': weights, got 1 block that is not finite (the first at row 0, column 32)",
          command=generate)(quantised)
 
 

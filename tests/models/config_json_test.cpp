@@ -63,7 +63,7 @@ TEST(ConfigJson, TakesNullForAbsent) {
     EXPECT_EQ(message([&] {
                 c.require_integer(key, {0, 1});
               }),
-              std::string("m/config.json: config: ") + key + " is missing");
+              std::string("m/config.json: config: ") + key + " is missing, allowed 0 to 1");
   }
 }
 

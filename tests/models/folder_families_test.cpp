@@ -189,9 +189,10 @@ TEST(FolderFamilies, QwenWindowsNeedTheirSwitch) {
 TEST(FolderFamilies, Qwen2AlwaysHasBiases) {
   EXPECT_THAT(refusal(tiny_config("qwen2")),
               HasSubstr("tensor 'model.layers.0.self_attn.q_proj.bias' is missing"));
-  EXPECT_THAT(refusal(tiny_config("llama"), {.qkv_bias = true}),
-              HasSubstr("has no place in family llama with this config: this family has no such "
-                        "bias"));
+  EXPECT_THAT(
+      refusal(tiny_config("llama"), {.qkv_bias = true}),
+      HasSubstr("has no place in family llama with this config (and 5 more like it), allowed "
+                "tensors that the family reads: this family has no such bias"));
   EXPECT_EQ(refusal(with(tiny_config("qwen3"), "attention_bias", false), {.qk_norm = true}),
             "accepted");
 }
@@ -248,7 +249,7 @@ TEST(FolderFamilies, AModelThatAlsoSeesImagesIsReadAsText) {
   EXPECT_EQ(refusal(config, tensors), "accepted");
   tensors.more = {{"audio_tower.patch.weight", {2, 2}}};
   EXPECT_THAT(refusal(config, tensors),
-              HasSubstr("tensor 'audio_tower.patch.weight' has no place"));
+              HasSubstr("tensor 'audio_tower.patch.weight': place, got one that has no place"));
 }
 
 json phi3_config(int n_factors) {
@@ -406,7 +407,7 @@ TEST(FolderFamiliesRefuse, NumbersThatDoNotFit) {
   EXPECT_THAT(change("hidden_size", "8"), HasSubstr("config: hidden_size, got "));
   EXPECT_THAT(change("hidden_size", 8.5), HasSubstr("config: hidden_size, got "));
   EXPECT_THAT(change("intermediate_size", 16),
-              HasSubstr("tensor 'model.layers.0.mlp.gate_proj.weight': shape is [12, 8], wanted "
+              HasSubstr("tensor 'model.layers.0.mlp.gate_proj.weight': shape, got [12, 8], allowed "
                         "[16, 8]"));
   json config = without(tiny_config("llama"), "head_dim");
   config["num_attention_heads"] = 3;

@@ -382,10 +382,11 @@ TEST(GgufTensors, RowsOfSuperBlocksAreWholeToo) {
 TEST(GgufTensors, TypesThatAreNotReadAreNamed) {
   const std::string known =
       "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, MXFP4";
-  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 17; }),
-            "x.gguf: gguf_tensor: tensor 'blk.0.attn_q.weight' has type IQ2_XS, which this version "
-            "does not read; it reads " +
-                known);
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 17; }),
+      "x.gguf: gguf_tensor: type of 'blk.0.attn_q.weight', got IQ2_XS, which this version does "
+      "not read, allowed " +
+          known);
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.tensor("blk.0.attn_q.weight").type = 77; }),
             "x.gguf: gguf_tensor: type of 'blk.0.attn_q.weight', got unknown number 77, allowed " +
                 known);
@@ -539,7 +540,7 @@ TEST(GgufKeys, AKindThatIsNotTheOneAskedForIsNamed) {
   EXPECT_EQ(message([&] { keys.integer("big", range); }),
             "x.gguf: config: big, got 18446744073709551615, allowed 1 to 5");
   EXPECT_EQ(message([&] { keys.require_integer("none", range); }),
-            "x.gguf: config: none is missing");
+            "x.gguf: config: none is missing, allowed 1 to 5");
   EXPECT_EQ(message([&] { keys.uniform_integer("layers", range); }),
             "x.gguf: config: layers, got 3 and 4 in different layers, allowed one value for all "
             "layers");
@@ -588,17 +589,17 @@ TEST_F(GgufStore, NamesWantedAndFoundShapes) {
   EXPECT_EQ(message([&] {
               weights_->require("blk.0.attn_q.weight", {8, 4});
             }),
-            "x.gguf: tensor 'blk.0.attn_q.weight': shape is [8, 8], wanted [8, 4]");
+            "x.gguf: tensor 'blk.0.attn_q.weight': shape, got [8, 8], allowed [8, 4]");
   EXPECT_EQ(message([&] { weights_->require("blk.0.attn_q.weight", {8}); }),
-            "x.gguf: tensor 'blk.0.attn_q.weight': shape is [8, 8], wanted [8]");
+            "x.gguf: tensor 'blk.0.attn_q.weight': shape, got [8, 8], allowed [8]");
   EXPECT_EQ(message([&] {
               weights_->require("nope", {8, 4});
             }),
-            "x.gguf: tensor 'nope' is missing, wanted shape [8, 4]");
+            "x.gguf: tensor 'nope' is missing, allowed shape [8, 4]");
   EXPECT_EQ(message([&] {
               weights_->require("output_norm.weight", {8}, {DType::kF16, DType::kQ8_0});
             }),
-            "x.gguf: tensor 'output_norm.weight': dtype is F32, allowed: F16, Q8_0");
+            "x.gguf: tensor 'output_norm.weight': dtype, got F32, allowed F16, Q8_0");
 }
 
 TEST_F(GgufStore, ListsWhatNobodyAskedFor) {

@@ -28,6 +28,7 @@ using test::GgufDoc;
 using test::tiny_llama;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 Checkpoint read(const std::string& file) {
   return checkpoint_from_gguf(GgufWeights::over(std::as_bytes(std::span(file)), "x.gguf"));
@@ -234,7 +235,7 @@ TEST(LlamaGguf, RopeFactorsAreFiniteAndPositive) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) {
               d.add_f32("rope_freqs.weight", {3}, {1, 1, 1});
             }),
-            "x.gguf: tensor 'rope_freqs.weight': shape is [3], wanted [2]");
+            "x.gguf: tensor 'rope_freqs.weight': shape, got [3], allowed [2]");
 }
 
 TEST(LlamaGguf, TablesOfOldConvertersAreHarmless) {
@@ -271,14 +272,16 @@ TEST(LlamaRefuses, OtherArchitecturesListingTheKnownOnes) {
       "gemma3, phi3");
   EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("general.architecture"); }),
             "x.gguf: config: general.architecture is missing");
+  EXPECT_EQ(refusal_of([](GgufDoc& d) { d.remove("llama.block_count"); }),
+            "x.gguf: config: llama.block_count is missing, allowed 1 to 10000");
 }
 
 TEST(LlamaRefuses, MissingKeysByName) {
   for (const char* key : {"llama.block_count", "llama.context_length", "llama.embedding_length",
                           "llama.feed_forward_length", "llama.attention.head_count",
                           "llama.attention.layer_norm_rms_epsilon"}) {
-    EXPECT_EQ(refusal_of([&](GgufDoc& d) { d.remove(key); }),
-              std::string("x.gguf: config: ") + key + " is missing");
+    EXPECT_THAT(refusal_of([&](GgufDoc& d) { d.remove(key); }),
+                StartsWith(std::string("x.gguf: config: ") + key + " is missing"));
   }
 }
 
@@ -371,7 +374,8 @@ TEST(LlamaRefuses, RopeScalingsThatItDoesNotCompute) {
               d.set_text("llama.rope.scaling.type", "yarn");
               d.set<float>("llama.rope.scaling.factor", 2.0F);
             }),
-            "x.gguf: config: llama.rope.scaling.original_context_length is missing");
+            "x.gguf: config: llama.rope.scaling.original_context_length is missing, allowed 1 to "
+            "1073741824");
 }
 
 TEST(LlamaRefuses, ARopeScalingWithoutItsFactor) {
@@ -409,16 +413,16 @@ TEST(LlamaRefuses, MissingTensorsByName) {
                 HasSubstr("x.gguf: tensor '" + tensor.name + "' is missing"));
   }
   EXPECT_EQ(refusal_of("llama.block_count", 3U),
-            "x.gguf: tensor 'blk.2.attn_norm.weight' is missing, wanted shape [8]");
+            "x.gguf: tensor 'blk.2.attn_norm.weight' is missing, allowed shape [8]");
 }
 
 TEST(LlamaRefuses, ShapesThatTheConfigDoesNotGive) {
   EXPECT_EQ(refusal_of([](GgufDoc& d) {
               d.tensor("blk.1.attn_k.weight").dims = {4, 8};
             }),
-            "x.gguf: tensor 'blk.1.attn_k.weight': shape is [8, 4], wanted [4, 8]");
+            "x.gguf: tensor 'blk.1.attn_k.weight': shape, got [8, 4], allowed [4, 8]");
   EXPECT_EQ(refusal_of("llama.feed_forward_length", 16U),
-            "x.gguf: tensor 'blk.0.ffn_gate.weight': shape is [12, 8], wanted [16, 8]");
+            "x.gguf: tensor 'blk.0.ffn_gate.weight': shape, got [12, 8], allowed [16, 8]");
 }
 
 TEST(LlamaRefuses, NormsInBlocks) {
@@ -434,27 +438,31 @@ TEST(LlamaRefuses, NormsInBlocks) {
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
-                 "x.gguf: tensor 'output_norm.weight': dtype is Q8_0, allowed: F32, F16, BF16");
+                 "x.gguf: tensor 'output_norm.weight': dtype, got Q8_0, allowed F32, F16, BF16");
   }
 }
 
 TEST(LlamaRefuses, TensorsThatNothingUses) {
   EXPECT_EQ(
       refusal_of([](GgufDoc& d) { d.add_f32("blk.0.attn_q.bias", {8}, test::counting(8, 0.0F)); }),
-      "x.gguf: tensor 'blk.0.attn_k.bias' is missing, wanted shape [4]");
-  EXPECT_EQ(refusal_of(
-                [](GgufDoc& d) { d.add_f32("blk.1.ffn_up.bias", {12}, test::counting(12, 0.0F)); }),
-            "x.gguf: tensor 'blk.1.ffn_up.bias' has no place in family llama with this config: "
-            "this family has no such bias");
-  EXPECT_EQ(refusal_of([](GgufDoc& d) {
-              d.add_f32("blk.0.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
-              d.add_f32("blk.1.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
-            }),
-            "x.gguf: tensor 'blk.0.ffn_gate_inp.weight' (and 1 more) has no place in family llama "
-            "with this config: this version does not read mixtures of experts");
-  EXPECT_EQ(refusal_of("llama.block_count", 1U),
-            "x.gguf: tensor 'blk.1.attn_norm.weight' (and 8 more) has no place in family llama "
-            "with this config");
+      "x.gguf: tensor 'blk.0.attn_k.bias' is missing, allowed shape [4]");
+  EXPECT_EQ(
+      refusal_of(
+          [](GgufDoc& d) { d.add_f32("blk.1.ffn_up.bias", {12}, test::counting(12, 0.0F)); }),
+      "x.gguf: tensor 'blk.1.ffn_up.bias': place, got one that has no place in family llama with "
+      "this config, allowed tensors that the family reads: this family has no such bias");
+  EXPECT_EQ(
+      refusal_of([](GgufDoc& d) {
+        d.add_f32("blk.0.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
+        d.add_f32("blk.1.ffn_gate_inp.weight", {8, 2}, test::counting(16, 0.0F));
+      }),
+      "x.gguf: tensor 'blk.0.ffn_gate_inp.weight': place, got one that has no place in family "
+      "llama with this config (and 1 more like it), allowed tensors that the family reads: this "
+      "version does not read mixtures of experts");
+  EXPECT_EQ(
+      refusal_of("llama.block_count", 1U),
+      "x.gguf: tensor 'blk.1.attn_norm.weight': place, got one that has no place in family llama "
+      "with this config (and 8 more like it), allowed tensors that the family reads");
 }
 
 // --- the tokenizer's keys

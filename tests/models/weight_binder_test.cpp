@@ -87,18 +87,18 @@ TEST(FindNonfinite, CountsWithoutOverflow) {
   NonFinite found;
   find_nonfinite(TensorView(values.data(), DType::kF16, {2, 100'000}), 0, 2, found);
   EXPECT_EQ(found.count, 200'000U);
-  EXPECT_EQ(found.describe(), "200000 values are not finite (the first at row 0, column 0)");
+  EXPECT_EQ(found.describe(), "200000 values that are not finite (the first at row 0, column 0)");
 }
 
 TEST(FindNonfinite, FindsHalfPrecisionOfBothKinds) {
   test::Random rng(2);
   test::Weights half = test::random_weights(DType::kF16, 4, 64, rng);
   put16(half, 2, 2 * 63, kF16NegativeNan);
-  EXPECT_EQ(scan(half).describe(), "1 value is not finite (the first at row 2, column 63)");
+  EXPECT_EQ(scan(half).describe(), "1 value that is not finite (the first at row 2, column 63)");
   test::Weights brain = test::random_weights(DType::kBF16, 4, 64, rng);
   put16(brain, 3, 0, 0xff80);
   put16(brain, 3, 2, 0x7fc0);
-  EXPECT_EQ(scan(brain).describe(), "2 values are not finite (the first at row 3, column 0)");
+  EXPECT_EQ(scan(brain).describe(), "2 values that are not finite (the first at row 3, column 0)");
 }
 
 TEST(FindNonfinite, FindsEveryScaleOfABlock) {
@@ -157,19 +157,24 @@ class Binding : public testing::Test {
   std::unique_ptr<Backend> backend_ = make_backend({.threads = 2});
 };
 
-const std::string kRemedy = "; --allow-nonfinite loads it all the same";
+const std::string kRemedy = ", allowed finite ones; --allow-nonfinite loads it all the same";
 
 TEST_F(Binding, RefusesMatricesThatAreNotFinite) {
   const auto bind = [](WeightBinder& b) { b.matrix(part("m", 600), 8); };
   EXPECT_EQ(message(bind), "");
   set("m", 8 * 599 + 7, kNan);
-  EXPECT_EQ(message(bind),
-            "x: tensor 'm': 1 value is not finite (the first at row 599, column 7)" + kRemedy);
+  EXPECT_EQ(
+      message(bind),
+      "x: tensor 'm': weights, got 1 value that is not finite (the first at row 599, column 7)" +
+          kRemedy);
   set("m", 8 * 3, -kInf);
-  EXPECT_EQ(message(bind),
-            "x: tensor 'm': 2 values are not finite (the first at row 3, column 0)" + kRemedy);
+  EXPECT_EQ(
+      message(bind),
+      "x: tensor 'm': weights, got 2 values that are not finite (the first at row 3, column 0)" +
+          kRemedy);
   EXPECT_EQ(message(bind, true),
-            "warning: x: tensor 'm': 2 values are not finite (the first at row 3, column 0)");
+            "warning: x: tensor 'm': weights, got 2 values that are not finite (the first at row "
+            "3, column 0)");
 }
 
 TEST_F(Binding, LooksAtThePartOfAFusedMatrixOnly) {
@@ -184,35 +189,44 @@ TEST_F(Binding, LooksAtThePartOfAFusedMatrixOnly) {
   };
   EXPECT_EQ(message(bind(0, 100)), "");
   EXPECT_EQ(message(bind(101, 499)), "");
-  EXPECT_EQ(message(bind(50, 100)),
-            "x: tensor 'm': 1 value is not finite (the first at row 100, column 1)" + kRemedy);
+  EXPECT_EQ(
+      message(bind(50, 100)),
+      "x: tensor 'm': weights, got 1 value that is not finite (the first at row 100, column 1)" +
+          kRemedy);
 }
 
 TEST_F(Binding, FindsRowsThatAreReordered) {
   set("m", 8 * 3 + 5, kInf);
-  EXPECT_EQ(message([](WeightBinder& b) {
-              TensorPart p = part("m", 600);
-              for (std::int32_t i = 0; i < 600; ++i) p.row_order.push_back(599 - i);
-              b.matrix(p, 8);
-            }),
-            "x: tensor 'm': 1 value is not finite (the first at row 3, column 5)" + kRemedy);
+  EXPECT_EQ(
+      message([](WeightBinder& b) {
+        TensorPart p = part("m", 600);
+        for (std::int32_t i = 0; i < 600; ++i) p.row_order.push_back(599 - i);
+        b.matrix(p, 8);
+      }),
+      "x: tensor 'm': weights, got 1 value that is not finite (the first at row 3, column 5)" +
+          kRemedy);
 }
 
 TEST_F(Binding, RefusesVectorsThatAreNotFinite) {
   const auto bind = [](WeightBinder& b) { b.vector(part("bias", 4)); };
   EXPECT_EQ(message(bind), "");
   set("bias", 2, kNan);
-  EXPECT_EQ(message(bind),
-            "x: tensor 'bias': 1 value is not finite (the first at row 0, column 2)" + kRemedy);
-  EXPECT_THAT(message(bind, true), testing::StartsWith("warning: x: tensor 'bias': 1 value"));
+  EXPECT_EQ(
+      message(bind),
+      "x: tensor 'bias': weights, got 1 value that is not finite (the first at row 0, column 2)" +
+          kRemedy);
+  EXPECT_THAT(message(bind, true),
+              testing::StartsWith("warning: x: tensor 'bias': weights, got 1 value"));
 }
 
 TEST_F(Binding, RefusesNormsThatSilenceTheModel) {
   const auto bind = [](WeightBinder& b) { b.norm(part("norm", 4)); };
   EXPECT_EQ(message(bind), "");
   set("norm", 2, -0.0F);
-  EXPECT_EQ(message(bind), "x: tensor 'norm': all weights of the norm are zero" + kRemedy);
-  EXPECT_EQ(message(bind, true), "warning: x: tensor 'norm': all weights of the norm are zero");
+  EXPECT_EQ(message(bind),
+            "x: tensor 'norm': weights, got a norm of zeros only, allowed norms that have others; "
+            "--allow-nonfinite loads it all the same");
+  EXPECT_EQ(message(bind, true), "warning: x: tensor 'norm': weights, got a norm of zeros only");
   // Zeros that stand for ones.
   EXPECT_EQ(message([](WeightBinder& b) {
               TensorPart p = part("norm", 4);
