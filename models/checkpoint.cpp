@@ -62,7 +62,7 @@ Checkpoint open_folder_around(const std::string& path) {
   const Folder folder(parent.empty() ? "." : parent.string());
   if (!folder.has("config.json")) {
     throw bad_input(
-        fmt::format("{}: got no config.json beside it, allowed a model folder in "
+        fmt::format("{}: model folder, got no config.json beside it, allowed a model folder in "
                     "Hugging Face layout",
                     path));
   }
@@ -70,8 +70,8 @@ Checkpoint open_folder_around(const std::string& path) {
   const std::vector<std::string>& files = model.weight_files();
   if (std::find(files.begin(), files.end(), file.filename().string()) == files.end()) {
     throw bad_input(
-        fmt::format("{}: not a file that the model in {} is read from; that is {}{}", path,
-                    folder.path(), quote_text(files[0]),
+        fmt::format("{}: model file, got one that the model in {} is not read from, allowed {}{}",
+                    path, folder.path(), quote_text(files[0]),
                     files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : ""));
   }
   return checkpoint_from_folder(model);

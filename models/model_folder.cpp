@@ -32,7 +32,8 @@ std::string ModelFolder::read_text(const std::string& name, std::size_t limit) c
   // Text files are of many kinds; only what is none of them for certain is refused here.
   const std::string guess = guess_file(std::as_bytes(std::span(text)));
   if (guess.find("Git LFS") != std::string::npos) {
-    throw bad_input(fmt::format("{}: got {}, allowed the file itself", path_of(name), guess));
+    throw bad_input(
+        fmt::format("{}: content, got {}, allowed the file itself", path_of(name), guess));
   }
   return text;
 }

@@ -21,6 +21,16 @@ SECONDS = 20 if os.environ.get("TEST_SANITIZE") else 2  # sanitizers are slow to
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"
 HTML = b"<!DOCTYPE html><html><head><title>404</title></head></html>"
 
+# What docs/model_files.md promises, and what may differ from it.
+FORM = re.compile(r"error: /[^\n]*?: (?:[^\n]+[, ]got [^\n]+, allowed [^\n]+|[^\n]+ is missing(?:, [^\n]+)?)\n")
+OTHER_FORMS = [re.compile(form) for form in (
+    r": truncated at byte \d+: needs \d+ bytes, the file has \d+\n",  # has both under other names
+    r": \w+:\d+:\d+: (not valid JSON near|JSON nested deeper than|duplicate key) ",  # the place says more
+    r": (tokenizer\.)?chat_template: line \d+, column \d+: ",  # as of any language
+    r": (no such file; allowed .*|not a regular file)\n",  # of the path, as every command says it
+    r": larger than \d+ bytes, the most that is read\n",  # reading ends there: the size is not known
+)]
+
 CASES = []  # (name, phrases, make(folder) -> path to open, command)
 GOOD = {}  # names of good models: {file name: bytes}
 
@@ -163,7 +173,7 @@ def gguf_config_cases():
 
 def gguf_tokenizer_cases():
     def tokens(name, change, *phrases):
-        gguf_case("tokenizer: " + name, "tokenizer", *phrases)(change)
+        gguf_case("tokenizer: " + name, ": tokenizer: ", *phrases)(change)
 
     prefix = "tokenizer.ggml."
     tokens("none", lambda m: m.keys.pop(prefix + "tokens") and None, "tokenizer.ggml.tokens")
@@ -186,6 +196,10 @@ def gguf_tokenizer_cases():
     tokens("pieces without scores", lambda m: m.set_text(prefix + "model", "llama"), "scores is missing, needed: one score")
     tokens("bos beyond the vocabulary", lambda m: m.set(prefix + "bos_token_id", mf.U32, "I", 1 << 30), "bos_token_id")
     tokens("an unknown model", lambda m: m.set_text(prefix + "model", "telepathy"), "'telepathy'")
+    tokens("no pre-tokenizer", lambda m: m.keys.pop(prefix + "pre") and None, "tokenizer.ggml.pre, got nothing, allowed ")
+    tokens("a type of another kind", lambda m: m.keys.update(
+        {prefix + "token_type": [mf.ARRAY, mf.array(mf.I32, "i", [16711681] * len(m.values(prefix + "tokens")))]}),
+        "tokenizer.ggml.token_type[0], got 16711681, allowed 1 to 6")
     tokens("an unknown pre-tokenizer", lambda m: m.set_text(prefix + "pre", "telepathy"), "'telepathy'")
 
 
@@ -432,7 +446,7 @@ def folder_cases():
         lambda f: [f.clear(), f.update({"a.gguf": b"", "b.gguf": b""})])
     folder_case("file beside no config", "got no config.json beside it", opened="model.safetensors")(
         lambda f: f.update({"config.json": None}))
-    folder_case("file that is not the model's", "not a file that the model in", opened="x.safetensors")(
+    folder_case("file that is not the model's", "got one that the model in", opened="x.safetensors")(
         lambda f: f.update({"x.safetensors": b""}))
     case("a file that is not there", "no such file")(lambda folder: folder / "nowhere.gguf")
     case("a FIFO", "not a regular file")(lambda folder: [os.mkfifo(folder / "x.gguf"), folder / "x.gguf"][1])
@@ -477,6 +491,23 @@ def tokenizer_cases():
         lambda f: f.update({"tokenizer.json": LFS}))
 
 
+def template_cases():
+    generate = ("generate", "-p", "x", "--max-tokens", "1")
+    bad = "{% for m in messages %}\n{{ m ! }}{% endfor %}"
+    where = "chat_template: line 2, column 6: "
+    gguf_case("template that does not parse", "x.gguf: tokenizer." + where, command=generate)(
+        lambda m: m.set_text("tokenizer.chat_template", bad))
+    gguf_case("template that fails", "x.gguf: tokenizer.chat_template: line 1, column ", "no good", command=generate)(
+        lambda m: m.set_text("tokenizer.chat_template", "{{ raise_exception('no good') }}"))
+    folder_case("template of a file", "/chat_template.jinja: " + where, command=generate)(
+        lambda f: f.update({"chat_template.jinja": bad}))
+    folder_case("template that is not UTF-8", "/chat_template.jinja: chat_template: text, got bytes that are not UTF-8")(
+        lambda f: f.update({"chat_template.jinja": b"\xff"}))
+    folder_case("template of tokenizer_config.json", "/tokenizer_config.json: " + where, command=generate)(
+        lambda f: f.update({"tokenizer_config.json": json.dumps(
+            {**json.loads(f["tokenizer_config.json"]), "chat_template": bad})}))
+
+
 # --- weights
 
 
@@ -514,7 +545,7 @@ def weight_cases():
 
 
 for add_cases in (gguf_cases, gguf_config_cases, gguf_tokenizer_cases, split_cases, safetensors_cases, index_cases,
-                  config_cases, folder_cases, tokenizer_cases, weight_cases):
+                  config_cases, folder_cases, tokenizer_cases, template_cases, weight_cases):
     add_cases()
 
 
@@ -581,6 +612,8 @@ class BadModels(unittest.TestCase):
             if rc == 2 and seconds > SECONDS:  # another process may have had the processor
                 return f"{name}: took {seconds:.1f} s"
             wrong = [p for p in phrases if p not in err]
+            if not (FORM.fullmatch(err) or any(form.search(err) for form in OTHER_FORMS)):
+                wrong.append("FILE: KEY: WHAT, got X, allowed Y")
             if rc != 2 or wrong or not re.fullmatch(r"error: [^\n]+\n", err):
                 return f"{name}: exit code {rc}, without {wrong}: {err[:600]}"
             return None

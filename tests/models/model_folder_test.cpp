@@ -312,7 +312,7 @@ TEST(ModelFolderErrors, SayWhatAFileOfAnotherKindIs) {
             "F/model.safetensors: header_length: got a Git LFS pointer (the model itself was not "
             "fetched: git lfs pull), allowed a safetensors file");
   EXPECT_THAT(refusal_of({{"config.json", pointer}, {"model.safetensors", model}}),
-              HasSubstr("F/config.json: got a Git LFS pointer"));
+              HasSubstr("F/config.json: content, got a Git LFS pointer"));
   EXPECT_EQ(refusal_of({{"config.json", page}, {"model.safetensors", model}}),
             "F/config.json: config: got an HTML page (a download that went wrong), allowed a JSON "
             "object");
@@ -343,11 +343,12 @@ TEST(ModelFolderErrors, NameAFamilyThatIsUnknown) {
 TEST(ModelFolderErrors, TellAFileFromTheFolderAroundIt) {
   const std::string model = one_tensor("a");
   EXPECT_EQ(refusal_of({{"model.safetensors", model}}, "model.safetensors"),
-            "F/model.safetensors: got no config.json beside it, allowed a model folder in Hugging "
+            "F/model.safetensors: model folder, got no config.json beside it, allowed a model "
+            "folder in Hugging "
             "Face layout");
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}, {"x.safetensors", ""}},
                        "x.safetensors"),
-            "F/x.safetensors: not a file that the model in F is read from; that is "
+            "F/x.safetensors: model file, got one that the model in F is not read from, allowed "
             "'model.safetensors'");
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}}, "model.safetensors"),
             "F/config.json: config: model_type is missing");
@@ -407,9 +408,9 @@ TEST(FolderWeights, ListsTensorsThatNoKernelReadsAndRefusesThemOnlyIfAsked) {
     return std::string("accepted");
   };
   EXPECT_EQ(said([&] { weights->require("fp8", {4}); }),
-            "/model.safetensors: tensor 'fp8': dtype is F8_E4M3, allowed: F32, F16, BF16");
+            "/model.safetensors: tensor 'fp8': dtype, got F8_E4M3, allowed F32, F16, BF16");
   EXPECT_EQ(said([&] { weights->find("deep"); }),
-            "/model.safetensors: tensor 'deep': dtype is F32 of rank 5, allowed: F32, F16, BF16");
+            "/model.safetensors: tensor 'deep': dtype, got F32 of rank 5, allowed F32, F16, BF16");
   for (const char* name : {"ids", "deep", "fp8"}) weights->ignore(name);
   EXPECT_EQ(said([&] { weights->check_all_bound(); }), "accepted");
 }
