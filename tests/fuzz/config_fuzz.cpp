@@ -5,12 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,28 +16,17 @@
 #include "models/config_json.h"
 #include "models/families/families.h"
 #include "models/gguf_weights.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/support/gguf_writer.h"
-
-extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
 namespace heddle {
 namespace {
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
-template <typename Call>
-bool only_our_errors(const Call& call) {
-  try {
-    call();
-    return true;
-  } catch (const Error& error) {
-    const std::string_view text = error.what();
-    require(text.substr(0, 3) == "x: " && text.find('\n') == std::string_view::npos);
-    return false;
-  }
-}
+using fuzz::only_our_errors;
+using fuzz::pick;
+using fuzz::replace_input;
+using fuzz::require;
+using fuzz::Rng;
 
 void read_every_key(const ConfigJson& config, int depth) {
   const IntegerRange any = {INT64_MIN, INT64_MAX};
@@ -63,12 +49,6 @@ void read_every_key(const ConfigJson& config, int depth) {
 }
 
 // --- mutation
-
-using Rng = std::mt19937;
-
-std::size_t pick(Rng& rng, std::size_t n) {
-  return rng() % n;
-}
 
 Json odd_value(Rng& rng) {
   static const std::vector<Json> kOdd = {nullptr,
@@ -154,7 +134,5 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
   } catch (const Error&) {
     return LLVMFuzzerMutate(data, size, max_size);
   }
-  if (text.size() > max_size) return LLVMFuzzerMutate(data, size, max_size);
-  std::memcpy(data, text.data(), text.size());
-  return text.size();
+  return replace_input(data, size, max_size, text);
 }

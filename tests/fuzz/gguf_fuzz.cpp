@@ -6,29 +6,27 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
-#include <random>
 #include <span>
 #include <string>
 
 #include "base/error.h"
 #include "models/gguf_checkpoint.h"
 #include "models/gguf_keys.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/tiny_llama.h"
-
-extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
 namespace heddle {
 namespace {
 
+using fuzz::only_our_errors;
+using fuzz::pick;
+using fuzz::replace_input;
+using fuzz::require;
+using fuzz::Rng;
 using test::GgufDoc;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
 
 bool inside(std::span<const std::byte> part, std::span<const std::byte> whole) {
   return part.empty() ||
@@ -90,16 +88,6 @@ void check_ranges(const GgufDirectory& file) {
     require(tensor.bytes <= file.bytes().size() - tensor.offset);
     require(tensor.offset % file.alignment() == 0 && tensor.rank >= 1 && tensor.rank <= 4);
     require(file.find_tensor(tensor.name) == &tensor);
-  }
-}
-
-template <typename Call>
-void only_our_errors(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    const std::string_view text = error.what();
-    require(text.substr(0, 3) == "x: " && text.find('\n') == std::string_view::npos);
   }
 }
 
@@ -165,12 +153,6 @@ void check_checkpoint(const Checkpoint& checkpoint) {
 }
 
 // --- mutation
-
-using Rng = std::mt19937;
-
-std::size_t pick(Rng& rng, std::size_t n) {
-  return rng() % n;
-}
 
 std::uint64_t odd_number(Rng& rng, std::uint64_t near) {
   const std::uint64_t choices[] = {0,          1,
@@ -336,8 +318,5 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
   }
   for (std::size_t n = 1 + pick(rng, 3); n > 0; --n) change_document(rng, doc);
   if (doc.alignment == 0 || doc.alignment > 4096) doc.alignment = 32;
-  const std::string file = doc.serialise();
-  if (file.size() > max_size) return LLVMFuzzerMutate(data, size, max_size);
-  std::memcpy(data, file.data(), file.size());
-  return file.size();
+  return replace_input(data, size, max_size, doc.serialise());
 }

@@ -7,10 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,29 +16,19 @@
 #include "models/folder.h"
 #include "models/safetensors.h"
 #include "models/shard_index.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/support/safetensors_writer.h"
-
-extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 
 namespace heddle {
 namespace {
 
+using fuzz::only_our_errors;
+using fuzz::pick;
+using fuzz::replace_input;
+using fuzz::require;
+using fuzz::Rng;
 using test::SafetensorsDoc;
 using test::SafetensorsEntry;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
-template <typename Call>
-void only_our_errors(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    const std::string_view text = error.what();
-    require(text.substr(0, 3) == "x: " && text.find('\n') == std::string_view::npos);
-  }
-}
 
 void check_ranges(const SafetensorsDirectory& file, std::size_t size) {
   std::uint64_t end = file.header_bytes();
@@ -99,12 +86,6 @@ void read_index(std::string_view text) {
 }
 
 // --- mutation
-
-using Rng = std::mt19937;
-
-std::size_t pick(Rng& rng, std::size_t n) {
-  return rng() % n;
-}
 
 std::string odd_number(Rng& rng) {
   static const std::vector<std::string> kOdd = {"0",
@@ -232,8 +213,5 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
     doc.add("c", "I64", {}, std::string(8, 'c'));
   }
   for (std::size_t n = 1 + pick(rng, 3); n > 0; --n) change_document(rng, doc);
-  const std::string file = doc.serialise();
-  if (file.size() > max_size) return LLVMFuzzerMutate(data, size, max_size);
-  std::memcpy(data, file.data(), file.size());
-  return file.size();
+  return replace_input(data, size, max_size, doc.serialise());
 }

@@ -4,21 +4,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
 #include "models/tokenizer/sentencepiece_tokenizer.h"
+#include "tests/fuzz/fuzz.h"
 
 namespace {
 
 using namespace heddle;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using fuzz::require;
 
 }  // namespace
 

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -12,14 +11,12 @@
 #include "base/json.h"
 #include "models/tokenizer/json_node.h"
 #include "models/tokenizer/json_tokenizer.h"
+#include "tests/fuzz/fuzz.h"
 
 namespace {
 
 using namespace heddle;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using fuzz::require;
 
 void use(const Tokenizer& tokenizer) {
   const std::string texts[] = {"", "The caf\u00e9 isn't <s>open</s>  at 12:30\n\n",
