@@ -8,13 +8,12 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "base/error.h"
 #include "base/mapping_guard.h"
+#include "tests/support/temp_folder.h"
 
 namespace heddle {
 namespace {
@@ -22,24 +21,16 @@ namespace {
 /// A folder of its own for each test.
 class MappedFileTest : public testing::Test {
  protected:
-  MappedFileTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "heddle_file_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    folder_ = name;
-  }
-  ~MappedFileTest() override { std::filesystem::remove_all(folder_); }
-
-  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string path(const std::string& name) const { return folder_ / name; }
   std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path(name), std::ios::binary) << text;
-    return path(name);
+    return folder_.write(name, text);
   }
   static std::string text(const MappedFile& file) {
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
   }
 
  private:
-  std::filesystem::path folder_;
+  test::TempFolder folder_;
 };
 using ReadFileTest = MappedFileTest;
 

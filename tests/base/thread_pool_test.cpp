@@ -5,12 +5,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "tests/support/temp_folder.h"
 
 namespace heddle {
 namespace {
@@ -118,28 +116,8 @@ TEST(ThreadPool, TakesNumbersBelowOneAsOne) {
   EXPECT_EQ(ThreadPool(-5).size(), 1);
 }
 
-/// A folder that stands for "/", removed at the end.
-class FakeRoot {
- public:
-  FakeRoot() {
-    std::string name = (std::filesystem::temp_directory_path() / "heddle_root_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path_ = name;
-  }
-  FakeRoot(const FakeRoot&) = delete;
-  FakeRoot& operator=(const FakeRoot&) = delete;
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
-
-  void write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path file = path_ / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
+/// Stands for "/".
+using FakeRoot = test::TempFolder;
 
 TEST(AvailableCores, AreAtLeastOneAndRespectAffinity) {
   cpu_set_t before;

