@@ -13,10 +13,11 @@ import tempfile
 import unicodedata
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 try:
     import tokenizer_kinds as kinds
     import tokenizer_parity
+    from default_model import default_model
     from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 except ImportError as error:
     print(f"skipped: {error}")
@@ -177,7 +178,7 @@ def all_kinds(rng):
         yield "mistral-v3", lambda: kinds.mistral_v3(spm(v3))
         yield "gemma", lambda: kinds.gemma(spm(v7))
         yield "tekken", lambda: kinds.tekken(data / "tekken_240911.json")
-    model = os.environ.get("HEDDLE_TEST_MODEL", os.path.expanduser("~/.cache/heddle/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    model = default_model()
     if os.path.exists(model):
         def smollm():
             tok = tokenizer_parity.build("smollm", *tokenizer_parity.read_gguf_vocab(model))

@@ -15,6 +15,7 @@
 
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/tokenizer.h"
+#include "tests/support/default_model.h"
 
 namespace heddle {
 namespace {
@@ -162,22 +163,6 @@ class GgufVocabulary {
   TokenizerSpec spec_;
 };
 
-fs::path default_model() {
-  if (const char* path = std::getenv("HEDDLE_TEST_MODEL")) return path;
-  const char* home = std::getenv("HOME");
-  const char* heddle_home = std::getenv("HEDDLE_HOME");
-  const fs::path folder =
-      heddle_home != nullptr ? fs::path(heddle_home) : fs::path(home ? home : "") / ".cache/heddle";
-  return folder / "SmolLM2-135M-Instruct.Q4_1.gguf";
-}
-
-#define SKIP_WITHOUT_MODEL()                                               \
-  if (!fs::exists(default_model())) {                                      \
-    GTEST_SKIP() << "no default model: set HEDDLE_TEST_MODEL (looked for " \
-                 << default_model().string() << ")";                       \
-  }                                                                        \
-  static_assert(true)
-
 void expect_golden_ids(const Tokenizer& tokenizer, std::size_t column) {
   const std::vector<GoldenString> strings = read_golden();
   ASSERT_GE(strings.size(), 5000U);
@@ -198,8 +183,9 @@ void expect_golden_ids(const Tokenizer& tokenizer, std::size_t column) {
 }
 
 TEST(TokenizerParity, SmolLmWithTheDefaultModelsVocabulary) {
-  SKIP_WITHOUT_MODEL();
-  expect_golden_ids(*make_tokenizer(GgufVocabulary(default_model()).take()), 0);
+  const std::string path = test::default_model();
+  if (path.empty()) GTEST_SKIP() << "the default model is absent (heddle pull smollm2-135m)";
+  expect_golden_ids(*make_tokenizer(GgufVocabulary(path).take()), 0);
 }
 
 TEST(TokenizerParity, SmolLm) {
@@ -240,8 +226,9 @@ TEST(TokenizerParity, PlainPartsEqualPlainTextOnEveryString) {
 }
 
 TEST(DefaultModel, HasTheIdsOfTheAcceptanceStrings) {
-  SKIP_WITHOUT_MODEL();
-  const auto tokenizer = make_tokenizer(GgufVocabulary(default_model()).take());
+  const std::string path = test::default_model();
+  if (path.empty()) GTEST_SKIP() << "the default model is absent (heddle pull smollm2-135m)";
+  const auto tokenizer = make_tokenizer(GgufVocabulary(path).take());
   EXPECT_EQ(tokenizer->describe(), "byte-level BPE, 49152 tokens, pre smollm");
   const std::pair<std::string, std::vector<TokenId>> cases[] = {
       {"Hello, world! It's 12:30, isn't it?",
