@@ -182,6 +182,18 @@ inline Rows rows_of(const Shape& shape, std::int32_t s, std::int32_t first, std:
   return rows;
 }
 
+// A call as a server makes it: decode rows, prefills and a first token, of sequences in any order.
+inline const std::vector<std::int64_t> kMixedLengths = {300, 1, 64, 129, 40};
+inline Rows mixed_rows(const Shape& shape) {
+  Rows rows;
+  rows.add(shape, 3, 128, 129);
+  rows.add(shape, 1, 0, 1);
+  rows.add(shape, 0, 200, 300);
+  rows.add(shape, 2, 63, 64);
+  rows.add(shape, 4, 10, 40);
+  return rows;
+}
+
 // What a score goes through, and which keys have one.
 struct Reach {
   std::int64_t window = 0;
@@ -237,6 +249,22 @@ class AttentionOf : public testing::TestWithParam<std::string> {
     EXPECT_TRUE(within(attend(GetParam(), cache, rows, 2, std::nullopt, reach), expected,
                        bound_for(cache.shape(), n_keys) + cap_error(reach)))
         << "window " << reach.window << " cap " << reach.soft_cap;
+  }
+  /// A decode row and a prefill in one call, with each reach.
+  void expect_bits_of_portable(const std::vector<Reach>& reaches) const {
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+      for (const std::int64_t group : {1, 3, 7}) {
+        const Shape shape = {group, 1, 80, 16, dtype};
+        const Cache cache(shape, {300, 77});
+        Rows rows = rows_of(shape, 0, 299, 300);
+        rows.add(shape, 1, 0, 77);
+        for (const Reach& reach : reaches) {
+          EXPECT_TRUE(same_bits(attend(GetParam(), cache, rows, 2, std::nullopt, reach),
+                                attend("portable", cache, rows, 2, std::nullopt, reach)))
+              << name(dtype) << " " << group << " " << reach.window;
+        }
+      }
+    }
   }
 };
 

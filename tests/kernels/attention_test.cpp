@@ -104,14 +104,7 @@ TEST_P(AttentionFast, TakesEveryHeadSizeAndGroup) {
 
 TEST_P(AttentionFast, MixedCallAgreesWithRef) {
   const Shape shape = {6, 2, 32, 16, DType::kF16};
-  const Cache cache(shape, {300, 1, 64, 129, 40});
-  Rows rows;
-  rows.add(shape, 3, 128, 129);
-  rows.add(shape, 1, 0, 1);
-  rows.add(shape, 0, 200, 300);
-  rows.add(shape, 2, 63, 64);
-  rows.add(shape, 4, 10, 40);
-  expect_ref(cache, rows, 300);
+  expect_ref(Cache(shape, test::kMixedLengths), test::mixed_rows(shape), 300);
 }
 
 TEST_P(AttentionFast, MaskedHeadsGiveZerosAndLeaveTheOthers) {
@@ -279,16 +272,7 @@ TEST_P(AttentionBits, DoNotDependOnTheBlockSize) {
 }
 
 TEST_P(AttentionBits, AreThoseOfThePortableForm) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const std::int64_t group : {1, 3, 7}) {
-      const Shape shape = {group, 1, 80, 16, dtype};
-      const Cache cache(shape, {300, 77});
-      Rows rows = rows_of(shape, 0, 299, 300);
-      rows.add(shape, 1, 0, 77);
-      EXPECT_TRUE(test::same_bits(attend(GetParam(), cache, rows), attend("portable", cache, rows)))
-          << name(dtype) << " " << group;
-    }
-  }
+  expect_bits_of_portable({{}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, AttentionBits, test::fast_variants(), test::variant_name);

@@ -121,13 +121,8 @@ TEST_P(AttentionWindowFast, CappedScoresAgreeWithRef) {
 
 TEST_P(AttentionWindowFast, WindowedMixedCallAgreesWithRef) {
   const Shape shape = {6, 2, 32, 16, DType::kF16};
-  const Cache cache(shape, {300, 1, 64, 129, 40});
-  Rows rows;
-  rows.add(shape, 3, 128, 129);
-  rows.add(shape, 1, 0, 1);
-  rows.add(shape, 0, 200, 300);
-  rows.add(shape, 2, 63, 64);
-  rows.add(shape, 4, 10, 40);
+  const Cache cache(shape, test::kMixedLengths);
+  const Rows rows = test::mixed_rows(shape);
   for (const std::int64_t window : kWindows) {
     expect_ref(cache, rows, 300, {window, 0.0F});
     expect_ref(cache, rows, 300, {window, 30.0F});
@@ -250,20 +245,7 @@ TEST_P(AttentionWindowFast, BitsDoNotDependOnThreadsOrTheSplit) {
 }
 
 TEST_P(AttentionWindowFast, BitsAreThoseOfThePortableForm) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (const std::int64_t group : {1, 3, 7}) {
-      const Shape shape = {group, 1, 80, 16, dtype};
-      const Cache cache(shape, {300, 77});
-      Rows rows = rows_of(shape, 0, 299, 300);
-      rows.add(shape, 1, 0, 77);
-      for (const std::int64_t window : {0, 2, 40, 65}) {
-        const Reach reach = {window, 30.0F};
-        EXPECT_TRUE(test::same_bits(attend(GetParam(), cache, rows, 2, std::nullopt, reach),
-                                    attend("portable", cache, rows, 2, std::nullopt, reach)))
-            << name(dtype) << " " << group << " " << window;
-      }
-    }
-  }
+  expect_bits_of_portable({{0, 30.0F}, {2, 30.0F}, {40, 30.0F}, {65, 30.0F}});
 }
 
 // A window that reaches beyond the sequence, and one of all positions, are the plain call.

@@ -1,6 +1,7 @@
 // rms_norm on the CPU: the formula, every variant against ref, and bits that depend on the row
 // only.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,6 +15,9 @@
 
 namespace heddle {
 namespace {
+
+using testing::ElementsAre;
+using testing::FloatEq;
 
 constexpr std::int64_t kWidths[] = {1, 7, 8, 9, 15, 16, 17, 31, 33, 64, 575, 576, 577, 2048};
 
@@ -46,10 +50,7 @@ class RmsNorm : public testing::TestWithParam<std::string> {
 TEST_P(RmsNorm, IsTheFormula) {
   // mean square of (3, 4) is 12.5; with eps 12.5 the root is 5
   const std::vector<float> out = rms_norm(GetParam(), {3, 4, 0, 0}, {1, 2}, 12.5F);
-  EXPECT_FLOAT_EQ(out[0], 0.6F);
-  EXPECT_FLOAT_EQ(out[1], 1.6F);
-  EXPECT_EQ(out[2], 0.0F);
-  EXPECT_EQ(out[3], 0.0F);
+  EXPECT_THAT(out, ElementsAre(FloatEq(0.6F), FloatEq(1.6F), 0.0F, 0.0F));
 }
 
 // Each lane adds width/16 squares, the tree 4 more, then five roundings; relative to |out|.
@@ -69,10 +70,7 @@ TEST_P(RmsNorm, AgreesWithRef) {
 TEST_P(RmsNorm, AddsTheResidualToTheNorm) {
   const std::vector<float> residual = {10, 20, 30, 40};
   const std::vector<float> out = rms_norm(GetParam(), {3, 4, 0, 0}, {1, 2}, 12.5F, 2, &residual);
-  EXPECT_FLOAT_EQ(out[0], 10.6F);
-  EXPECT_FLOAT_EQ(out[1], 21.6F);
-  EXPECT_EQ(out[2], 30.0F);
-  EXPECT_EQ(out[3], 40.0F);
+  EXPECT_THAT(out, ElementsAre(FloatEq(10.6F), FloatEq(21.6F), 30.0F, 40.0F));
 }
 
 // One rounded addition after the norm, for each remainder of a vector; ref adds in f64.

@@ -19,6 +19,11 @@ std::int64_t ulps(float value, std::uint32_t bits) {
                     static_cast<std::int64_t>(bits));
 }
 
+void expect_bits(const std::vector<float>& got, const std::vector<std::uint32_t>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) EXPECT_EQ(ulps(got[i], want[i]), 0) << i;
+}
+
 TEST(RopeFrequencies, EqualTheReferenceBitForBit) {
   const std::vector<std::uint32_t> want_100k_64 = {
       0x3f800000, 0x3f32a506, 0x3ef953cf, 0x3eadfcff, 0x3e72d423, 0x3e297409, 0x3dec7fd6,
@@ -26,11 +31,7 @@ TEST(RopeFrequencies, EqualTheReferenceBitForBit) {
       0x3bd4ca15, 0x3b947dae, 0x3b4f3e38, 0x3b109edb, 0x3ac9d75c, 0x3a8cd9db, 0x3a44948c,
       0x3a092e02, 0x39bf74d7, 0x39859aa9, 0x393a7753, 0x39021f2b, 0x38b59b1b, 0x387d75d4,
       0x3830df52, 0x37f6da96, 0x37ac431d, 0x37706b6d};
-  const std::vector<float> got_100k_64 = rope_inv_freq(100000.0, 64);
-  ASSERT_EQ(got_100k_64.size(), want_100k_64.size());
-  for (std::size_t i = 0; i < want_100k_64.size(); ++i) {
-    EXPECT_EQ(ulps(got_100k_64[i], want_100k_64[i]), 0) << i;
-  }
+  expect_bits(rope_inv_freq(100000.0, 64), want_100k_64);
   const std::vector<std::uint32_t> want_10k_128 = {
       0x3f800000, 0x3f5dafd7, 0x3f3ff911, 0x3f263de0, 0x3f0ff59a, 0x3ef953cf, 0x3ed7e89b,
       0x3ebaf81b, 0x3ea1e89b, 0x3e8c3504, 0x3e72d423, 0x3e5247ed, 0x3e361887, 0x3e1db040,
@@ -42,11 +43,7 @@ TEST(RopeFrequencies, EqualTheReferenceBitForBit) {
       0x3a6301e2, 0x3a44948c, 0x3a2a3b44, 0x3a136a16, 0x39ff4fac, 0x39dd1725, 0x39bf74d7,
       0x39a5cb60, 0x398f9272, 0x3978a815, 0x395753e4, 0x393a7753, 0x39217916, 0x390bd472,
       0x38f22ce2};
-  const std::vector<float> got_10k_128 = rope_inv_freq(10000.0, 128);
-  ASSERT_EQ(got_10k_128.size(), want_10k_128.size());
-  for (std::size_t i = 0; i < want_10k_128.size(); ++i) {
-    EXPECT_EQ(ulps(got_10k_128[i], want_10k_128[i]), 0) << i;
-  }
+  expect_bits(rope_inv_freq(10000.0, 128), want_10k_128);
 }
 
 TEST(RopeFrequencies, AreWithinOneUlpForOddBases) {
@@ -75,24 +72,14 @@ TEST(RopeFrequencies, LlamaThreeScalingEqualsTheReferenceBitForBit) {
       0x36b5b687, 0x369406cb, 0x36712b80, 0x36447610, 0x36200a69, 0x36025f34, 0x35d46808,
       0x35ad07a7, 0x358cf400, 0x3565a54d, 0x353b12c7, 0x351864a7, 0x34f848c2, 0x34ca41b0,
       0x34a4c2ff};
-  const std::vector<float> got_8 =
-      scale_llama3(rope_inv_freq(500000.0, 128), {8.0, 1.0, 4.0, 8192});
-  ASSERT_EQ(got_8.size(), want_8.size());
-  for (std::size_t i = 0; i < want_8.size(); ++i) {
-    EXPECT_EQ(ulps(got_8[i], want_8[i]), 0) << i;
-  }
+  expect_bits(scale_llama3(rope_inv_freq(500000.0, 128), {8.0, 1.0, 4.0, 8192}), want_8);
   const std::vector<std::uint32_t> want_32 = {
       0x3f800000, 0x3f29e1c6, 0x3ee177bc, 0x3e959ee3, 0x3e4693b0, 0x3e03c6a0, 0x3daee4ad,
       0x3d681e67, 0x3d1a08c8, 0x3ccc6f49, 0x3c87a9c3, 0x3c340d6d, 0x3beef74f, 0x3b9e9402,
       0x3b527720, 0x3aa9279b, 0x39e13620, 0x38cb98f7, 0x37a3418d, 0x3758ac81, 0x370fc8f8,
       0x36bed4f4, 0x367d45c3, 0x3628126b, 0x35df10c4, 0x359406cb, 0x35447610, 0x35025f34,
       0x34ad07a7, 0x3465a54d, 0x341864a7, 0x33ca41b0};
-  const std::vector<float> got_32 =
-      scale_llama3(rope_inv_freq(500000.0, 64), {32.0, 1.0, 4.0, 8192});
-  ASSERT_EQ(got_32.size(), want_32.size());
-  for (std::size_t i = 0; i < want_32.size(); ++i) {
-    EXPECT_EQ(ulps(got_32[i], want_32[i]), 0) << i;
-  }
+  expect_bits(scale_llama3(rope_inv_freq(500000.0, 64), {32.0, 1.0, 4.0, 8192}), want_32);
 }
 
 TEST(RopeFrequencies, LlamaThreeScalingKeepsHighAndDividesLow) {
