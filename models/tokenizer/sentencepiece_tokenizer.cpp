@@ -83,13 +83,13 @@ class UnknownRuns {
   std::unordered_set<char32_t> known_;
 };
 
-class SentencePieceTokenizer final : public Tokenizer {
+class SentencePieceTokenizer final : public SpmPieceTokenizer {
  public:
   SentencePieceTokenizer(std::string_view file,
                          const std::string& source,
                          const TokenizerConfig& config,
                          int rows)
-      : pieces_(rows), texts_(rows) {
+      : SpmPieceTokenizer(SpmPieces(rows)), texts_(rows) {
     check_class(config, source);
     const SentencePieceModel model = read_sentencepiece(file, source);
     n_model_ = model.pieces.size();
@@ -125,23 +125,10 @@ class SentencePieceTokenizer final : public Tokenizer {
     if (options.add_special) ids.insert(ids.end(), facts_.suffix.begin(), facts_.suffix.end());
     return ids;
   }
-  std::string token_bytes(TokenId id, bool special) const override {
-    DecodeState state{.begun = true, .n_stripped = 1};
-    return next_bytes(id, state, special);
-  }
   std::string next_bytes(TokenId id, DecodeState& state, bool special) const override {
     if (special && pieces_.contains(id) && is_control(id)) state.begun = true;
     return pieces_.bytes(id, state, special);
   }
-  std::int32_t vocab_size() const override { return pieces_.rows(); }
-  bool is_control(TokenId id) const override {
-    return pieces_.contains(id) && pieces_.is_control(id);
-  }
-  std::optional<TokenId> find(std::string_view token) const override {
-    const TokenId id = pieces_.find(token);
-    return id < 0 ? std::nullopt : std::optional<TokenId>(id);
-  }
-  const TokenizerFacts& facts() const override { return facts_; }
   std::string describe() const override {
     return fmt::format("SentencePiece {}, {} tokens, tokenizer.model", bpe_ ? "BPE" : "unigram",
                        pieces_.end());
@@ -162,11 +149,9 @@ class SentencePieceTokenizer final : public Tokenizer {
   UnknownRuns unknown_runs_;
   std::size_t n_model_ = 0;
   bool bpe_ = false;
-  SpmPieces pieces_;
   TokenTexts texts_;
   AddedVocabulary added_;
   AddedTokens control_{{}};
-  TokenizerFacts facts_;
 };
 
 void SentencePieceTokenizer::fill(const SentencePieceModel& model, const TokenizerConfig& config) {

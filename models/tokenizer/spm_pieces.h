@@ -3,8 +3,10 @@
 // space, some of them single bytes.
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "models/tokenizer/added_tokens.h"
@@ -46,6 +48,31 @@ class SpmPieces {
   std::vector<TokenKind> kinds_;
   std::array<TokenId, 256> byte_tokens_{};
   SpaceRule rule_;
+};
+
+/// What tokenizers over such pieces answer alike.
+class SpmPieceTokenizer : public Tokenizer {
+ public:
+  std::string token_bytes(TokenId id, bool special) const final {
+    DecodeState state{.begun = true, .n_stripped = 1};
+    return next_bytes(id, state, special);
+  }
+  std::string next_bytes(TokenId id, DecodeState& state, bool special) const override {
+    return pieces_.bytes(id, state, special);
+  }
+  std::int32_t vocab_size() const final { return pieces_.rows(); }
+  bool is_control(TokenId id) const final { return pieces_.contains(id) && pieces_.is_control(id); }
+  std::optional<TokenId> find(std::string_view token) const final {
+    const TokenId id = pieces_.find(token);
+    return id < 0 ? std::nullopt : std::optional<TokenId>(id);
+  }
+  const TokenizerFacts& facts() const final { return facts_; }
+
+ protected:
+  explicit SpmPieceTokenizer(SpmPieces pieces) : pieces_(std::move(pieces)) {}
+
+  SpmPieces pieces_;
+  TokenizerFacts facts_;
 };
 
 /// U+2581 as spaces.

@@ -60,34 +60,20 @@ std::vector<AddedToken> tokens_of(const SpmPieces& pieces, bool control) {
   return tokens;
 }
 
-class SpmTokenizer final : public Tokenizer {
+class SpmTokenizer final : public SpmPieceTokenizer {
  public:
   explicit SpmTokenizer(TokenizerSpec spec)
-      : pieces_(read_pieces(spec)),
+      : SpmPieceTokenizer(read_pieces(spec)),
         bpe_(pieces_, spec.scores),
         control_(tokens_of(pieces_, true)),
         user_(tokens_of(pieces_, false)),
-        facts_((check_special_ids(spec), facts_of(spec))),
         prefix_space_(spec.add_space_prefix),
-        squeeze_(spec.remove_extra_whitespaces) {}
+        squeeze_(spec.remove_extra_whitespaces) {
+    check_special_ids(spec);
+    facts_ = facts_of(spec);
+  }
 
   std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override;
-  std::string token_bytes(TokenId id, bool special) const override {
-    DecodeState state{.begun = true, .n_stripped = 1};
-    return pieces_.bytes(id, state, special);
-  }
-  std::string next_bytes(TokenId id, DecodeState& state, bool special) const override {
-    return pieces_.bytes(id, state, special);
-  }
-  std::int32_t vocab_size() const override { return pieces_.rows(); }
-  bool is_control(TokenId id) const override {
-    return pieces_.contains(id) && pieces_.is_control(id);
-  }
-  std::optional<TokenId> find(std::string_view token) const override {
-    const TokenId id = pieces_.find(token);
-    return id < 0 ? std::nullopt : std::optional<TokenId>(id);
-  }
-  const TokenizerFacts& facts() const override { return facts_; }
   std::string describe() const override {
     return "SentencePiece BPE, " + std::to_string(pieces_.rows()) + " tokens";
   }
@@ -95,11 +81,9 @@ class SpmTokenizer final : public Tokenizer {
  private:
   void encode_plain(std::string_view text, std::vector<TokenId>& ids) const;
 
-  SpmPieces pieces_;
   SpmBpe bpe_;
   AddedTokens control_;
   AddedTokens user_;
-  TokenizerFacts facts_;
   bool prefix_space_ = true;
   bool squeeze_ = false;
 };
