@@ -96,7 +96,6 @@ class StreamDecoder {
   std::string push(std::string_view bytes);
   /// End of the stream: what is pending, an incomplete character as U+FFFD.
   std::string finish();
-  std::size_t pending_bytes() const { return pending_.size(); }
 
  private:
   std::string pending_;  // an incomplete but so far valid UTF-8 sequence, at most 3 bytes

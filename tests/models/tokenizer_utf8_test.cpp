@@ -130,12 +130,10 @@ TEST(StreamDecoder, EverySplitInThreeGivesTheTextOfTheWhole) {
              {sample.substr(0, i), sample.substr(i, j - i), sample.substr(j)}) {
           const std::string certain = decoder.push(part);
           EXPECT_TRUE(is_valid_utf8(certain));
-          EXPECT_LE(decoder.pending_bytes(), 3U);
           text += certain;
         }
         text += decoder.finish();
         ASSERT_EQ(text, whole) << "split at " << i << " and " << j;
-        EXPECT_EQ(decoder.pending_bytes(), 0U);
       }
     }
   }
@@ -153,9 +151,7 @@ TEST(StreamDecoder, ByteByByteGivesTheTextOfTheWhole) {
 TEST(StreamDecoder, HoldsBackNoCompleteCharacter) {
   StreamDecoder decoder;
   EXPECT_EQ(decoder.push("a\xE2\x82"), "a");
-  EXPECT_EQ(decoder.pending_bytes(), 2U);
   EXPECT_EQ(decoder.push("\xAC"), "\u20ac");
-  EXPECT_EQ(decoder.pending_bytes(), 0U);
   EXPECT_EQ(decoder.push("\xF0\x9F"), "");
   EXPECT_EQ(decoder.push("x"), "\uFFFDx");
 }

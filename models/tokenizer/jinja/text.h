@@ -30,7 +30,6 @@ class TextBuilder {
   /// Bytes [begin, end) of `text`, with the origin of each.
   void append(const Text& text, std::size_t begin, std::size_t end);
   std::size_t size() const { return bytes_.size(); }
-  std::size_t n_ranges() const { return untrusted_.size(); }
   Text take();
 
  private:
