@@ -5,8 +5,9 @@
 
 namespace heddle {
 
-/// Text from a file for an error message: in single quotes, control and non-ASCII bytes and quotes
-/// as \xNN, cut after `limit` bytes.
+/// Text of a file or a request for an error message: in single quotes; as \xNN what is not UTF-8,
+/// control characters, characters that show nothing or turn the direction of what follows, quotes
+/// and backslashes; cut at the character that reaches `limit` bytes.
 std::string quote_text(std::string_view text, std::size_t limit = 64);
 
 }  // namespace heddle

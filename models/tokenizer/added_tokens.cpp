@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/unicode.h"
 #include "models/tokenizer/utf8.h"
@@ -141,11 +142,10 @@ std::vector<AddedToken> added_tokens_of(const TokenVocabulary& vocabulary,
     const std::string_view text = vocabulary.bytes(id);
     if (text.empty()) continue;
     if (text.size() > AddedTokens::kMaxBytes || !is_valid_utf8(text)) {
-      throw spec_error(
-          source, "tokens[" + std::to_string(id) + "]",
-          "'" + printable_text(text) + "' of " + std::to_string(text.size()) + " bytes",
-          "UTF-8 of up to " + std::to_string(AddedTokens::kMaxBytes) +
-              " bytes for control and user-defined tokens");
+      throw spec_error(source, "tokens[" + std::to_string(id) + "]",
+                       quote_text(text) + " of " + std::to_string(text.size()) + " bytes",
+                       "UTF-8 of up to " + std::to_string(AddedTokens::kMaxBytes) +
+                           " bytes for control and user-defined tokens");
     }
     tokens.push_back({.text = std::string(text), .id = id, .control = control});
   }

@@ -1,7 +1,7 @@
 #include "models/tokenizer/added_vocabulary.h"
 
 #include "base/error.h"
-#include "models/tokenizer/utf8.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 
@@ -23,7 +23,7 @@ void AddedVocabulary::add(const ConfiguredToken& token, TokenId known, TokenText
   const auto refuse = [&](const std::string& got, const std::string& allowed) {
     throw bad_input(token.where + ", got " + got + ", allowed " + allowed);
   };
-  const std::string name = "token '" + printable_text(token.token.text) + "'";
+  const std::string name = "token " + quote_text(token.token.text);
   ConfiguredToken added = token;
   if (known >= 0) {
     if (token.token.id >= 0 && token.token.id != known) {
@@ -38,7 +38,7 @@ void AddedVocabulary::add(const ConfiguredToken& token, TokenId known, TokenText
                : "0 to " + std::to_string(texts.rows() - 1) + ", the rows of the embedding");
   } else if (texts.has(token.token.id)) {
     refuse("id " + std::to_string(token.token.id) + " for the " + name,
-           "another id: it is that of '" + printable_text(texts.text(token.token.id)) + "'");
+           "another id: it is that of " + quote_text(texts.text(token.token.id)));
   }
   const TokenId id = added.token.id;
   if (index_.empty()) index_.assign(static_cast<std::size_t>(texts.rows()), -1);

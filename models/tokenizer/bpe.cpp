@@ -7,8 +7,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/gguf_spec.h"
-#include "models/tokenizer/utf8.h"
 
 namespace heddle {
 namespace {
@@ -162,7 +162,7 @@ std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary&
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos || space == 0 || space + 1 == text.size() ||
         text.find(' ', space + 1) != std::string_view::npos) {
-      throw spec_error(spec.source, name(), "'" + printable_text(text) + "'",
+      throw spec_error(spec.source, name(), quote_text(text),
                        "two tokens with one space between them");
     }
     const std::string_view left = text.substr(0, space);
@@ -172,8 +172,7 @@ std::vector<Merge> read_merges(const TokenizerSpec& spec, const TokenVocabulary&
       const TokenId id = vocabulary.find_text(token);
       if (id >= 0) return id;
       throw spec_error(
-          spec.source, name(),
-          "'" + printable_text(text) + "', which needs the token '" + printable_text(token) + "'",
+          spec.source, name(), quote_text(text) + ", which needs the token " + quote_text(token),
           "tokens of tokenizer.ggml.tokens (" + std::to_string(vocabulary.size()) + ")");
     };
     const TokenId left_id = require(left);

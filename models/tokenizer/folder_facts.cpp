@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "models/tokenizer/utf8.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 
@@ -36,8 +36,8 @@ void fill_facts(const TokenizerConfig& config,
     if (!token) return std::optional<TokenId>();
     const TokenId id = find(token->token.text);
     if (id < 0 && needed) {
-      throw bad_input(token->where + ", got '" + printable_text(token->token.text) +
-                      "', allowed a token of the vocabulary");
+      throw bad_input(token->where + ", got " + quote_text(token->token.text) +
+                      ", allowed a token of the vocabulary");
     }
     return id < 0 ? std::optional<TokenId>() : std::optional<TokenId>(id);
   };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/regex.h"
 #include "models/tokenizer/utf8.h"
 
@@ -161,7 +162,7 @@ class Rewriter {
       at_ += 4;
       return;
     }
-    refuse(begin, "a group (" + printable_text(in_.substr(begin + 1, 3)) + "...)");
+    refuse(begin, "a group " + quote_text(in_.substr(begin), 4));
   }
 
   /// {n,m}; Oniguruma takes other braces literally, and {n,m}+ as a repeated group.
@@ -318,7 +319,7 @@ class Rewriter {
     for (const char c : name) {
       const bool allowed = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' ||
                            c == ' ' || c == '-' || c == '&';
-      if (!allowed) refuse(begin, "a property '" + printable_text(name) + "'");
+      if (!allowed) refuse(begin, "a property " + quote_text(name));
     }
     out_ += complement ? "\\P{" : "\\p{";
     out_ += property_name(name);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/input_text.h"
@@ -27,9 +28,8 @@ SpmPieces read_pieces(const TokenizerSpec& spec) {
     const std::string& text = spec.tokens[i];
     const auto kind = static_cast<TokenKind>(spec.types[i]);
     const auto refuse = [&](const std::string& allowed) {
-      throw spec_error(
-          spec.source, "tokens[" + std::to_string(i) + "]",
-          "'" + printable_text(text) + "' of " + std::to_string(text.size()) + " bytes", allowed);
+      throw spec_error(spec.source, "tokens[" + std::to_string(i) + "]",
+                       quote_text(text) + " of " + std::to_string(text.size()) + " bytes", allowed);
     };
     if (!std::isfinite(spec.scores[i])) {
       throw spec_error(spec.source, "scores[" + std::to_string(i) + "]",

@@ -1,6 +1,7 @@
 #include "models/tokenizer/tokenizer.h"
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/added_tokens.h"
 #include "models/tokenizer/bpe.h"
 #include "models/tokenizer/gguf_spec.h"
@@ -8,7 +9,6 @@
 #include "models/tokenizer/normalize.h"
 #include "models/tokenizer/pretokenize.h"
 #include "models/tokenizer/spm_tokenizer.h"
-#include "models/tokenizer/utf8.h"
 #include "models/tokenizer/vocabulary.h"
 
 namespace heddle {
@@ -17,7 +17,7 @@ namespace {
 const PretokenizerKind& require_kind(const TokenizerSpec& spec) {
   const PretokenizerKind* kind = find_pretokenizer_kind(spec.pre);
   if (kind == nullptr) {
-    const std::string got = spec.pre.empty() ? "nothing" : "'" + printable_text(spec.pre) + "'";
+    const std::string got = spec.pre.empty() ? "nothing" : quote_text(spec.pre);
     throw spec_error(spec.source, "pre", got, pretokenizer_names());
   }
   return *kind;
@@ -142,7 +142,7 @@ std::string Tokenizer::decode(const std::vector<TokenId>& ids, bool special) con
 std::unique_ptr<const Tokenizer> make_tokenizer(TokenizerSpec spec) {
   if (spec.model == "llama") return make_spm_tokenizer(std::move(spec));
   if (spec.model != "gpt2") {
-    throw spec_error(spec.source, "model", "'" + printable_text(spec.model) + "'", "gpt2, llama");
+    throw spec_error(spec.source, "model", quote_text(spec.model), "gpt2, llama");
   }
   return std::make_unique<const ByteLevelTokenizer>(std::move(spec));
 }

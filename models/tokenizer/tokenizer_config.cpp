@@ -4,7 +4,7 @@
 #include <charconv>
 #include <limits>
 
-#include "models/tokenizer/utf8.h"
+#include "models/quote_text.h"
 
 namespace heddle {
 namespace {
@@ -96,7 +96,7 @@ void read_tokenizer_config(const JsonNode& root, TokenizerConfig& config) {
     TokenId id = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (error != std::errc() || end != key.data() + key.size() || id < 0) {
-      throw added.error("a member '" + printable_text(key) + "'", "token ids");
+      throw added.error("a member " + quote_text(key), "token ids");
     }
     config.added.push_back(read_added_token(added[key]));
     config.added.back().token.id = id;

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/utf8.h"
 
 namespace heddle {
@@ -100,8 +101,8 @@ void Unigram::append_unknown(std::string_view run, std::vector<TokenId>& reverse
     reversed.resize(before);
   }
   if (options_.unknown < 0) {
-    throw bad_input("the text has '" + printable_text(run) +
-                    "', for which the vocabulary has neither a token nor an unknown token");
+    throw bad_input("the text has " + quote_text(run) +
+                    ", for which the vocabulary has neither a token nor an unknown token");
   }
   reversed.push_back(options_.unknown);
 }

@@ -157,31 +157,6 @@ std::string utf8_lossy(std::string_view bytes, std::vector<ByteRange>& ranges) {
   return out;
 }
 
-std::string printable_text(std::string_view text, std::size_t max_bytes) {
-  constexpr char kHex[] = "0123456789ABCDEF";
-  std::string out;
-  std::size_t pos = 0;
-  while (pos < text.size()) {
-    if (pos >= max_bytes) {
-      out += "...";
-      break;
-    }
-    const Utf8Step step = utf8_step(text, pos);
-    const bool shown = step.valid && step.code_point >= 0x20 &&
-                       !(step.code_point >= 0x7F && step.code_point < 0xA0);
-    for (std::size_t i = pos; i < pos + step.length; ++i) {
-      const auto byte = static_cast<unsigned char>(text[i]);
-      if (shown) {
-        out.push_back(text[i]);
-      } else {
-        out += {'\\', 'x', kHex[byte >> 4U], kHex[byte & 0xFU]};
-      }
-    }
-    pos += step.length;
-  }
-  return out;
-}
-
 std::string StreamDecoder::push(std::string_view bytes) {
   std::string out;
   if (pending_.empty()) {

@@ -32,8 +32,4 @@ void append_utf8(std::string& text, char32_t code_point);
 /// come to share one.
 std::string utf8_lossy(std::string_view bytes, std::vector<ByteRange>& ranges);
 
-/// Text of a file or a request as an error message may show it: control characters and invalid
-/// bytes escaped as \xHH, cut after `max_bytes` bytes.
-std::string printable_text(std::string_view text, std::size_t max_bytes = 60);
-
 }  // namespace heddle

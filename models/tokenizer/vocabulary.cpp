@@ -4,23 +4,12 @@
 #include <bit>
 
 #include "base/error.h"
+#include "models/quote_text.h"
 #include "models/tokenizer/byte_level.h"
 #include "models/tokenizer/gguf_spec.h"
 #include "models/tokenizer/token_table.h"
-#include "models/tokenizer/utf8.h"
 
 namespace heddle {
-namespace {
-
-std::string quoted(std::string_view text) {
-  std::string out = printable_text(text);
-  out.insert(out.begin(), '\'');
-  out.push_back('\'');
-  return out;
-}
-
-}  // namespace
-
 TokenVocabulary::TokenVocabulary(const TokenizerSpec& spec) {
   const std::size_t count = spec.tokens.size();
   check_token_types(spec);
@@ -37,7 +26,7 @@ TokenVocabulary::TokenVocabulary(const TokenizerSpec& spec) {
       const TokenId twin = find_text(spec.tokens[i]);
       if (twin >= 0) {
         throw spec_error(spec.source, "tokens[" + std::to_string(i) + "]",
-                         quoted(spec.tokens[i]) + " as in tokens[" + std::to_string(twin) + "]",
+                         quote_text(spec.tokens[i]) + " as in tokens[" + std::to_string(twin) + "]",
                          "distinct tokens");
       }
       insert(id);

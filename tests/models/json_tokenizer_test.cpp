@@ -294,10 +294,10 @@ TEST(JsonTokenizerM14, PatternsThatAreNotReadAreRefused) {
                             "a pattern that does not compile at position 4: missing closing "
                             "parenthesis");
   EXPECT_EQ(with("(a)\\1"), start + "an escape \\1 at position 3 of a pattern" + end);
-  EXPECT_EQ(with("(?<n>a)"), start + "a group (?<n...) at position 0 of a pattern" + end);
+  EXPECT_EQ(with("(?<n>a)"), start + "a group '(?<n...' at position 0 of a pattern" + end);
   EXPECT_EQ(with("[a[b]]"), start + "a class within a class at position 2 of a pattern" + end);
   EXPECT_EQ(with("[a&&b]"), start + "an intersection of classes at position 2 of a pattern" + end);
-  EXPECT_EQ(with("(?m:a)"), start + "a group (?m:...) at position 0 of a pattern" + end);
+  EXPECT_EQ(with("(?m:a)"), start + "a group '(?m:...' at position 0 of a pattern" + end);
   EXPECT_EQ(with("\\K"), start + "an escape \\K at position 0 of a pattern" + end);
   EXPECT_THAT(with("\\p{Nonsense}"), HasSubstr("does not compile"));
 }

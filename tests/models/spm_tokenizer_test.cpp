@@ -120,7 +120,7 @@ TEST(SpmTokenizerM13, WhatDoesNotFitIsNamed) {
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.tokens[7] = "a"; }),
             start + "tokens[7], got 'a' of 1 bytes, allowed distinct tokens");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.tokens[7] = "\xff"; }),
-            start + "tokens[7], got '\\xFF' of 1 bytes, allowed UTF-8 of up to 1024 bytes");
+            start + "tokens[7], got '\\xff' of 1 bytes, allowed UTF-8 of up to 1024 bytes");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.types[7] = 7; }),
             start + "token_type[7], got 7, allowed 1 to 6");
   EXPECT_EQ(refusal([](TokenizerSpec& s) { s.bos = 14; }),

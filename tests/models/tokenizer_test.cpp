@@ -107,7 +107,7 @@ TEST(TokenizerSpecM13, UnknownModelIsRefused) {
 TEST(TokenizerSpecM13, UnknownPretokenizerIsRefusedWithTheKnownOnes) {
   expect_refused(
       byte_spec("gpt\n4o"),
-      "tiny.gguf: tokenizer: tokenizer.ggml.pre, got 'gpt\\x0A4o', allowed smollm, llama-bpe, "
+      "tiny.gguf: tokenizer: tokenizer.ggml.pre, got 'gpt\\x0a4o', allowed smollm, llama-bpe, "
       "llama3, llama-v3, qwen2, qwen35, gpt-2, gpt-4o, tekken, starcoder, refact, "
       "command-r, dbrx, deepseek-v3");
 }
@@ -235,12 +235,12 @@ TEST(TokenizerSpecM13, SpecialTokensThatAreNotTextAreRefused) {
   add_token(spec, "<\xFF>", kControl);
   expect_refused(
       spec,
-      "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '<\\xFF>' of 3 bytes, allowed "
+      "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '<\\xff>' of 3 bytes, allowed "
       "UTF-8 of up to 1024 bytes for control and user-defined tokens");
   spec = byte_spec();
   add_token(spec, std::string(1025, 'a'), kUser);
   expect_refused(spec, "tiny.gguf: tokenizer: tokenizer.ggml.tokens[256], got '" +
-                           std::string(60, 'a') +
+                           std::string(64, 'a') +
                            "...' of 1025 bytes, allowed UTF-8 of up to 1024 bytes for control and "
                            "user-defined tokens");
 }

@@ -164,10 +164,5 @@ TEST(StreamDecoder, IsAsNewAfterFinish) {
   EXPECT_EQ(decoder.push("\x80"), kFffd);
 }
 
-TEST(PrintableText, EscapesControlCharactersAndCutsLongTexts) {
-  EXPECT_EQ(printable_text("a\n\x80\u00e9\u0085"), "a\\x0A\\x80\u00e9\\xC2\\x85");
-  EXPECT_EQ(printable_text("abcdef", 3), "abc...");
-}
-
 }  // namespace
 }  // namespace heddle
