@@ -38,8 +38,8 @@ Checkpoint open_gguf_in(const std::string& path) {
     if (ends_with(name, ".gguf")) found.emplace(gguf_model_of(name), name);
   }
   if (found.size() != 1) {
-    const std::string got =
-        found.empty() ? "neither" : fmt::format("{} .gguf models", found.size());
+    const std::string got = found.empty() ? "no config.json and no .gguf file"
+                                          : fmt::format("{} .gguf models", found.size());
     throw bad_input(
         fmt::format("{}: model folder, got {}, allowed config.json with model.safetensors (or its "
                     "shards), or one .gguf model",

@@ -39,11 +39,17 @@ ConfigJson ConfigJson::parse(std::string_view text, std::string source, std::str
   return config;
 }
 
+std::string ConfigJson::shown_key(std::string_view key) const {
+  const std::string way = fmt::format("{}{}", path_, key);
+  const std::string quoted = quote_text(way, 256);
+  return quoted.substr(1, quoted.size() - 2) == way ? way : quoted;
+}
+
 Error ConfigJson::error(std::string_view key,
                         std::string_view got,
                         std::string_view allowed) const {
   return bad_input(
-      fmt::format("{}: {}: {}{}, got {}, allowed {}", source_, area_, path_, key, got, allowed));
+      fmt::format("{}: {}: {}, got {}, allowed {}", source_, area_, shown_key(key), got, allowed));
 }
 
 bool ConfigJson::is_null(std::string_view key) const {
@@ -62,7 +68,7 @@ std::optional<std::string> ConfigJson::asked(std::string_view key) const {
 }
 
 Error ConfigJson::missing(std::string_view key, std::string_view allowed) const {
-  return bad_input(fmt::format("{}: {}: {}{} is missing{}{}", source_, area_, path_, key,
+  return bad_input(fmt::format("{}: {}: {} is missing{}{}", source_, area_, shown_key(key),
                                allowed.empty() ? "" : ", allowed ", allowed));
 }
 

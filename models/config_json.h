@@ -17,7 +17,7 @@ namespace heddle {
 
 /// One object of a JSON document, which it shares. A key whose value is null counts as absent.
 /// Every error is kBadInput and reads "FILE: AREA: KEY, got X, allowed Y", where KEY is the way
-/// from the document's root ("rope_scaling.factor"). Copyable.
+/// from the document's root ("rope_scaling.factor"), quoted where it needs it. Copyable.
 class ConfigJson {
  public:
   /// Throws kBadInput: "SOURCE: AREA:LINE:COLUMN: WHAT" if `text` is no JSON object.
@@ -53,6 +53,7 @@ class ConfigJson {
  private:
   ConfigJson() = default;
   const Json* find(std::string_view key) const;
+  std::string shown_key(std::string_view key) const;
   const Json* find_array(std::string_view key, std::string_view allowed) const;
   std::int64_t bounded(const std::string& key, const Json& value, IntegerRange range) const;
   double finite(const std::string& key, const Json& value) const;

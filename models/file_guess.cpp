@@ -4,6 +4,8 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "models/tokenizer/utf8.h"
+
 namespace heddle {
 namespace {
 
@@ -12,19 +14,36 @@ bool starts_with_any(std::string_view text, std::initializer_list<std::string_vi
                      [&](std::string_view head) { return text.substr(0, head.size()) == head; });
 }
 
+constexpr std::size_t kLookedAt = 512;
+
+std::string_view without_space(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  return first == std::string_view::npos ? "" : text.substr(first);
+}
+
+/// UTF-8 without control characters; the last character may be cut.
+bool is_text(std::string_view bytes) {
+  std::size_t pos = 0;
+  while (pos < bytes.size()) {
+    const Utf8Step step = utf8_step(bytes, pos);
+    if (!step.valid) return step.truncated;
+    const char32_t c = step.code_point;
+    if (c == 0x7f || (c < 0x20 && (c < '\t' || c > '\r'))) return false;
+    pos += step.length;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string guess_file(std::span<const std::byte> file) {
-  constexpr std::size_t kLookedAt = 512;
   const std::string_view text(reinterpret_cast<const char*>(file.data()),
                               std::min(file.size(), kLookedAt));
   if (text.empty()) return "an empty file";
   if (starts_with_any(text, {"version https://git-lfs"})) {
     return "a Git LFS pointer (the model itself was not fetched: git lfs pull)";
   }
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  const std::string_view body = first == std::string_view::npos ? "" : text.substr(first);
-  if (starts_with_any(body, {"<!DOCTYPE", "<!doctype", "<html", "<HTML", "<?xml"})) {
+  if (starts_with_any(without_space(text), {"<!DOCTYPE", "<!doctype", "<html", "<HTML", "<?xml"})) {
     return "an HTML page (a download that went wrong)";
   }
   if (starts_with_any(text, {"PK\x03\x04"})) {
@@ -39,6 +58,17 @@ std::string guess_file(std::span<const std::byte> file) {
     return "a GGML file from before GGUF";
   }
   return "";
+}
+
+std::string guess_binary_file(std::span<const std::byte> file) {
+  std::string guess = guess_file(file);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()),
+                              std::min(file.size(), kLookedAt));
+  constexpr std::size_t kFew = 16;  // fewer bytes may look like text by chance
+  if (guess.empty() && text.size() >= kFew && is_text(text)) {
+    guess = starts_with_any(without_space(text), {"{", "["}) ? "a JSON text" : "a text";
+  }
+  return guess;
 }
 
 }  // namespace heddle

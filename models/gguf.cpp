@@ -34,7 +34,7 @@ std::string_view as_text(std::span<const std::byte> bytes) {
 
 /// What a file that is not GGUF most likely is.
 std::string guess_format(std::span<const std::byte> file) {
-  const std::string guess = guess_file(file);
+  const std::string guess = guess_binary_file(file);
   const std::string_view text = as_text(file);
   // A header length of less than 4 GiB, then the header.
   if (guess.empty() && text.size() > 9 && text[8] == '{' &&

@@ -83,7 +83,7 @@ class SafetensorsParser {
   }
 
   Error length_error(std::uint64_t length) const {
-    const std::string guess = guess_file(file_);
+    const std::string guess = guess_binary_file(file_);
     if (!guess.empty()) {
       return error("header_length", fmt::format("got {}, allowed a safetensors file", guess));
     }

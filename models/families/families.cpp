@@ -80,6 +80,7 @@ std::string family_names() {
   for (const Family& family : families()) {
     if (!names.empty()) names += ", ";
     names += family.name;
+    if (!family.other_name.empty()) names.append(", ").append(family.other_name);
   }
   return names;
 }

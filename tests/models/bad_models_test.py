@@ -88,6 +88,8 @@ def gguf_cases():
             lambda m, part=part: m.serialise()[:len(m.serialise()) * part // 64])
     header("magic", "magic, got 'GGUG', allowed 'GGUF'", magic=b"GGUG")
     gguf_case("that is an LFS pointer", "got a Git LFS pointer")(lambda m: LFS)
+    gguf_case("that is a config.json", "magic, got a JSON text, allowed 'GGUF'")(lambda m: b'{"model_type": "llama"}\n')
+    gguf_case("that is a README", "magic, got a text, allowed 'GGUF'")(lambda m: b"# A model\n\nWeights elsewhere.\n")
     gguf_case("that is an HTML page", "got an HTML page")(lambda m: HTML)
     gguf_case("that is a pickle", "got a Python pickle (never read: it can run code)")(lambda m: b"\x80\x02}q\x00.")
     gguf_case("that is a zip archive", "got a zip archive or PyTorch checkpoint")(lambda m: b"PK\x03\x04" + bytes(60))
@@ -277,6 +279,7 @@ def safetensors_cases():
     header_case("header longer than the file", "header_length: bytes of the header, got 99999999")(
         lambda st: setattr(st, "length", 99_999_999))
     header_case("that is an LFS pointer", "header_length: got a Git LFS pointer")(lambda st: LFS)
+    header_case("that is a text", "header_length: got a text, allowed a safetensors file")(lambda st: b"Weights elsewhere.\n")
     header_case("that is an HTML page", "header_length: got an HTML page")(lambda st: HTML)
     header_case("that is a zip archive", "header_length: got a zip archive")(lambda st: b"PK\x03\x04" + bytes(60))
     header_case("that is GGUF", "header_length: got a GGUF file")(lambda st: b"GGUF" + bytes(60))
@@ -441,7 +444,8 @@ def folder_cases():
     folder_case("folder without weights", "shard_missing: weights, got neither")(lambda f: f.update(drop))
     folder_case("folder with a shard without index", "shard_missing: got 'model-00001-of-00002.safetensors' without")(
         lambda f: f.update({**drop, "model-00001-of-00002.safetensors": b""}))
-    folder_case("folder with nothing", "model folder, got neither, allowed config.json")(lambda f: f.clear())
+    folder_case("folder with nothing", "model folder, got no config.json and no .gguf file, allowed config.json")(
+        lambda f: f.clear())
     folder_case("folder with two GGUF models", "model folder, got 2 .gguf models")(
         lambda f: [f.clear(), f.update({"a.gguf": b"", "b.gguf": b""})])
     folder_case("file beside no config", "got no config.json beside it", opened="model.safetensors")(

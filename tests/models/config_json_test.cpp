@@ -67,6 +67,22 @@ TEST(ConfigJson, TakesNullForAbsent) {
   }
 }
 
+TEST(ConfigJson, QuotesKeysThatWouldBreakTheMessage) {
+  const ConfigJson c = config(R"({"a\nb":{"n":-1}, "it's":"x"})");
+  EXPECT_EQ(message([&] {
+              c.object("a\nb")->integer("n", {1, 9});
+            }),
+            R"(m/config.json: config: 'a\x0ab.n', got -1, allowed 1 to 9)");
+  EXPECT_EQ(message([&] {
+              c.integer("it's", {1, 9});
+            }),
+            R"(m/config.json: config: 'it\x27s', got 'x', allowed integers from 1 to 9)");
+  EXPECT_EQ(message([&] {
+              c.require_integer("\n", {1, 9});
+            }),
+            R"(m/config.json: config: '\x0a' is missing, allowed 1 to 9)");
+}
+
 TEST(ConfigJson, NestedReadersOutliveTheirParent) {
   std::optional<ConfigJson> nested;
   {

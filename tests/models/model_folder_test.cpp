@@ -287,7 +287,7 @@ std::string refusal_of(const std::map<std::string, std::string>& files,
 TEST(ModelFolderErrors, SayWhatWasLookedFor) {
   const std::string wanted =
       "allowed config.json with model.safetensors (or its shards), or one .gguf model";
-  EXPECT_EQ(refusal_of({}), "F: model folder, got neither, " + wanted);
+  EXPECT_EQ(refusal_of({}), "F: model folder, got no config.json and no .gguf file, " + wanted);
   EXPECT_EQ(refusal_of({{"a.gguf", ""}, {"b.gguf", ""}}),
             "F: model folder, got 2 .gguf models, " + wanted);
   EXPECT_EQ(refusal_of({{"config.json", "{}"}}),
