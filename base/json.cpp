@@ -52,6 +52,14 @@ class CountingIterator {
   const char** seen_;
 };
 
+/// A key for an error text: one line of ASCII, escaped as JSON does, cut where it is long.
+std::string shown(const std::string& key) {
+  constexpr std::size_t kMost = 64;
+  const std::string quoted = Json(key).dump(-1, ' ', true, Json::error_handler_t::replace);
+  const std::string text = quoted.substr(1, quoted.size() - 2);
+  return text.size() > kMost ? text.substr(0, kMost) + "..." : text;
+}
+
 /// Builds the document while it checks depth, number of values and duplicate keys. (The library's
 /// own builder searches an ordered object for every key it adds: quadratic on hostile input.)
 class Builder : public nlohmann::json_sax<Json> {
@@ -86,7 +94,7 @@ class Builder : public nlohmann::json_sax<Json> {
     count();
     if (!open_.back().keys.insert(name).second) {
       throw bad_input(
-          fmt::format("{}:{}: duplicate key '{}'", source_, position(text_, key_begin()), name));
+          fmt::format("{}:{}: duplicate key '{}'", source_, position(text_, key_begin()), shown(name)));
     }
     key_ = std::move(name);
     return true;

@@ -62,7 +62,11 @@ TEST(Json, EqualsTheLibrarysOwnReader) {
 TEST(Json, RefusesADuplicateKeyWhereItStands) {
   EXPECT_EQ(refusal("{\"role\": 1,\n  \"x\": {\"role\": 2},\n  \"role\": 3}"),
             "in.json:3:3: duplicate key 'role'");
-  EXPECT_EQ(refusal(R"([{"a\"b":1, "a\"b":2}])"), "in.json:1:13: duplicate key 'a\"b'");
+  EXPECT_EQ(refusal(R"([{"a\"b":1, "a\"b":2}])"), R"(in.json:1:13: duplicate key 'a\"b')");
+  EXPECT_EQ(refusal(R"({"a\nb":1, "a\nb":2})"), R"(in.json:1:12: duplicate key 'a\nb')");
+  const std::string key(100, 'k');
+  EXPECT_THAT(refusal("{\"" + key + "\":1, \"" + key + "\":2}"),
+              testing::EndsWith("duplicate key '" + key.substr(0, 64) + "...'"));
   EXPECT_EQ(refusal(R"({"\\":1,"\\":2})"), "in.json:1:9: duplicate key '\\'");
   EXPECT_EQ(refusal(R"({"":1,"":2})"), "in.json:1:7: duplicate key ''");
   EXPECT_EQ(refusal(R"({"a":1,"\u0061":2})"), "in.json:1:8: duplicate key 'a'");
