@@ -23,13 +23,15 @@ struct LogitSums {
   double grid = 0;   // of e_i rounded to multiples of 2^-34: exact, so any order gives this
 };
 
-/// One row of RmsNormArgs.
+/// One row of RmsNormArgs, or one of its groups.
 struct NormRow {
+  static constexpr int kMaxSegments = 8;
   const float* x = nullptr;
-  const float* weight = nullptr;
+  const float* weight = nullptr;    // or null
   const float* residual = nullptr;  // or null; may be out
   float* out = nullptr;
   std::int64_t width = 0;
+  int segments = 1;  // 1, 2, 4, 8; divides width
   float eps = 0.0F;
 };
 

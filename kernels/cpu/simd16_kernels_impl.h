@@ -31,16 +31,33 @@ HEDDLE_SIMD void store_some(float* p, int n, const typename V::F& v) {
 }
 
 template <typename V>
-void rms_norm_row(const NormRow& row) {
+float sum_of_squares(const float* x, std::int64_t n_all) {
   auto squares = V::zero();
-  for_groups(row.width, [&](std::int64_t i, int n) {
-    const auto v = load_some<V>(row.x + i, n);
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    const auto v = load_some<V>(x + i, n);
     squares = V::fma(v, v, squares);
   });
-  const float mean = V::reduce_add(squares) / static_cast<float>(row.width);
+  return V::reduce_add(squares);
+}
+
+template <typename V>
+float sum_of_squares(const NormRow& row) {
+  float sums[NormRow::kMaxSegments];
+  const std::int64_t width = row.width / row.segments;
+  for (int s = 0; s < row.segments; ++s) sums[s] = sum_of_squares<V>(row.x + s * width, width);
+  for (int n = row.segments / 2; n > 0; n /= 2) {
+    for (int s = 0; s < n; ++s) sums[s] = sums[2 * s] + sums[2 * s + 1];
+  }
+  return sums[0];
+}
+
+template <typename V>
+void rms_norm_row(const NormRow& row) {
+  const float mean = sum_of_squares<V>(row) / static_cast<float>(row.width);
   const auto r = V::set1(1.0F / __builtin_sqrtf(mean + row.eps));
   const auto norm = [&](std::int64_t i, int n) {
-    return V::mul(V::mul(load_some<V>(row.x + i, n), r), load_some<V>(row.weight + i, n));
+    const auto v = V::mul(load_some<V>(row.x + i, n), r);
+    return row.weight == nullptr ? v : V::mul(v, load_some<V>(row.weight + i, n));
   };
   if (row.residual == nullptr) {
     for_groups(row.width,

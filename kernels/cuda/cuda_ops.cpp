@@ -93,6 +93,18 @@ void check_output(std::string_view op,
   }
 }
 
+/// A call within the contract that no variant takes.
+template <typename Args>
+void require_kernel(const Table<Args>& table,
+                    const Args& args,
+                    const DeviceCaps& caps,
+                    const std::string& call) {
+  const auto takes = [&](const auto& v) { return v.accepts(args, caps); };
+  if (std::any_of(table.variants.begin(), table.variants.end(), takes)) return;
+  throw Error(ErrorKind::kDevice, "op '" + std::string(table.op) + "' with " + call +
+                                      " has no CUDA kernel in this version");
+}
+
 template <typename Args>
 void run(const Table<Args>& table,
          const Args& args,
@@ -146,7 +158,11 @@ void CudaOps::rms_norm(const RmsNormArgs& args) {
   check_rows("rms_norm", "x", args.x);
   check_output("rms_norm", "x", args.x, args.out);
   const TensorView& w = args.weight;
-  if (w.absent() || w.rank != 1 || w.dim(0) != args.x.dim(1) || w.device != DeviceKind::kCuda ||
+  require_kernel(rms_norm_table(), args, context_.caps,
+                 std::string(w.absent() ? "no weight, " : "a weight, ") +
+                     std::to_string(args.groups) + " groups and " + std::to_string(args.segments) +
+                     " segments");
+  if (w.rank != 1 || w.dim(0) != args.x.dim(1) || w.device != DeviceKind::kCuda ||
       (w.dtype != args.x.dtype && w.dtype != DType::kF32)) {
     refuse("rms_norm", text("weight", w) + " does not go with " + text("x", args.x));
   }

@@ -278,13 +278,14 @@ void run_plain(const RmsNormArgs& args, CudaContext& context) {
   check_launch("rms_norm plain");
 }
 
-bool accepts_all(const RmsNormArgs& /*args*/, const DeviceCaps& /*caps*/) {
-  return true;  // CudaOps has checked the contract, which is all that both variants need
+// CudaOps has checked the rest of the contract.
+bool accepts_one_sum(const RmsNormArgs& args, const DeviceCaps& /*caps*/) {
+  return !args.weight.absent() && args.groups == 1 && args.segments == 1;
 }
 
 constexpr Variant<RmsNormArgs, CudaContext> kVariants[] = {
-    {"packs", accepts_all, run_packs},
-    {"plain", accepts_all, run_plain},
+    {"packs", accepts_one_sum, run_packs},
+    {"plain", accepts_one_sum, run_plain},
 };
 
 }  // namespace

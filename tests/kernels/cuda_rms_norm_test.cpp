@@ -304,7 +304,6 @@ TEST(CudaRmsNormArguments, BrokenContractsAreRefusedBeforeTheLaunch) {
   };
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.weight.dims[0] = 63; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.weight.dtype = DType::kF16; }));
-  EXPECT_TRUE(refused([](RmsNormArgs& a) { a.weight.data = nullptr; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.x.device = DeviceKind::kCpu; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.x.data = nullptr; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.x.rank = 1; }));
@@ -331,6 +330,15 @@ TEST(CudaRmsNormArguments, BrokenContractsAreRefusedBeforeTheLaunch) {
   }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.eps = -1.0F; }));
   EXPECT_TRUE(refused([](RmsNormArgs& a) { a.eps = std::nanf(""); }));
+
+  const auto has_no_kernel = [&](const auto& change) {
+    RmsNormArgs args = good;
+    change(args);
+    return error_kind(*backend, args) == static_cast<int>(ErrorKind::kDevice);
+  };
+  EXPECT_TRUE(has_no_kernel([](RmsNormArgs& a) { a.weight = {}; }));
+  EXPECT_TRUE(has_no_kernel([](RmsNormArgs& a) { a.groups = 2; }));
+  EXPECT_TRUE(has_no_kernel([](RmsNormArgs& a) { a.segments = 2; }));
   EXPECT_EQ(out.read(), before);
 }
 

@@ -1,5 +1,5 @@
 // rms_norm on the CPU: the formula, every variant against ref, and bits that depend on the row
-// only.
+// only. Groups, segments and the absent weight: rms_norm_parts_test.cpp.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
