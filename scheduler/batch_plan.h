@@ -22,6 +22,7 @@ struct BatchPlan {
     std::int64_t start = 0;
     std::vector<Token> tokens;
     std::vector<BlockId> block_table;  // covers positions 0 .. start + tokens.size() - 1
+    BlockId state_slot = -1;           // holds tokens 0 .. start - 1; -1: the model has no states
     /// Rows of this item whose logits are wanted: the last `n_outputs` rows. 1 at the end of the
     /// known tokens, all for a scoring request, 0 inside a chunked prompt.
     std::int64_t n_outputs = 0;

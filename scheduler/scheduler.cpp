@@ -25,10 +25,14 @@ void take_out(auto& list, SequenceId id) {
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options), pool_(options.n_blocks, options.shuffle_seed) {
+    : options_(options),
+      pool_(options.n_blocks, options.shuffle_seed),
+      states_(options.n_state_slots, options.shuffle_seed) {
   HEDDLE_CHECK(options.max_step_tokens > 0 && options.max_chunk > 0 && options.max_running > 0);
   HEDDLE_CHECK(options.max_step_outputs >= std::min(options.max_running, options.max_step_tokens));
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
+  HEDDLE_CHECK(options.n_state_slots == 0 || options.n_state_slots >= options.max_running);
+  HEDDLE_CHECK(options.state_block_tokens > 0);
 }
 
 void Scheduler::check_fits(const SequenceRequest& request) const {
@@ -79,7 +83,8 @@ std::int64_t Scheduler::resume(SequenceId id, SequenceRequest request) {
                              request.prompt[static_cast<std::size_t>(kept)]) {
     ++kept;
   }
-  s.n_computed = kept;
+  rewind(s, kept);
+  kept = s.n_computed;
   s.n_scored = 0;
   drop_blocks(s, static_cast<std::size_t>(blocks_for(kept, options_.block_tokens)));
   s.tokens = std::move(request.prompt);
@@ -157,13 +162,31 @@ void Scheduler::admit_waiting(BatchPlan& plan) {
         blocks_for(length(s), options_.block_tokens) - static_cast<std::int64_t>(s.blocks.size());
     while (pool_.n_free() < need && evict_one_idle(s.id)) {
     }
-    if (pool_.n_free() < need || !grow(s, n, nullptr)) return;
+    if (pool_.n_free() < need || !grow(s, n, nullptr) || !take_state(s)) return;
     waiting_.pop_front();
     s.state = SequenceState::kRunning;
     // A preempted sequence takes its old place: ids are ages.
     running_.insert(std::upper_bound(running_.begin(), running_.end(), s.id), s.id);
     append_item(plan, s, n);
   }
+}
+
+/// True without states, or once the sequence has a slot.
+bool Scheduler::take_state(Sequence& s) {
+  if (!has_states() || s.state_slot >= 0) return true;
+  while (states_.n_free() == 0 && evict_one_idle(s.id)) {
+  }
+  const std::optional<BlockId> slot = states_.allocate();
+  if (slot) s.state_slot = *slot;
+  return slot.has_value();
+}
+
+/// What is computed ends at `n_computed`, or at 0 where the state cannot go back that far.
+void Scheduler::rewind(Sequence& s, std::int64_t n_computed) {
+  const std::int64_t block = options_.state_block_tokens;
+  if (has_states() && n_computed < s.n_computed / block * block) n_computed = 0;
+  s.n_computed = n_computed;
+  if (n_computed == 0) drop_blocks(s, 0);
 }
 
 bool Scheduler::grow(Sequence& s, std::int64_t n_tokens, const BatchPlan* plan) {
@@ -200,6 +223,10 @@ void Scheduler::drop_blocks(Sequence& s, std::size_t keep) {
     pool_.release(s.blocks.back());
     s.blocks.pop_back();
   }
+  if (keep == 0 && s.state_slot >= 0) {
+    states_.release(s.state_slot);
+    s.state_slot = -1;
+  }
 }
 
 void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens) {
@@ -209,6 +236,7 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
   const auto begin = s.tokens.begin() + s.n_computed;
   item.tokens.assign(begin, begin + n_tokens);
   item.block_table = s.blocks;
+  item.state_slot = s.state_slot;
   if (item.tokens.back() == kPendingToken) {
     HEDDLE_CHECK(!in_flight_.empty());
     const auto& rows = in_flight_.back();
@@ -286,7 +314,7 @@ void Scheduler::hold(SequenceId id, std::int64_t n_drop) {
   if (s.state == SequenceState::kRunning) take_out(running_, id);
   HEDDLE_CHECK(s.state != SequenceState::kHeld && n_drop >= 0 && n_drop < length(s));
   s.tokens.resize(s.tokens.size() - static_cast<std::size_t>(n_drop));
-  s.n_computed = std::min(s.n_computed, length(s));
+  rewind(s, std::min(s.n_computed, length(s)));
   s.state = SequenceState::kHeld;
   held_.push_back(id);
 }
@@ -320,19 +348,26 @@ SchedulerStats Scheduler::stats() const {
   stats.running = static_cast<int>(running_.size());
   stats.held = static_cast<int>(held_.size());
   stats.free_blocks = pool_.n_free();
+  stats.free_state_slots = states_.n_free();
   return stats;
 }
 
 void Scheduler::check() const {
   pool_.check();
+  states_.check();
   int owned = 0;
+  int states = 0;
   for (const auto& [id, s] : sequences_) {
     owned += static_cast<int>(s.blocks.size());
     HEDDLE_CHECK(s.n_computed <= length(s));
+    if (s.state_slot >= 0) ++states;
+    HEDDLE_CHECK(has_states() ? s.n_computed == 0 || s.state_slot >= 0 : s.state_slot < 0);
+    HEDDLE_CHECK(s.state_slot < 0 || !s.blocks.empty());
     HEDDLE_CHECK(blocks_for(s.n_computed, options_.block_tokens) <=
                  static_cast<std::int64_t>(s.blocks.size()));
   }
   HEDDLE_CHECK(owned + pool_.n_free() == pool_.n_blocks());
+  HEDDLE_CHECK(states + states_.n_free() == states_.n_blocks());
   HEDDLE_CHECK(std::is_sorted(running_.begin(), running_.end()));
   HEDDLE_CHECK(sequences_.size() == running_.size() + waiting_.size() + held_.size());
 }

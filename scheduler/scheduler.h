@@ -23,6 +23,9 @@ struct SchedulerOptions {
   std::int64_t max_sequence_tokens = 0;  // context limit, prompt and generated together
   int block_tokens = 16;
   int n_blocks = 0;
+  int n_state_slots = 0;  // recurrent states; 0: the model has none, else at least max_running
+  /// A state can go back to any position from its last multiple of this on, and no further.
+  int state_block_tokens = 1;
   std::uint64_t shuffle_seed = 0;  // BlockPool
 };
 
@@ -35,14 +38,18 @@ struct SchedulerStats {
   int running = 0;
   int held = 0;
   int free_blocks = 0;
+  int free_state_slots = 0;
 };
 
 /// Policy. Running sequences come first, oldest first: each decoding one is certain of its row,
 /// prompts share what is left of the budget; then waiting sequences in arrival order, if blocks for
 /// all their known tokens are free. If a running sequence finds no free block, held sequences lose
-/// theirs first, then the youngest running sequence is preempted: its blocks are dropped and it
-/// waits at the front to be computed again (same tokens, so the same bits). The oldest is never a
-/// victim, so every step makes progress. Owned by the engine thread.
+/// theirs first, then the youngest running sequence is preempted: its blocks and state are dropped
+/// and it waits at the front to be computed again (same tokens, so the same bits). The oldest is
+/// never a victim, so every step makes progress. Owned by the engine thread.
+///
+/// Recurrent states: a sequence holds one slot for as long as it holds blocks. A state that would
+/// have to go back further than it can is dropped with the blocks, and computed again.
 ///
 /// Pending tokens: plan() may be called once more before commit() of the plan in flight (the host
 /// runs one step behind a device); the newest token of a sequence is then kPendingToken. A device
@@ -93,6 +100,9 @@ class Scheduler {
   void plan_running(BatchPlan& plan);
   void admit_waiting(BatchPlan& plan);
   std::int64_t remaining(const Sequence& s) const;
+  bool has_states() const { return options_.n_state_slots > 0; }
+  bool take_state(Sequence& s);
+  void rewind(Sequence& s, std::int64_t n_computed);
   bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan* plan);
   /// Takes the blocks of one held sequence, or of a waiting one that was resumed.
   bool evict_one_idle(SequenceId except);
@@ -102,6 +112,7 @@ class Scheduler {
 
   SchedulerOptions options_;
   BlockPool pool_;
+  BlockPool states_;  // its blocks are the state slots
   std::map<SequenceId, Sequence> sequences_;
   std::vector<SequenceId> running_;  // oldest first
   std::deque<SequenceId> waiting_;

@@ -28,6 +28,7 @@ struct Sequence {
       0;                      // positions whose KV is (or will be, after the step in flight) stored
   std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
   std::vector<BlockId> blocks;
+  BlockId state_slot = -1;  // of the recurrent state; with blocks only
   SequenceState state = SequenceState::kWaiting;
   int preemptions = 0;
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
