@@ -93,8 +93,8 @@ class Builder : public nlohmann::json_sax<Json> {
   bool key(string_t& name) override {
     count();
     if (!open_.back().keys.insert(name).second) {
-      throw bad_input(
-          fmt::format("{}:{}: duplicate key '{}'", source_, position(text_, key_begin()), shown(name)));
+      throw bad_input(fmt::format("{}:{}: duplicate key '{}'", source_,
+                                  position(text_, key_begin()), shown(name)));
     }
     key_ = std::move(name);
     return true;

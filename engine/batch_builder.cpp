@@ -12,6 +12,7 @@ BatchBuilder::BatchBuilder(const BatchCapacity& capacity, Backend& backend)
       sequence_(make(capacity.max_tokens)),
       slots_(make(capacity.max_tokens)),
       tables_(make(capacity.max_sequences * capacity.max_blocks)),
+      state_slots_(make(capacity.max_sequences)),
       output_rows_(make(capacity.max_outputs)) {}
 
 BatchBuilder::Array BatchBuilder::make(std::int64_t n) {
@@ -44,6 +45,7 @@ const ForwardBatch& BatchBuilder::fill(const BatchPlan& plan) {
     HEDDLE_CHECK(item.pending_row < 0);  // the CPU backend resolves every token at once
     std::copy(item.block_table.begin(), item.block_table.end(),
               tables_.values() + s * capacity_.max_blocks);
+    state_slots_.values()[s] = item.state_slot;
     const auto n = static_cast<std::int64_t>(item.tokens.size());
     for (std::int64_t i = 0; i < n; ++i, ++row) {
       const std::int64_t position = item.start + i;
@@ -68,6 +70,7 @@ const ForwardBatch& BatchBuilder::fill(const BatchPlan& plan) {
   batch_.sequence = upload(sequence_, {row});
   batch_.slots = upload(slots_, {row});
   batch_.block_tables = upload(tables_, {n_sequences, capacity_.max_blocks});
+  batch_.state_slots = upload(state_slots_, {n_sequences});
   batch_.output_rows = upload(output_rows_, {output});
   return batch_;
 }

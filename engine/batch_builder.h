@@ -33,7 +33,7 @@ class BatchBuilder {
 
   BatchCapacity capacity_;
   Backend& backend_;
-  Array ids_, positions_, sequence_, slots_, tables_, output_rows_;
+  Array ids_, positions_, sequence_, slots_, tables_, state_slots_, output_rows_;
   ForwardBatch batch_;
 };
 

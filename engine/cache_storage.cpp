@@ -1,38 +1,81 @@
 #include "engine/cache_storage.h"
 
+#include <algorithm>
+
 namespace heddle {
+namespace {
+
+/// Entries of compressed keys in one cache block.
+std::int64_t entries(int stride, int block_tokens) {
+  return std::max<std::int64_t>(1, block_tokens / stride);
+}
+
+constexpr int kCoarse = 4;  // level 2 of compressed keys: kernels/api/key_blocks.h
+
+}  // namespace
 
 CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
-                           DType kv_dtype,
-                           std::int64_t n_blocks,
-                           int block_tokens,
+                           const CacheShape& shape,
                            Backend& backend) {
+  const std::int64_t n = shape.n_blocks;
+  const int tokens = shape.block_tokens;
   for (const CacheNeed& need : needs) {
-    LayerCache layer;
+    MixerCache mixer;
     for (const PagedKvNeed& kv : need.paged) {
-      const std::int64_t page = std::int64_t{kv.n_kv_heads} * kv.head_dim * block_tokens;
-      const auto take = [&] {
-        buffers_.push_back(backend.allocate_sparse(
-            static_cast<std::size_t>(row_bytes(kv_dtype, page * n_blocks))));
-        return buffers_.back().data();
-      };
-      KvPages pages;
-      pages.k = TensorView(take(), kv_dtype, {n_blocks, kv.n_kv_heads, kv.head_dim, block_tokens},
-                           backend.kind());
-      pages.v = TensorView(take(), kv_dtype, {n_blocks, kv.n_kv_heads, block_tokens, kv.head_dim},
-                           backend.kind());
-      layer.paged.push_back(pages);
+      mixer.paged.push_back(
+          {.k = take(shape.kv_dtype, {n, kv.n_kv_heads, kv.head_dim, tokens}, backend),
+           .v = take(shape.kv_dtype, {n, kv.n_kv_heads, tokens, kv.head_dim}, backend)});
     }
-    layers_.push_back(std::move(layer));
+    for (const CompressedKeyNeed& c : need.compressed) {
+      const auto level = [&](int stride) {
+        return take(DType::kF32, {n, c.n_kv_heads, entries(stride, tokens), c.head_dim}, backend);
+      };
+      mixer.compressed.push_back({.k1 = level(c.stride),
+                                  .k2 = level(kCoarse * c.stride),
+                                  .kernel = c.kernel,
+                                  .stride = c.stride});
+    }
+    for (const RecurrentNeed& r : need.recurrent) {
+      const auto part = [&](std::int64_t rows, int cols) {
+        return take(DType::kF32, {shape.n_state_slots, r.n_heads, rows, cols}, backend);
+      };
+      mixer.recurrent.push_back({.s = part(r.key_dim, r.value_dim),
+                                 .tail_k = part(kLinearBlock, r.key_dim),
+                                 .tail_v = part(kLinearBlock, r.value_dim)});
+    }
+    mixers_.push_back(std::move(mixer));
   }
 }
 
-std::uint64_t kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype) {
+TensorView CacheStorage::take(DType dtype,
+                              std::initializer_list<std::int64_t> dims,
+                              Backend& backend) {
+  TensorView view(nullptr, dtype, dims, backend.kind());
+  buffers_.push_back(backend.allocate_sparse(static_cast<std::size_t>(view.bytes())));
+  view.data = buffers_.back().data();
+  return view;
+}
+
+double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {
   std::int64_t elements = 0;
+  double compressed = 0;  // bytes of a cache block
   for (const CacheNeed& need : needs) {
     for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token();
+    for (const CompressedKeyNeed& c : need.compressed) {
+      const std::int64_t n =
+          entries(c.stride, block_tokens) + entries(kCoarse * c.stride, block_tokens);
+      compressed += static_cast<double>(n * c.n_kv_heads * c.head_dim) * sizeof(float);
+    }
   }
-  return static_cast<std::uint64_t>(row_bytes(kv_dtype, elements));
+  return static_cast<double>(row_bytes(kv_dtype, elements)) + compressed / block_tokens;
+}
+
+std::uint64_t state_bytes(const std::vector<CacheNeed>& needs) {
+  std::int64_t elements = 0;
+  for (const CacheNeed& need : needs) {
+    for (const RecurrentNeed& r : need.recurrent) elements += r.elements();
+  }
+  return static_cast<std::uint64_t>(elements) * sizeof(float);
 }
 
 }  // namespace heddle

@@ -8,22 +8,30 @@
 
 namespace heddle {
 
-/// The bytes behind the scheduler's block ids: per layer, n_blocks pages of K and of V.
-class CacheStorage {
- public:
-  CacheStorage(const std::vector<CacheNeed>& needs,
-               DType kv_dtype,
-               std::int64_t n_blocks,
-               int block_tokens,
-               Backend& backend);
-  const std::vector<LayerCache>& layers() const { return layers_; }
-
- private:
-  std::vector<Buffer> buffers_;
-  std::vector<LayerCache> layers_;
+/// What a model's caches are laid out for.
+struct CacheShape {
+  DType kv_dtype = DType::kF16;
+  std::int64_t n_blocks = 0;
+  int block_tokens = 16;
+  std::int64_t n_state_slots = 0;
 };
 
-/// KV bytes of one token over all layers.
-std::uint64_t kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype);
+/// The bytes behind the scheduler's ids: for each mixer, n_blocks pages of K and of V, and
+/// n_state_slots recurrent states.
+class CacheStorage {
+ public:
+  CacheStorage(const std::vector<CacheNeed>& needs, const CacheShape& shape, Backend& backend);
+  const std::vector<MixerCache>& mixers() const { return mixers_; }
+
+ private:
+  TensorView take(DType dtype, std::initializer_list<std::int64_t> dims, Backend& backend);
+
+  std::vector<Buffer> buffers_;
+  std::vector<MixerCache> mixers_;
+};
+
+/// Bytes of one token in all pages, and of one sequence's states.
+double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens);
+std::uint64_t state_bytes(const std::vector<CacheNeed>& needs);
 
 }  // namespace heddle

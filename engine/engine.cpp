@@ -91,14 +91,20 @@ void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
                                               memory_text(room), remedy));
 }
 
-SchedulerOptions scheduler_options(const EngineOptions& o) {
+std::int64_t n_blocks(const EngineOptions& o) {
+  return (o.kv_tokens + o.block_tokens - 1) / o.block_tokens;
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
   return {.max_step_tokens = o.max_step_tokens,
           .max_step_outputs = decoder_limits(o).max_outputs,
           .max_running = o.max_sequences,
           .max_chunk = o.max_chunk,
           .max_sequence_tokens = o.context,
           .block_tokens = o.block_tokens,
-          .n_blocks = static_cast<int>((o.kv_tokens + o.block_tokens - 1) / o.block_tokens),
+          .n_blocks = static_cast<int>(n_blocks(o)),
+          .n_state_slots = recurrent ? static_cast<int>(o.max_sequences) : 0,
+          .state_block_tokens = static_cast<int>(kLinearBlock),
           .shuffle_seed = o.shuffle_blocks};
 }
 
@@ -183,11 +189,12 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
       backend(std::move(b)),
       decoder(checkpoint, *backend, decoder_limits(options), options.allow_nonfinite),
       cache(cache_needs(config),
-            *options.kv_dtype,
-            (options.kv_tokens + options.block_tokens - 1) / options.block_tokens,
-            options.block_tokens,
+            {.kv_dtype = *options.kv_dtype,
+             .n_blocks = n_blocks(options),
+             .block_tokens = options.block_tokens,
+             .n_state_slots = options.max_sequences},
             *backend),
-      scheduler(scheduler_options(options)),
+      scheduler(scheduler_options(options, memory.state > 0)),
       builder({.max_tokens = options.max_step_tokens,
                .max_sequences = std::min(options.max_sequences, options.max_step_tokens),
                .max_outputs = decoder_limits(options).max_outputs,
@@ -213,7 +220,7 @@ bool Engine::Impl::step() {
   stepping = true;
   try {
     const ForwardBatch& batch = builder.fill(*plan);
-    const TensorView logits = decoder.forward(batch, cache.layers());
+    const TensorView logits = decoder.forward(batch, cache.mixers());
     const std::vector<SampleRow> rows = observe(*plan, logits);
     const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
     scheduler.commit(*plan, tokens);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <limits>
 
@@ -85,9 +86,14 @@ std::string memory_text(std::uint64_t bytes) {
 }
 
 std::string MemoryPlan::describe() const {
-  return fmt::format("{}: weights {}, KV cache {} ({} bytes a token), activations {}",
-                     memory_text(total()), memory_text(weights), memory_text(kv),
-                     kv_bytes_per_token, memory_text(activations));
+  std::string text =
+      fmt::format("{}: weights {}, KV cache {} ({} bytes a token)", memory_text(total()),
+                  memory_text(weights), memory_text(kv), kv_bytes_per_token);
+  if (state > 0) {
+    text += fmt::format(", recurrent states {} ({} a sequence)", memory_text(state),
+                        memory_text(state_bytes_per_sequence));
+  }
+  return text + fmt::format(", activations {}", memory_text(activations));
 }
 
 MemoryPlan plan_memory(const ModelConfig& config,
@@ -102,15 +108,23 @@ MemoryPlan plan_memory(const ModelConfig& config,
   const std::int64_t context = options.context > 0 ? options.context : config.context;
   const std::int64_t kv_tokens =
       options.kv_tokens > 0 ? options.kv_tokens : context * options.max_sequences;
-  plan.kv_bytes_per_token = kv_bytes_per_token(cache_needs(config), kv_dtype);
-  plan.kv = plan.kv_bytes_per_token * static_cast<std::uint64_t>(kv_tokens);
-  plan.activations = activation_bytes(config, decoder_limits(options));
+  const std::vector<CacheNeed> needs = cache_needs(config);
+  const double per_token = kv_bytes_per_token(needs, kv_dtype, options.block_tokens);
+  plan.kv_bytes_per_token = static_cast<std::uint64_t>(std::ceil(per_token));
+  plan.kv = static_cast<std::uint64_t>(std::ceil(per_token * static_cast<double>(kv_tokens)));
+  plan.state_bytes_per_sequence = state_bytes(needs);
+  plan.state = plan.state_bytes_per_sequence * static_cast<std::uint64_t>(options.max_sequences);
+  EngineOptions sized = options;
+  sized.context = context;
+  plan.activations = activation_bytes(config, decoder_limits(sized));
   return plan;
 }
 
 DecoderLimits decoder_limits(const EngineOptions& options) {
   return {.max_tokens = options.max_step_tokens > 0 ? options.max_step_tokens : 512,
-          .max_outputs = std::max<std::int64_t>(options.max_sequences, 64)};
+          .max_outputs = std::max<std::int64_t>(options.max_sequences, 64),
+          .max_positions = (options.context + options.block_tokens - 1) / options.block_tokens *
+                           options.block_tokens};
 }
 
 std::uint64_t available_memory() {

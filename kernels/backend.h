@@ -59,7 +59,7 @@ class Backend {
   virtual void synchronize() = 0;
 
   /// Packs `rows` [n_rows, n_cols] (host memory, any weight dtype) for matmul and embed.
-  /// `row_order`, if not empty, is a permutation: packed row i is rows[row_order[i]].
+  /// `row_order`, if not empty, says which: packed row i is rows[row_order[i]], each at most once.
   /// The source is read once, in ascending panels; `read(begin, end)` is told which source bytes
   /// are no longer needed, so that mapped pages can be released as packing goes on.
   using ReadCallback = std::function<void(std::size_t begin, std::size_t end)>;

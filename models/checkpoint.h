@@ -23,6 +23,12 @@ struct TensorPart {
   /// Permutation among the rows taken, applied when packing (GGUF llama stores the rows of q and k
   /// for interleaved rotation; packed rows are in NeoX order); empty: as stored.
   std::vector<std::int32_t> row_order;
+  /// With a row_order that takes some of the rows only (the q of heads stored as q|k|v): it picks
+  /// from this many rows after first_row; 0: from `rows`.
+  std::int64_t picked_from = 0;
+  /// The tensor's shape where it is not [of_rows, cols], or [of_rows] of a vector: experts'
+  /// matrices in one tensor of rank 3, a matrix taken as a vector, a vector taken as a row.
+  std::vector<std::int64_t> shape;
   float add = 0.0F;  // vectors: added to every element (norms that store w - 1)
 
   bool absent() const { return tensor.empty(); }
@@ -33,17 +39,34 @@ struct SoftmaxAttentionNames {
   TensorPart q, k, v, o;
   TensorPart q_bias, k_bias, v_bias, o_bias;
   TensorPart q_norm, k_norm;
+  TensorPart gate;                                     // with output_gate
+  TensorPart sinks;                                    // [n_q_heads]
+  TensorPart routed_heads, shared_heads, head_stages;  // with a HeadRouterSpec that has weights
+};
+struct LinearAttentionNames {
+  TensorPart q, k, v, o;
+  TensorPart q_norm, k_norm;
+  TensorPart gate;   // unless OutputGate::kNone
+  TensorPart norm;   // [n_heads * head_dim], with norm_weight
+  TensorPart theta;  // [n_heads * head_dim], with lrpe
 };
 struct DenseFfnNames {
   TensorPart gate, up, down;
   TensorPart gate_bias, up_bias, down_bias;
 };
-using MixerNames = std::variant<SoftmaxAttentionNames>;
-using FfnNames = std::variant<DenseFfnNames>;
+struct MoeFfnNames {
+  TensorPart router, router_bias, choice_bias;
+  std::vector<TensorPart> gate, up, down;                 // per expert
+  std::vector<TensorPart> gate_bias, up_bias, down_bias;  // per expert, or empty
+  DenseFfnNames shared;
+  TensorPart shared_gate;  // [1, hidden]
+};
+using MixerNames = std::variant<SoftmaxAttentionNames, LinearAttentionNames>;
+using FfnNames = std::variant<DenseFfnNames, MoeFfnNames>;
 struct LayerNames {
-  TensorPart mixer_norm, ffn_norm;
+  TensorPart mixer_norm, ffn_norm;            // absent where LayerSpec has no such norm or weight
   TensorPart mixer_post_norm, ffn_post_norm;  // with LayerSpec::post_norms
-  MixerNames mixer;
+  std::vector<MixerNames> mixers;
   FfnNames ffn;
 };
 struct DecoderNames {

@@ -188,6 +188,22 @@ std::optional<ConfigJson> ConfigJson::object(std::string_view key) const {
   return nested;
 }
 
+std::optional<std::vector<ConfigJson>> ConfigJson::objects(std::string_view key) const {
+  const Json* array = find_array(key, "an array of objects");
+  if (array == nullptr) return std::nullopt;
+  std::vector<ConfigJson> values;
+  values.reserve(array->size());
+  for (const Json& value : *array) {
+    const std::string name = element(key, values.size());
+    if (!value.is_object()) throw error(name, shown(value), "an object");
+    ConfigJson nested = *this;
+    nested.object_ = &value;
+    nested.path_ += name + ".";
+    values.push_back(std::move(nested));
+  }
+  return values;
+}
+
 std::vector<std::string> ConfigJson::keys() const {
   std::vector<std::string> names;
   for (const auto& [key, value] : object_->items()) names.push_back(key);

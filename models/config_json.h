@@ -42,6 +42,8 @@ class ConfigJson {
   std::optional<std::string> text(std::string_view key) const;
   std::optional<std::vector<std::string>> texts(std::string_view key) const;
   std::optional<ConfigJson> object(std::string_view key) const;
+  /// The way of its elements is "KEY[0]".
+  std::optional<std::vector<ConfigJson>> objects(std::string_view key) const;
   /// In the file's order, null values among them.
   std::vector<std::string> keys() const;
 

@@ -17,6 +17,7 @@ namespace heddle {
 struct DecoderLimits {
   std::int64_t max_tokens = 512;   // rows of one step
   std::int64_t max_outputs = 512;  // rows with logits of one step
+  std::int64_t max_positions = 0;  // tokens of one sequence, rounded up to whole cache blocks
 };
 
 /// Weights and specs; keeps no state between calls (caches are the caller's). Used by one thread.
@@ -34,7 +35,8 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   /// Enqueues the step; the result [n_outputs, vocab] F32 lives on the device until the next call.
-  TensorView forward(const ForwardBatch& batch, const std::vector<LayerCache>& caches);
+  /// `caches`: one for each mixer, as cache_needs() lists them.
+  TensorView forward(const ForwardBatch& batch, const std::vector<MixerCache>& caches);
   void set_tap(Tap tap);
 
   const ModelConfig& config() const;
@@ -47,7 +49,8 @@ class Decoder {
   std::unique_ptr<Impl> impl_;
 };
 
-/// What the config alone says: one need per layer, and the activations of the largest step.
+/// What the config alone says: one need per mixer, layer by layer, and the activations of the
+/// largest step.
 std::vector<CacheNeed> cache_needs(const ModelConfig& config);
 std::uint64_t activation_bytes(const ModelConfig& config, const DecoderLimits& limits);
 

@@ -17,6 +17,7 @@ struct ForwardBatch {
   TensorView sequence;      // [n_tokens] index into block_tables
   TensorView slots;         // [n_tokens] block * block_tokens + offset where its K and V go
   TensorView block_tables;  // [n_sequences, max_blocks]
+  TensorView state_slots;   // [n_sequences] recurrent state; -1 where the model has none
   TensorView output_rows;   // [n_outputs] rows whose logits are wanted
 };
 

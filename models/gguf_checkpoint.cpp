@@ -20,7 +20,7 @@ const Family& find_family(const GgufDirectory& file) {
   const std::optional<std::string_view> wanted = keys.text(key);
   if (!wanted) throw keys.missing(key);
   for (const Family& family : families()) {
-    if (family.gguf == *wanted) return family;
+    if (family.read_gguf != nullptr && family.gguf == *wanted) return family;
   }
   const std::string prefix = std::string(*wanted) + ".";
   std::string lacking;

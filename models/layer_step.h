@@ -19,12 +19,15 @@ class Workspace {
   Workspace(std::byte* data, std::size_t bytes, DeviceKind device)
       : data_(data), bytes_(bytes), device_(device) {}
 
-  TensorView f32(std::initializer_list<std::int64_t> shape) {
-    TensorView view(data_ + used_, DType::kF32, shape, device_);
-    used_ += padded(static_cast<std::size_t>(view.elements()) * sizeof(float));
+  TensorView take(DType dtype, std::initializer_list<std::int64_t> shape) {
+    TensorView view(data_ + used_, dtype, shape, device_);
+    used_ += padded(static_cast<std::size_t>(view.bytes()));
     HEDDLE_CHECK(used_ <= bytes_);
     return view;
   }
+  TensorView f32(std::initializer_list<std::int64_t> shape) { return take(DType::kF32, shape); }
+  TensorView i32(std::initializer_list<std::int64_t> shape) { return take(DType::kI32, shape); }
+  TensorView u8(std::initializer_list<std::int64_t> shape) { return take(DType::kU8, shape); }
   void reset() { used_ = 0; }
   static std::size_t padded(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
   static std::size_t f32_bytes(std::int64_t elements) {
@@ -38,9 +41,17 @@ class Workspace {
   DeviceKind device_ = DeviceKind::kCpu;
 };
 
-/// One layer's paged caches as the kernels see them; made by the engine's CacheStorage.
-struct LayerCache {
-  std::vector<KvPages> paged;  // as CacheNeed::paged
+/// One mixer's caches as the kernels see them; made by the engine's CacheStorage.
+struct MixerCache {
+  std::vector<KvPages> paged;  // each as in CacheNeed
+  std::vector<CompressedKeys> compressed;
+  std::vector<LinearState> recurrent;
+};
+
+/// The largest step: what workspaces are sized for.
+struct StepSize {
+  std::int64_t n_tokens = 0;
+  std::int64_t n_positions = 0;  // of one sequence
 };
 
 /// Called with intermediate results, named after the reference implementation's modules
@@ -50,7 +61,7 @@ using Tap = std::function<void(std::string_view name, int layer, const TensorVie
 struct LayerStep {
   Ops& ops;
   const ForwardBatch& batch;
-  const LayerCache& cache;
+  const MixerCache* cache;                     // of the mixer at work
   const std::vector<TensorView>& rope_tables;  // per distinct RopeSpec of the model
   Workspace& workspace;
   TensorView normed;    // [n_tokens, hidden] input of the mixer or FFN

@@ -6,14 +6,16 @@ namespace heddle {
 
 ModelConfig for_context(ModelConfig config, std::int64_t context) {
   for (LayerSpec& layer : config.layers) {
-    std::visit(
-        [&](auto& mixer) {
-          RopeSpec& rope = mixer.rope;
-          if (rope.long_inv_freq.empty()) return;
-          if (context > rope.short_context) rope.inv_freq = std::move(rope.long_inv_freq);
-          rope.long_inv_freq.clear();
-        },
-        layer.mixer);
+    for (MixerSpec& mixer : layer.mixers) {
+      std::visit(
+          [&](auto& spec) {
+            RopeSpec& rope = spec.rope;
+            if (rope.long_inv_freq.empty()) return;
+            if (context > rope.short_context) rope.inv_freq = std::move(rope.long_inv_freq);
+            rope.long_inv_freq.clear();
+          },
+          mixer);
+    }
   }
   return config;
 }

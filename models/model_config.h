@@ -24,6 +24,7 @@ struct ModelConfig {
   int context = 0;  // trained context length in tokens
   bool tied_head = false;
   float embedding_scale = 1.0F;
+  float logit_scale = 1.0F;  // on the input of the head
   float final_norm_eps = 0.0F;
   float final_soft_cap =
       0.0F;  // logits l become final_soft_cap * tanh(l / final_soft_cap); 0: none

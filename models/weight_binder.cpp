@@ -37,12 +37,25 @@ void WeightBinder::judge(const TensorPart& part, const std::string& got, std::st
       fmt::format("{}: tensor {}: weights, got {}", store_.source(), quote_text(part.tensor), got));
 }
 
+TensorView WeightBinder::require(const TensorPart& part,
+                                 std::initializer_list<std::int64_t> usual,
+                                 std::initializer_list<DType> dtypes) {
+  const std::vector<std::int64_t>& own = part.shape;
+  if (own.empty()) return store_.require(part.tensor, usual, dtypes);
+  HEDDLE_CHECK(own.size() <= 3);
+  if (own.size() == 1) return store_.require(part.tensor, {own[0]}, dtypes);
+  if (own.size() == 2) return store_.require(part.tensor, {own[0], own[1]}, dtypes);
+  return store_.require(part.tensor, {own[0], own[1], own[2]}, dtypes);
+}
+
 PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
-  TensorView view = store_.require(part.tensor, {part.of_rows, cols});
-  HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
+  TensorView view = require(part, {part.of_rows, cols}, {});
+  const std::int64_t rows = part.picked_from == 0 ? part.rows : part.picked_from;
+  HEDDLE_CHECK(part.first_row >= 0 && rows <= part.of_rows - part.first_row);
   const auto stride = static_cast<std::size_t>(row_bytes(view.dtype, cols));
   view.data = view.as<std::byte>() + static_cast<std::size_t>(part.first_row) * stride;
-  view.dims[0] = part.rows;
+  view.rank = 2;
+  view.dims = {rows, cols, 0, 0};
   NonFinite found;
   PackedMatrix packed =
       backend_.pack(view, part.row_order, [&](std::size_t begin, std::size_t end) {
@@ -60,8 +73,7 @@ PackedMatrix WeightBinder::matrix(const TensorPart& part, std::int64_t cols) {
 }
 
 std::vector<float> WeightBinder::values(const TensorPart& part) {
-  const TensorView view =
-      store_.require(part.tensor, {part.of_rows}, {DType::kF32, DType::kF16, DType::kBF16});
+  const TensorView view = require(part, {part.of_rows}, {DType::kF32, DType::kF16, DType::kBF16});
   HEDDLE_CHECK(part.first_row >= 0 && part.rows <= part.of_rows - part.first_row);
   std::vector<float> values(static_cast<std::size_t>(part.rows));
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -78,6 +90,16 @@ std::vector<float> WeightBinder::values(const TensorPart& part) {
 DeviceVector WeightBinder::vector(const TensorPart& part) {
   if (part.absent()) return {};
   return constant(values(part));
+}
+
+DeviceVector WeightBinder::vectors(const std::vector<TensorPart>& parts) {
+  if (parts.empty()) return {};
+  std::vector<float> all;
+  for (const TensorPart& part : parts) {
+    const std::vector<float> own = values(part);
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  return constant(all);
 }
 
 DeviceVector WeightBinder::norm(const TensorPart& part) {

@@ -30,6 +30,8 @@ class WeightBinder {
   PackedMatrix matrix(const TensorPart& part, std::int64_t cols);
   /// [part.rows] of F32, F16 or BF16, as f32 on the device. An absent part gives nothing.
   DeviceVector vector(const TensorPart& part);
+  /// Several vectors of one length, one after the other. No parts give nothing.
+  DeviceVector vectors(const std::vector<TensorPart>& parts);
   /// The same for the weights of a norm.
   DeviceVector norm(const TensorPart& part);
   /// f32 values of our own (rotary frequencies).
@@ -40,6 +42,9 @@ class WeightBinder {
   Backend& backend() const { return backend_; }
 
  private:
+  TensorView require(const TensorPart& part,
+                     std::initializer_list<std::int64_t> usual,
+                     std::initializer_list<DType> dtypes);
   std::vector<float> values(const TensorPart& part);
   void judge(const TensorPart& part, const std::string& got, std::string_view allowed);
 

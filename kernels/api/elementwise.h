@@ -11,14 +11,14 @@ struct ActivateArgs {
   Activation activation = Activation::kSilu;
 };
 
-/// out[t,i] = a x[t,i] + b y[t,i] c[t]: a x is rounded, then one fused multiply-add with (b c[t]) y.
-/// y absent: out = a x. c absent: 1. Residuals with factors, scaled embeddings and logits, gates of
-/// whole rows.
+/// out[t,i] = a x[t,i] + b y[t,i] c[t]: a x is rounded, then one fused multiply-add with (b c[t])
+/// y. y absent: out = a x. c absent: 1. Residuals with factors, scaled embeddings and logits, gates
+/// of whole rows.
 struct AddScaledArgs {
-  TensorView x;        // [n_tokens, width] F32
-  TensorView y;        // like x, or absent
-  TensorView c;        // [n_tokens] F32, or absent
-  TensorView out;      // like x; may be x or y
+  TensorView x;    // [n_tokens, width] F32
+  TensorView y;    // like x, or absent
+  TensorView c;    // [n_tokens] F32, or absent
+  TensorView out;  // like x; may be x or y
   float a = 1.0F;
   float b = 1.0F;
 };

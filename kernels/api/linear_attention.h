@@ -34,7 +34,8 @@ struct LinearState {
 ///
 /// Rows of one sequence are adjacent and their positions ascend by 1; sequence[t] indexes slots.
 /// The first row of a sequence continues what the slot holds: tokens 0 .. position - 1.
-/// Source: Qin et al. 2024 (Lightning Attention-2, 2401.04658), eq. 7-10; the deferred fold is ours.
+/// Source: Qin et al. 2024 (Lightning Attention-2, 2401.04658), eq. 7-10; the deferred fold is
+/// ours.
 struct LinearAttentionArgs {
   TensorView q;          // [n_tokens, n_heads, key_dim]    F32
   TensorView k;          // like q

@@ -44,16 +44,16 @@ struct ExpertTarget {
 };
 struct ExpertMatmulArgs {
   static constexpr int kMaxTargets = 2;
-  TensorView x;             // [n_rows / rows_per_x, k] F32
-  TensorView ids;           // [n_rows] I32, 0 .. n_experts - 1
+  TensorView x;                 // [n_rows / rows_per_x, k] F32
+  TensorView ids;               // [n_rows] I32, 0 .. n_experts - 1
   std::int64_t rows_per_x = 1;  // top_k where x is a token, 1 where it is a (token, choice)
   std::array<ExpertTarget, kMaxTargets> targets = {};
   int n_targets = 1;
   int segments = 1;  // as in MatmulArgs
 };
 
-/// out[t] = residual[t] + sum_j weights[t,j] y[t,j], j ascending (router order), each term one fused
-/// multiply-add in f32, the residual (or 0) first.
+/// out[t] = residual[t] + sum_j weights[t,j] y[t,j], j ascending (router order), each term one
+/// fused multiply-add in f32, the residual (or 0) first.
 struct ExpertSumArgs {
   TensorView y;         // [n_tokens, top_k, width] F32
   TensorView weights;   // [n_tokens, top_k] F32

@@ -15,12 +15,13 @@ namespace heddle {
 struct RouteHeadsArgs {
   TensorView routed;  // [n_tokens, n_heads - n_shared] F32 logits, or absent
   TensorView shared;  // [n_tokens, n_shared] F32 logits; absent where n_shared is 0
-  TensorView stage;   // [n_tokens, 2] F32 logits: shared, routed; absent where n_shared is 0 (a_1 = 1)
-  TensorView q;       // [n_tokens, n_heads, head_dim] F32, or absent
-  TensorView mask;    // [n_tokens, n_heads] U8, written
-  TensorView gates;   // [n_tokens, n_heads] F32, written; absent by query norm
-  int n_shared = 0;   // 0 .. n_heads - 1
-  int top_k = 0;      // 1 .. n_heads - n_shared
+  TensorView
+      stage;     // [n_tokens, 2] F32 logits: shared, routed; absent where n_shared is 0 (a_1 = 1)
+  TensorView q;  // [n_tokens, n_heads, head_dim] F32, or absent
+  TensorView mask;   // [n_tokens, n_heads] U8, written
+  TensorView gates;  // [n_tokens, n_heads] F32, written; absent by query norm
+  int n_shared = 0;  // 0 .. n_heads - 1
+  int top_k = 0;     // 1 .. n_heads - n_shared
 };
 
 }  // namespace heddle

@@ -62,12 +62,13 @@ T plain_value(DType dtype, const std::byte* p) {
 }
 
 // suffix[i] = the smallest source row among panels i, i+1, ...: rows before it are done once panel
-// i - 1 is.
+// i - 1 is; the last is n_source.
 std::vector<std::int64_t> first_row_needed(const std::vector<std::int32_t>& order,
+                                           std::int64_t n_source,
                                            std::int64_t n_rows,
                                            std::int64_t panel_rows,
                                            std::int64_t n_panels) {
-  std::vector<std::int64_t> first(static_cast<std::size_t>(n_panels) + 1, n_rows);
+  std::vector<std::int64_t> first(static_cast<std::size_t>(n_panels) + 1, n_source);
   for (std::int64_t p = n_panels - 1; p >= 0; --p) {
     std::int64_t smallest = first[static_cast<std::size_t>(p) + 1];
     for (std::int64_t r = p * panel_rows; r < std::min(n_rows, (p + 1) * panel_rows); ++r) {
@@ -79,10 +80,8 @@ std::vector<std::int64_t> first_row_needed(const std::vector<std::int32_t>& orde
   return first;
 }
 
-void check_permutation(const std::vector<std::int32_t>& order, std::int64_t n_rows) {
-  if (order.empty()) return;
-  HEDDLE_CHECK(static_cast<std::int64_t>(order.size()) == n_rows);
-  std::vector<bool> seen(order.size(), false);
+void check_order(const std::vector<std::int32_t>& order, std::int64_t n_rows) {
+  std::vector<bool> seen(static_cast<std::size_t>(n_rows), false);
   for (const std::int32_t r : order) {
     HEDDLE_CHECK(r >= 0 && r < n_rows && !seen[static_cast<std::size_t>(r)]);
     seen[static_cast<std::size_t>(r)] = true;
@@ -122,13 +121,13 @@ PackedMatrix pack(const TensorView& rows,
   }
   HEDDLE_CHECK(rows.rank == 2);
   PackedMatrix packed;
-  packed.n_rows = rows.dim(0);
+  packed.n_rows = row_order.empty() ? rows.dim(0) : static_cast<std::int64_t>(row_order.size());
   packed.n_cols = rows.dim(1);
   packed.dtype = rows.dtype;
   packed.layout = layout;
   const std::int64_t n_rows = packed.n_rows;
   const std::int64_t stride = row_bytes(rows.dtype, packed.n_cols);
-  check_permutation(row_order, n_rows);
+  if (!row_order.empty()) check_order(row_order, rows.dim(0));
   const std::int64_t n_groups = (n_rows + kGroupRows - 1) / kGroupRows;
   const std::int64_t group_stride = group_bytes(rows.dtype, packed.n_cols);
   packed.data = host_buffer(static_cast<std::size_t>(
@@ -138,7 +137,7 @@ PackedMatrix pack(const TensorView& rows,
       std::max<std::int64_t>(1, kPanelBytes / std::max<std::int64_t>(1, kGroupRows * stride));
   const std::int64_t n_panels = (n_groups + panel_groups - 1) / panel_groups;
   const std::vector<std::int64_t> needed =
-      first_row_needed(row_order, n_rows, panel_groups * kGroupRows, n_panels);
+      first_row_needed(row_order, rows.dim(0), n_rows, panel_groups * kGroupRows, n_panels);
   const auto* const source = rows.as<const std::byte>();
   std::byte* const target = packed.data.data();
   for (std::int64_t p = 0; p < n_panels; ++p) {

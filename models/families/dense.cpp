@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -18,7 +19,7 @@ struct PartNames {
 
 // In GGUF's names "post_attention_norm" follows attention; in a folder with two norms per layer
 // "post_attention_layernorm" stands before the FFN.
-constexpr std::array<PartNames, 18> kNames = {{
+constexpr std::array<PartNames, 19> kNames = {{
     {DensePart::kEmbedding, "token_embd", "embed_tokens", "embed_tokens"},
     {DensePart::kFinalNorm, "output_norm", "norm", "norm"},
     {DensePart::kHead, "output", "lm_head", "lm_head"},
@@ -31,6 +32,7 @@ constexpr std::array<PartNames, 18> kNames = {{
     {DensePart::kV, "attn_v", "self_attn.v_proj", "self_attn.v_proj"},
     {DensePart::kQkv, "attn_qkv", "self_attn.qkv_proj", "self_attn.qkv_proj"},
     {DensePart::kO, "attn_output", "self_attn.o_proj", "self_attn.o_proj"},
+    {DensePart::kOutputGate, "attn_gate", "self_attn.o_gate", "self_attn.o_gate"},
     {DensePart::kQNorm, "attn_q_norm", "self_attn.q_norm", "self_attn.q_norm"},
     {DensePart::kKNorm, "attn_k_norm", "self_attn.k_norm", "self_attn.k_norm"},
     {DensePart::kGate, "ffn_gate", "mlp.gate_proj", "mlp.gate_proj"},
@@ -53,6 +55,11 @@ std::vector<std::int32_t> neox_order(int heads, int head_dim, int rotary_dim) {
   return order;
 }
 
+bool has_experts(const DenseModel& model, int layer) {
+  const auto& dense = model.dense_layers;
+  return model.moe && !std::binary_search(dense.begin(), dense.end(), layer);
+}
+
 /// Resolves the tensors of one layer.
 class LayerReader {
  public:
@@ -62,9 +69,20 @@ class LayerReader {
   LayerNames read() {
     LayerNames names;
     names.mixer_norm = norm(DensePart::kMixerNorm, model_.hidden);
-    names.mixer = attention();
+    const auto linear = model_.linear.find(layer_);
+    if (linear == model_.linear.end()) {
+      names.mixers.emplace_back(attention());
+    } else {
+      names.mixers.emplace_back(linear_names(linear->second, model_.hidden, model_.linear_naming,
+                                             naming_.layer(layer_), tensors_));
+    }
     names.ffn_norm = norm(DensePart::kFfnNorm, model_.hidden);
-    names.ffn = ffn();
+    if (has_experts(model_, layer_)) {
+      names.ffn =
+          moe_names(*model_.moe, model_.hidden, model_.moe_naming, naming_.layer(layer_), tensors_);
+    } else {
+      names.ffn = ffn();
+    }
     if (model_.post_norms) {
       names.mixer_post_norm = norm(DensePart::kMixerPostNorm, model_.hidden);
       names.ffn_post_norm = norm(DensePart::kFfnPostNorm, model_.hidden);
@@ -118,8 +136,15 @@ class LayerReader {
     names.o = tensors_.matrix(name(DensePart::kO), model_.hidden, q_rows);
     names.o_bias = bias(model_.o_bias, DensePart::kO, model_.hidden);
     if (model_.qk_norm) {
-      names.q_norm = norm(DensePart::kQNorm, model_.head_dim);
-      names.k_norm = norm(DensePart::kKNorm, model_.head_dim);
+      const bool all = model_.qk_norm_all_heads;
+      names.q_norm = norm(DensePart::kQNorm, all ? q_rows : model_.head_dim);
+      names.k_norm = norm(DensePart::kKNorm, all ? kv_rows : model_.head_dim);
+    }
+    if (model_.output_gate) {
+      names.gate = tensors_.matrix(name(DensePart::kOutputGate), q_rows, model_.hidden);
+    }
+    if (model_.sinks) {
+      names.sinks = tensors_.vector(naming_.sinks(layer_), model_.q_heads);
     }
     return names;
   }
@@ -148,7 +173,8 @@ class LayerReader {
   int layer_;
 };
 
-LayerSpec layer_spec(const DenseModel& model, int window) {
+SoftmaxAttentionSpec softmax_spec(const DenseModel& model, int index) {
+  const int window = model.windows.empty() ? 0 : model.windows[static_cast<std::size_t>(index)];
   SoftmaxAttentionSpec attention;
   attention.n_q_heads = model.q_heads;
   attention.n_kv_heads = model.kv_heads;
@@ -156,11 +182,34 @@ LayerSpec layer_spec(const DenseModel& model, int window) {
   attention.scale = model.attention_scale;
   attention.window = window;
   attention.soft_cap = model.attention_soft_cap;
-  attention.qk_norm = model.qk_norm;
-  attention.qk_norm_eps = model.qk_norm ? model.norm_eps : 0.0F;
+  if (model.qk_norm) attention.qk_norm = QkNormSpec{model.norm_eps, model.qk_norm_all_heads};
+  attention.sinks = model.sinks;
+  attention.heads = model.heads;
+  attention.sparse = model.sparse;
+  attention.output_gate = model.output_gate;
   attention.rope = window > 0 && model.window_rope ? *model.window_rope : model.rope;
-  return {std::move(attention), DenseFfnSpec{model.intermediate, model.activation}, model.norm_eps,
-          model.post_norms};
+  return attention;
+}
+
+LayerSpec layer_spec(const DenseModel& model, int index) {
+  LayerSpec layer;
+  const auto linear = model.linear.find(index);
+  if (linear == model.linear.end()) {
+    layer.mixers.emplace_back(softmax_spec(model, index));
+    layer.mixer_residual = model.softmax_residual;
+  } else {
+    layer.mixers.emplace_back(linear->second);
+    layer.mixer_residual = model.linear_residual;
+  }
+  layer.ffn_residual = model.ffn_residual;
+  if (has_experts(model, index)) {
+    layer.ffn = *model.moe;
+  } else {
+    layer.ffn = DenseFfnSpec{model.intermediate, model.activation};
+  }
+  layer.norm_eps = model.norm_eps;
+  layer.post_norms = model.post_norms;
+  return layer;
 }
 
 }  // namespace
@@ -191,13 +240,22 @@ std::string DenseNaming::name(DensePart part, int layer, std::string_view suffix
       part == DensePart::kEmbedding || part == DensePart::kFinalNorm || part == DensePart::kHead;
   if (style_ == Style::kGguf) {
     return outside ? fmt::format("{}.{}", names.gguf, suffix)
-                   : fmt::format("blk.{}.{}.{}", layer, names.gguf, suffix);
+                   : fmt::format("{}{}.{}", this->layer(layer), names.gguf, suffix);
   }
-  const std::string_view own =
-      style_ == Style::kFolderPostNorms ? names.folder_post_norms : names.folder;
+  std::string_view own = style_ == Style::kFolderPostNorms ? names.folder_post_norms : names.folder;
+  if (const auto renamed = own_.find(part); renamed != own_.end()) own = renamed->second;
   if (part == DensePart::kHead) return fmt::format("{}.{}", head_, suffix);
   return outside ? fmt::format("{}{}.{}", prefix_, own, suffix)
-                 : fmt::format("{}layers.{}.{}.{}", prefix_, layer, own, suffix);
+                 : fmt::format("{}{}.{}", this->layer(layer), own, suffix);
+}
+
+std::string DenseNaming::layer(int layer) const {
+  return style_ == Style::kGguf ? fmt::format("blk.{}.", layer)
+                                : fmt::format("{}layers.{}.", prefix_, layer);
+}
+
+std::string DenseNaming::sinks(int layer) const {
+  return this->layer(layer) + (style_ == Style::kGguf ? "attn_sinks.weight" : "self_attn.sinks");
 }
 
 void build_dense(const DenseModel& model,
@@ -210,6 +268,7 @@ void build_dense(const DenseModel& model,
   config.final_norm_eps = model.norm_eps;
   config.final_soft_cap = model.final_soft_cap;
   config.embedding_scale = model.embedding_scale;
+  config.logit_scale = model.logit_scale;
   config.tied_head = model.tied_head;
 
   DecoderNames& names = checkpoint.names;
@@ -226,8 +285,7 @@ void build_dense(const DenseModel& model,
   }
   for (int i = 0; i < model.layers; ++i) {
     names.layers.push_back(LayerReader(model, naming, tensors, i).read());
-    config.layers.push_back(
-        layer_spec(model, model.windows.empty() ? 0 : model.windows[static_cast<std::size_t>(i)]));
+    config.layers.push_back(layer_spec(model, i));
   }
   tensors.finish(config.family);
 }

@@ -4,12 +4,15 @@
 // file format.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "models/checkpoint.h"
+#include "models/families/linear_parts.h"
+#include "models/families/moe_parts.h"
 #include "models/families/tensor_check.h"
 
 namespace heddle {
@@ -45,6 +48,19 @@ struct DenseModel {
   /// Rows of q and k are stored for interleaved rotation: stored row 2i is dimension i of a head,
   /// 2i + 1 is dimension i + rotary_dim / 2.
   bool interleaved_rows = false;
+  bool qk_norm_all_heads = false;  // with qk_norm: one norm over all heads
+  bool sinks = false;
+  /// Experts in place of the dense FFN, in all layers but dense_layers (ascending).
+  std::optional<MoeFfnSpec> moe;
+  MoeNaming moe_naming;
+  std::vector<int> dense_layers;
+  std::optional<HeadRouterSpec> heads;
+  SparseSpec sparse;
+  float logit_scale = 1.0F;
+  bool output_gate = false;                   // of softmax attention
+  std::map<int, LinearAttentionSpec> linear;  // by layer: in place of softmax attention
+  LinearNaming linear_naming;
+  ResidualSpec softmax_residual, linear_residual, ffn_residual;
   float norm_add = 0.0F;  // norms of the file + this are the norms of the formula
 };
 
@@ -65,6 +81,7 @@ enum class DensePart {
   kV,
   kQkv,
   kO,
+  kOutputGate,
   kQNorm,
   kKNorm,
   kGate,
@@ -81,14 +98,20 @@ class DenseNaming {
   /// "model.layers.3.self_attn.q_proj.weight"; `prefix` stands before "embed_tokens" and "layers".
   /// With post norms, Gemma's names of the four norms.
   static DenseNaming folder(std::string prefix, std::string head, bool post_norms);
+  /// This family's own name of a part, in place of the format's.
+  void rename(DensePart part, std::string name) { own_[part] = std::move(name); }
 
   /// `suffix`: "weight" or "bias". `layer` is ignored for the parts outside the layers.
   std::string name(DensePart part, int layer, std::string_view suffix = "weight") const;
+  /// What stands before the names of a layer's parts: "model.layers.3." or "blk.3.".
+  std::string layer(int layer) const;
+  std::string sinks(int layer) const;  // whole: it has no suffix in folders
 
  private:
   enum class Style { kGguf, kFolder, kFolderPostNorms };
   Style style_ = Style::kGguf;
   std::string prefix_, head_;
+  std::map<DensePart, std::string> own_;
 };
 
 /// Fills config and names of `checkpoint`, whose weights `tensors` watches; refuses tensors of

@@ -56,7 +56,7 @@ void add_unmet_need(std::string_view key, std::string& text) {
 }
 
 std::span<const Family> families() {
-  static constexpr std::array<Family, 7> kFamilies = {{
+  static constexpr std::array<Family, 18> kFamilies = {{
       {"llama", "", "llama", "Llama 2, 3, 3.1, 3.2; SmolLM2", "softmax", read_llama_gguf,
        read_llama_folder},
       {"mistral", "", "llama", "Mistral 7B, Nemo", "softmax, sliding window", read_llama_gguf,
@@ -71,6 +71,26 @@ std::span<const Family> families() {
        "5 sliding windows to 1 full, qk-norm, two rotations", read_gemma3_gguf, read_gemma3_folder},
       {"phi3", "", "phi3", "Phi 3, 3.5, 4 mini", "softmax, sliding window, longrope",
        read_phi3_gguf, read_phi3_folder},
+      {"mixtral", "", "", "Mixtral 8x7B, 8x22B", "softmax; experts", nullptr, read_mixtral_folder},
+      {"olmoe", "", "", "OLMoE", "softmax, qk-norm; experts", nullptr, read_olmoe_folder},
+      {"qwen2_moe", "", "", "Qwen 1.5 and 2 MoE", "softmax, biases; experts, shared expert",
+       nullptr, read_qwen2_moe_folder},
+      {"qwen3_moe", "", "", "Qwen 3 MoE", "softmax, qk-norm; experts", nullptr,
+       read_qwen3_moe_folder},
+      {"minimax_text_01", "minimax_m1", "", "MiniMax-Text-01, MiniMax-M1",
+       "7 lightning to 1 softmax; experts", nullptr, read_minimax_original_folder},
+      {"minimax", "", "", "MiniMax-Text-01 in transformers' form", "lightning and softmax; experts",
+       nullptr, read_minimax_folder},
+      {"minicpm4", "minicpm", "", "MiniCPM 4, 4.1", "softmax, InfLLM-V2 blocks", nullptr,
+       read_minicpm4_folder},
+      {"minicpm_sala", "", "", "MiniCPM-SALA", "lightning, InfLLM-V2 blocks", nullptr,
+       read_minicpm_sala_folder},
+      {"bailing_moe_linear", "", "", "Ring-linear and Ling-linear 2.0",
+       "lightning and softmax; experts", nullptr, read_bailing_moe_linear_folder},
+      {"transnormer", "", "", "TransNormerLLM 1, 2", "lightning, LRPE", nullptr,
+       read_transnormer_folder},
+      {"heddle", "", "", "Heddle's own format", "any mix: docs/native_format.md", nullptr,
+       read_native_folder},
   }};
   return kFamilies;
 }
@@ -89,7 +109,7 @@ std::string gguf_architectures() {
   std::string names;
   std::string_view last;
   for (const Family& family : families()) {
-    if (family.gguf == last) continue;  // llama's is mistral's too
+    if (family.gguf.empty() || family.gguf == last) continue;  // llama's is mistral's too
     last = family.gguf;
     if (!names.empty()) names += ", ";
     names += family.gguf;

@@ -17,7 +17,7 @@ namespace heddle {
 struct Family {
   std::string_view name;        // config.json's model_type, and ours
   std::string_view other_name;  // another model_type of the family, or ""
-  std::string_view gguf;        // GGUF's general.architecture
+  std::string_view gguf;        // GGUF's general.architecture, or ""
   std::string_view models;      // published models, for the documentation
   std::string_view attention;   // what mixes tokens, for the documentation
   void (*read_gguf)(const GgufDirectory& file, Checkpoint& checkpoint) = nullptr;
@@ -47,5 +47,17 @@ void read_gemma3_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
 void read_gemma3_folder(const ConfigJson& config, Checkpoint& checkpoint);
 void read_phi3_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
 void read_phi3_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_mixtral_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_olmoe_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_qwen2_moe_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_qwen3_moe_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_minimax_original_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_minimax_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_minicpm4_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_minicpm_sala_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_bailing_moe_linear_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_transnormer_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_gpt_oss_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_native_folder(const ConfigJson& config, Checkpoint& checkpoint);
 
 }  // namespace heddle

@@ -43,11 +43,14 @@ void require_true(const ConfigJson& config, std::string_view key) {
 }
 
 /// What would change the results and no family computes.
-void refuse_needs(const ConfigJson& config, std::string_view family) {
+void refuse_needs(const ConfigJson& config,
+                  std::string_view family,
+                  const std::vector<std::string_view>& known) {
   for (const std::string& key : config.keys()) {
     const std::string_view need = unmet_need(key);
     if (need.empty()) continue;
     if (std::find(kAllowedNeeds.begin(), kAllowedNeeds.end(), key) != kAllowedNeeds.end()) continue;
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     if (const auto got = config.asked(key)) {
       throw config.error(key, *got, fmt::format("none: family {} has no {}", family, need));
     }
@@ -93,18 +96,21 @@ FolderDense::FolderDense(const ConfigJson& config,
       checkpoint_(checkpoint),
       tensors_(*checkpoint.weights) {
   const std::string& family = checkpoint.config.family;
-  refuse_needs(config_, family);
-  if (has_other_towers_) refuse_needs(config, family);
+  refuse_needs(config_, family, defaults.known_needs);
+  if (has_other_towers_) refuse_needs(config, family, defaults.known_needs);
   require_true(config, "is_decoder");
   refuse_other_classes(config, family, has_other_towers_);
   read_sizes(defaults);
   model.post_norms = defaults.post_norms;
-  find_tensors();
+  find_tensors(defaults);
   read_vocab();
 }
 
 void FolderDense::read_sizes(const FolderDefaults& defaults) {
-  if (const auto quantisation = config_.object("quantization_config")) {
+  const auto quantisation = config_.object("quantization_config");
+  const bool known =
+      defaults.mxfp4 && quantisation && quantisation->text("quant_method") == "mxfp4";
+  if (quantisation && !known) {
     throw quantisation->error("quant_method",
                               quote_text(quantisation->text("quant_method").value_or("?")),
                               "no quantization_config: this version reads F32, F16 and BF16 "
@@ -124,14 +130,16 @@ void FolderDense::read_sizes(const FolderDefaults& defaults) {
   model.tied_head = flag("tie_word_embeddings", defaults.tied_head);
 }
 
-void FolderDense::find_tensors() {
+void FolderDense::find_tensors(const FolderDefaults& defaults) {
   const WeightStore& weights = *checkpoint_.weights;
   const Place* place = &kPlaces[0];
   for (const Place& candidate : kPlaces) {
-    if (weights.has(fmt::format("{}embed_tokens.weight", candidate.prefix))) place = &candidate;
+    if (weights.has(fmt::format("{}{}.weight", candidate.prefix, defaults.embedding)))
+      place = &candidate;
   }
   naming_ =
       DenseNaming::folder(std::string(place->prefix), std::string(place->head), model.post_norms);
+  naming_.rename(DensePart::kEmbedding, std::string(defaults.embedding));
   if (!has_other_towers_) return;
   for (const StoredTensor& tensor : weights.tensors()) {
     for (const std::string_view tower : kOtherTowers) {
@@ -157,6 +165,21 @@ void FolderDense::read_vocab() {
                         fmt::format("1 to {}", ModelLimits::kVocab));
   }
   checkpoint_.config.vocab = static_cast<int>(embedding.dim(0));
+}
+
+int FolderDense::count(std::string_view key, std::int64_t most, std::int64_t otherwise) const {
+  return otherwise == 0 ? require_count(config_, key, most)
+                        : count_or(config_, key, most, otherwise);
+}
+
+MoeFfnSpec FolderDense::experts(std::string_view experts_key, int intermediate) const {
+  MoeFfnSpec spec;
+  spec.router.n_experts = count(experts_key, ModelLimits::kHeads);
+  spec.router.top_k =
+      static_cast<int>(config_.require_integer("num_experts_per_tok", {1, spec.router.n_experts}));
+  spec.intermediate = intermediate;
+  spec.activation = model.activation;
+  return spec;
 }
 
 bool FolderDense::flag(std::string_view key, bool otherwise) const {

@@ -23,6 +23,10 @@ struct FolderDefaults {
   Activation activation = Activation::kSilu;
   bool tied_head = false;
   bool post_norms = false;
+  /// Keys of unmet_need() that this family computes.
+  std::vector<std::string_view> known_needs = {};
+  bool mxfp4 = false;  // quantization_config may say so
+  std::string_view embedding = "embed_tokens";
 };
 
 /// Reads one model folder into a DenseModel, which the family then completes; build() ends it.
@@ -35,6 +39,8 @@ class FolderDense {
   DenseModel model;
 
   const ConfigJson& config() const { return config_; }
+  DenseNaming& naming() { return naming_; }
+  TensorCheck& tensors() { return tensors_; }
   bool flag(std::string_view key, bool otherwise) const;
   /// "sliding_window" in all layers; null: none; absent: `otherwise` (0: none).
   void window_everywhere(int otherwise);
@@ -47,12 +53,16 @@ class FolderDense {
   /// `key`.
   RopeSpec local_rope(std::string_view key, double theta_or) const;
 
+  /// Experts chosen by softmax: their number under `experts_key`, "num_experts_per_tok" of them.
+  MoeFfnSpec experts(std::string_view experts_key, int intermediate) const;
+  int count(std::string_view key, std::int64_t most, std::int64_t otherwise = 0) const;
+
   void build();
 
  private:
   void read_sizes(const FolderDefaults& defaults);
   void read_vocab();
-  void find_tensors();
+  void find_tensors(const FolderDefaults& defaults);
 
   ConfigJson config_;  // the decoder's
   bool has_other_towers_ = false;

@@ -54,11 +54,64 @@ TensorPart TensorCheck::rows(const std::string& name,
   return part;
 }
 
-TensorPart TensorCheck::vector(const std::string& name, std::int64_t n, float add) {
-  const TensorView view = expect(name, {n});
-  if (info(view.dtype).quantised()) {
-    throw tensor_error(store_.source(), name, "dtype", heddle::name(view.dtype), "F32, F16, BF16");
+std::vector<TensorPart> TensorCheck::stacked(const std::string& name,
+                                             std::int64_t n,
+                                             std::int64_t rows,
+                                             std::int64_t cols) {
+  expect(name, {n, rows, cols});
+  std::vector<TensorPart> parts;
+  for (std::int64_t i = 0; i < n; ++i) {
+    TensorPart part;
+    part.tensor = name;
+    part.shape = {n, rows, cols};
+    part.rows = rows;
+    part.first_row = i * rows;
+    part.of_rows = n * rows;
+    parts.push_back(std::move(part));
   }
+  return parts;
+}
+
+TensorPart TensorCheck::flat(const std::string& name, std::initializer_list<std::int64_t> shape) {
+  const TensorView view = expect(name, shape);
+  require_plain(name, view);
+  TensorPart part;
+  part.tensor = name;
+  part.shape = shape;
+  part.rows = part.of_rows = view.elements();
+  return part;
+}
+
+TensorPart TensorCheck::row(const std::string& name, std::int64_t cols) {
+  expect(name, {cols});
+  TensorPart part;
+  part.tensor = name;
+  part.shape = {cols};
+  part.rows = part.of_rows = 1;
+  return part;
+}
+
+TensorPart TensorCheck::picked(const std::string& name,
+                               std::int64_t of_rows,
+                               std::int64_t cols,
+                               std::vector<std::int32_t> row_order) {
+  expect(name, {of_rows, cols});
+  TensorPart part;
+  part.tensor = name;
+  part.rows = static_cast<std::int64_t>(row_order.size());
+  part.of_rows = part.picked_from = of_rows;
+  part.row_order = std::move(row_order);
+  return part;
+}
+
+/// A vector's numbers are read one by one.
+void TensorCheck::require_plain(const std::string& name, const TensorView& view) const {
+  if (!info(view.dtype).quantised()) return;
+  throw tensor_error(store_.source(), name, "dtype", heddle::name(view.dtype), "F32, F16, BF16");
+}
+
+TensorPart TensorCheck::vector(const std::string& name, std::int64_t n, float add) {
+  require_plain(name, expect(name, {n}));
   TensorPart part;
   part.tensor = name;
   part.rows = n;

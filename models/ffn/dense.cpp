@@ -1,5 +1,7 @@
 #include "models/ffn/dense.h"
 
+#include <fmt/format.h>
+
 namespace heddle {
 
 DenseFfn DenseFfn::bind(const DenseFfnSpec& spec,
@@ -17,8 +19,12 @@ DenseFfn DenseFfn::bind(const DenseFfnSpec& spec,
   return f;
 }
 
-std::size_t DenseFfn::workspace_bytes(const DenseFfnSpec& spec, std::int64_t n_tokens) {
-  return 2 * Workspace::f32_bytes(n_tokens * spec.intermediate);
+std::size_t DenseFfn::workspace_bytes(const DenseFfnSpec& spec, const StepSize& size) {
+  return 2 * Workspace::f32_bytes(size.n_tokens * spec.intermediate);
+}
+
+std::string DenseFfn::describe(const DenseFfnSpec& spec) {
+  return fmt::format("dense, {} x {}", name(spec.activation), spec.intermediate);
 }
 
 void DenseFfn::forward(LayerStep& step) const {

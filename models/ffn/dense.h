@@ -1,4 +1,6 @@
 #pragma once
+#include <string>
+
 #include "models/checkpoint.h"
 #include "models/layer_step.h"
 #include "models/weight_binder.h"
@@ -12,7 +14,8 @@ class DenseFfn {
                        const DenseFfnNames& names,
                        int hidden,
                        WeightBinder& binder);
-  static std::size_t workspace_bytes(const DenseFfnSpec& spec, std::int64_t n_tokens);
+  static std::size_t workspace_bytes(const DenseFfnSpec& spec, const StepSize& size);
+  static std::string describe(const DenseFfnSpec& spec);
   void forward(LayerStep& step) const;
 
  private:

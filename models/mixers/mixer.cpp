@@ -1,8 +1,8 @@
 #include "models/mixers/mixer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include "models/overloaded.h"
 
 namespace heddle {
 namespace {
@@ -14,6 +14,26 @@ int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& specs) {
   return static_cast<int>(it - specs.begin());
 }
 
+MixerLetter softmax_letter(const SoftmaxAttentionSpec& spec) {
+  if (spec.heads) return {'H', "softmax attention, mixture of heads"};
+  if (std::holds_alternative<SelectSpec>(spec.sparse)) {
+    return {'I', "softmax attention over chosen blocks (InfLLM-V2)"};
+  }
+  if (const auto* const s = std::get_if<PatternSpec>(&spec.sparse)) {
+    switch (s->pattern) {
+      case BlockPattern::kStrided:
+        return {'T', "softmax attention over strided blocks"};
+      case BlockPattern::kDilated:
+        return {'D', "softmax attention over dilated blocks"};
+      case BlockPattern::kPower:
+        break;
+    }
+    return {'P', "softmax attention over blocks at powers of two (PowerAttention)"};
+  }
+  if (spec.window > 0) return {'W', "softmax attention, sliding window"};
+  return {'S', "softmax attention"};
+}
+
 }  // namespace
 
 Mixer bind_mixer(const MixerSpec& spec,
@@ -22,10 +42,14 @@ Mixer bind_mixer(const MixerSpec& spec,
                  std::vector<RopeSpec>& rope_specs,
                  WeightBinder& binder) {
   return std::visit(
-      [&](const SoftmaxAttentionSpec& s) -> Mixer {
-        return SoftmaxAttention::bind(s, std::get<SoftmaxAttentionNames>(names), hidden,
-                                      rope_index(s.rope, rope_specs), binder);
-      },
+      Overloaded{[&](const SoftmaxAttentionSpec& s) -> Mixer {
+                   return SoftmaxAttention::bind(s, std::get<SoftmaxAttentionNames>(names), hidden,
+                                                 rope_index(s.rope, rope_specs), binder);
+                 },
+                 [&](const LinearAttentionSpec& s) -> Mixer {
+                   return LinearAttention::bind(s, std::get<LinearAttentionNames>(names), hidden,
+                                                rope_index(s.rope, rope_specs), binder);
+                 }},
       spec);
 }
 
@@ -34,31 +58,37 @@ void forward(const Mixer& mixer, LayerStep& step) {
 }
 
 CacheNeed cache_need(const MixerSpec& spec) {
-  return std::visit([](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::cache_need(s); },
-                    spec);
-}
-
-std::size_t workspace_bytes(const MixerSpec& spec, std::int64_t n_tokens) {
   return std::visit(
-      [&](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::workspace_bytes(s, n_tokens); },
+      Overloaded{[](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::cache_need(s); },
+                 [](const LinearAttentionSpec& s) { return LinearAttention::cache_need(s); }},
       spec);
 }
 
-int rotary_dim(const MixerSpec& spec) {
-  return std::visit([](const auto& s) { return s.rope.rotary_dim; }, spec);
+std::size_t workspace_bytes(const MixerSpec& spec, const StepSize& size) {
+  return std::visit(
+      Overloaded{
+          [&](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::workspace_bytes(s, size); },
+          [&](const LinearAttentionSpec& s) { return LinearAttention::workspace_bytes(s, size); }},
+      spec);
+}
+
+const RopeSpec& rope(const MixerSpec& spec) {
+  return std::visit([](const auto& s) -> const RopeSpec& { return s.rope; }, spec);
 }
 
 std::string describe(const MixerSpec& spec) {
   return std::visit(
-      [](const SoftmaxAttentionSpec& s) {
-        std::string text = fmt::format("softmax attention, {} query and {} KV heads of {}, rope {}",
-                                       s.n_q_heads, s.n_kv_heads, s.head_dim, s.rope.rotary_dim);
-        if (s.window > 0) text += fmt::format(", window {}", s.window);
-        if (s.soft_cap != 0.0F) text += fmt::format(", soft-cap {}", s.soft_cap);
-        if (s.qk_norm) text += ", qk-norm";
-        return text;
-      },
+      Overloaded{[](const SoftmaxAttentionSpec& s) { return SoftmaxAttention::describe(s); },
+                 [](const LinearAttentionSpec& s) { return LinearAttention::describe(s); }},
       spec);
+}
+
+MixerLetter letter(const MixerSpec& spec) {
+  return std::visit(Overloaded{[](const SoftmaxAttentionSpec& s) { return softmax_letter(s); },
+                               [](const LinearAttentionSpec&) {
+                                 return MixerLetter{'L', "linear (lightning) attention"};
+                               }},
+                    spec);
 }
 
 }  // namespace heddle

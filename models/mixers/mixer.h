@@ -1,13 +1,15 @@
 #pragma once
 // The closed set of mixers. A struct added to MixerSpec is handled here or nothing compiles.
 
+#include <string>
 #include <variant>
 
+#include "models/mixers/linear_attention.h"
 #include "models/mixers/softmax_attention.h"
 
 namespace heddle {
 
-using Mixer = std::variant<SoftmaxAttention>;
+using Mixer = std::variant<SoftmaxAttention, LinearAttention>;
 
 /// `rope_specs` collects the distinct rotations of the model; the mixer keeps an index into it.
 Mixer bind_mixer(const MixerSpec& spec,
@@ -19,8 +21,14 @@ void forward(const Mixer& mixer, LayerStep& step);
 
 /// What the specs alone say, before any weight is read (memory plan, inspect).
 CacheNeed cache_need(const MixerSpec& spec);
-std::size_t workspace_bytes(const MixerSpec& spec, std::int64_t n_tokens);
-int rotary_dim(const MixerSpec& spec);
-std::string describe(const MixerSpec& spec);  // "softmax 9/3 heads x 64, rope 64"
+std::size_t workspace_bytes(const MixerSpec& spec, const StepSize& size);
+const RopeSpec& rope(const MixerSpec& spec);
+std::string describe(const MixerSpec& spec);  // "softmax attention, 9 query and 3 KV heads of 64"
+/// One letter for each kind of mixer, and what it stands for: the layer map of `heddle inspect`.
+struct MixerLetter {
+  char letter = '?';
+  std::string_view meaning;
+};
+MixerLetter letter(const MixerSpec& spec);
 
 }  // namespace heddle

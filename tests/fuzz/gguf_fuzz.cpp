@@ -139,8 +139,8 @@ void check_checkpoint(const Checkpoint& checkpoint) {
   weights.require(checkpoint.names.embedding.tensor,
                   {checkpoint.config.vocab, checkpoint.config.hidden});
   for (std::size_t i = 0; i < checkpoint.config.layers.size(); ++i) {
-    const auto& mixer = std::get<SoftmaxAttentionSpec>(checkpoint.config.layers[i].mixer);
-    const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[i].mixer);
+    const auto& mixer = std::get<SoftmaxAttentionSpec>(checkpoint.config.layers[i].mixers.at(0));
+    const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[i].mixers.at(0));
     const std::int64_t rows = std::int64_t{mixer.n_q_heads} * mixer.head_dim;
     weights.require(names.q.tensor, {names.q.of_rows, checkpoint.config.hidden});
     require(mixer.rope.inv_freq.size() == static_cast<std::size_t>(mixer.rope.rotary_dim) / 2);

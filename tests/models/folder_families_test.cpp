@@ -127,7 +127,7 @@ json without(json config, const std::string& key) {
 }
 
 const SoftmaxAttentionSpec& attention(const Checkpoint& checkpoint, std::size_t layer) {
-  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixer);
+  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixers.at(0));
 }
 std::vector<int> windows(const Checkpoint& checkpoint) {
   std::vector<int> windows;
@@ -271,7 +271,7 @@ TEST(FolderFamilies, LongropeIsChosenOnceByTheContext) {
   const ModelConfig at_most = for_context(checkpoint.config, 16);
   const ModelConfig beyond = for_context(checkpoint.config, 17);
   const auto rope_of = [](const ModelConfig& config) {
-    return std::get<SoftmaxAttentionSpec>(config.layers[0].mixer).rope;
+    return std::get<SoftmaxAttentionSpec>(config.layers[0].mixers.at(0)).rope;
   };
   EXPECT_EQ(rope_of(at_most).inv_freq, plain);
   EXPECT_THAT(rope_of(beyond).inv_freq, ElementsAre(plain[0] / 4.0F, plain[1] / 4.0F));
@@ -280,7 +280,7 @@ TEST(FolderFamilies, LongropeIsChosenOnceByTheContext) {
 
 TEST(FolderFamilies, FusedRowsAreParts) {
   const Checkpoint checkpoint = read(phi3_config(2), {.fused = true});
-  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixer);
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixers.at(0));
   const std::string fused = "model.layers.1.self_attn.qkv_proj.weight";
   EXPECT_EQ(names.k.tensor, fused);
   EXPECT_EQ(names.k.first_row, 8);

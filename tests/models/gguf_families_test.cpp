@@ -104,17 +104,17 @@ std::string refusal(const GgufDoc& doc) {
 }
 
 const SoftmaxAttentionSpec& attention(const Checkpoint& checkpoint, std::size_t layer) {
-  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixer);
+  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixers.at(0));
 }
 
 TEST(GgufFamilies, OnlyLlamaStoresRowsForInterleavedRotation) {
   std::string bytes;
   const Checkpoint checkpoint = read(tiny("qwen3", {.qk_norm = true}), bytes);
-  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer);
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixers.at(0));
   EXPECT_TRUE(names.q.row_order.empty());
   EXPECT_EQ(names.q_norm.tensor, "blk.0.attn_q_norm.weight");
   EXPECT_EQ(names.q_norm.add, 0.0F);
-  EXPECT_TRUE(attention(checkpoint, 0).qk_norm);
+  EXPECT_TRUE(attention(checkpoint, 0).qk_norm.has_value());
 }
 
 TEST(GgufFamilies, Qwen2NeedsItsBiases) {

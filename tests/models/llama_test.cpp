@@ -56,7 +56,7 @@ std::string refusal_of(const std::string& key, float value) {
 }
 
 const SoftmaxAttentionSpec& attention(const Checkpoint& checkpoint, std::size_t layer) {
-  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixer);
+  return std::get<SoftmaxAttentionSpec>(checkpoint.config.layers.at(layer).mixers.at(0));
 }
 
 TEST(LlamaGguf, BecomesAValidatedConfig) {
@@ -98,7 +98,7 @@ TEST(LlamaGguf, EveryNameOfTheDecoderIsATensorAndNoneIsLeftOver) {
   weights.require(names.final_norm.tensor, {8});
   EXPECT_EQ(names.head.tensor, names.embedding.tensor);
   for (const LayerNames& layer : names.layers) {
-    const auto& mixer = std::get<SoftmaxAttentionNames>(layer.mixer);
+    const auto& mixer = std::get<SoftmaxAttentionNames>(layer.mixers.at(0));
     const auto& ffn = std::get<DenseFfnNames>(layer.ffn);
     weights.require(layer.mixer_norm.tensor, {8});
     weights.require(mixer.q.tensor, {8, 8});
@@ -116,7 +116,7 @@ TEST(LlamaGguf, EveryNameOfTheDecoderIsATensorAndNoneIsLeftOver) {
 TEST(LlamaGguf, QueryAndKeyRowsAreTurnedBackToHalves) {
   const std::string file = tiny_llama().serialise();
   const Checkpoint checkpoint = read(file);
-  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixer);
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[1].mixers.at(0));
   EXPECT_THAT(names.q.row_order, ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
   EXPECT_THAT(names.k.row_order, ElementsAre(0, 2, 1, 3));
 }
@@ -153,7 +153,8 @@ TEST(LlamaGguf, RowOrderUndoesThePermutationOfConverters) {
       }
     }
   }
-  const auto& order = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer).q.row_order;
+  const auto& order =
+      std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixers.at(0)).q.row_order;
   ASSERT_EQ(order.size(), rows);
   for (std::size_t row = 0; row < rows; ++row) {
     EXPECT_EQ(stored[static_cast<std::size_t>(order[row])], static_cast<int>(row));
@@ -166,7 +167,7 @@ TEST(LlamaGguf, DimensionsThatDoNotRotateKeepTheirPlace) {
   const std::string file = doc.serialise();
   const Checkpoint checkpoint = read(file);
   EXPECT_THAT(attention(checkpoint, 0).rope.inv_freq, ElementsAre(1.0F));
-  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixer);
+  const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[0].mixers.at(0));
   EXPECT_THAT(names.k.row_order, ElementsAre(0, 1, 2, 3));
 }
 

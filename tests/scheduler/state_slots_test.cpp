@@ -37,8 +37,8 @@ Token next_token(const std::vector<Token>& history) {
   return static_cast<Token>(hash % 1000);
 }
 
-/// A recurrent model without arithmetic: a slot holds what it was fed, the last of it as a tail that
-/// may be taken back, all before it folded.
+/// A recurrent model without arithmetic: a slot holds what it was fed, the last of it as a tail
+/// that may be taken back, all before it folded.
 class RecurrentModel {
  public:
   std::vector<Token> run(const BatchPlan& plan) {

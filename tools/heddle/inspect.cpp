@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/cache_storage.h"
 #include "engine/memory_plan.h"
 #include "models/checkpoint.h"
 #include "models/ffn/ffn.h"
@@ -33,21 +34,73 @@ Totals add_up(const WeightStore& weights) {
   return totals;
 }
 
-Json layers_json(const ModelConfig& config) {
+/// The layers as letters, and what each letter means. A layer of several mixers is in parentheses.
+struct LayerMap {
+  std::string text;
+  std::map<char, std::string> legend;
+};
+
+LayerMap layer_map(const ModelConfig& config) {
+  LayerMap map;
+  for (const LayerSpec& layer : config.layers) {
+    if (layer.mixers.size() > 1) map.text += '(';
+    for (const MixerSpec& mixer : layer.mixers) {
+      const MixerLetter own = letter(mixer);
+      map.text += own.letter;
+      map.legend.emplace(own.letter, own.meaning);
+    }
+    if (layer.mixers.size() > 1) map.text += ')';
+  }
+  return map;
+}
+
+std::string mixers_text(const LayerSpec& layer) {
+  std::string text;
+  for (const MixerSpec& mixer : layer.mixers) {
+    if (!text.empty()) text += " + ";
+    text += describe(mixer);
+  }
+  return text;
+}
+
+/// What a layer keeps of a sequence.
+struct LayerCost {
+  std::uint64_t kv_bytes_per_token = 0;
+  std::uint64_t state_bytes = 0;
+};
+
+LayerCost layer_cost(const LayerSpec& layer, DType kv_dtype, int block_tokens) {
+  std::vector<CacheNeed> needs;
+  for (const MixerSpec& mixer : layer.mixers) needs.push_back(cache_need(mixer));
+  return {static_cast<std::uint64_t>(kv_bytes_per_token(needs, kv_dtype, block_tokens)),
+          state_bytes(needs)};
+}
+
+Json layers_json(const ModelConfig& config, DType kv_dtype, int block_tokens) {
   Json layers = Json::array();
   for (const LayerSpec& layer : config.layers) {
-    layers.push_back({{"mixer", describe(layer.mixer)}, {"ffn", describe(layer.ffn)}});
+    const LayerCost cost = layer_cost(layer, kv_dtype, block_tokens);
+    layers.push_back({{"mixer", mixers_text(layer)},
+                      {"ffn", describe(layer.ffn)},
+                      {"kv_bytes_per_token", cost.kv_bytes_per_token},
+                      {"state_bytes", cost.state_bytes}});
   }
   return layers;
 }
 
 /// "0-29  softmax ...": runs of equal layers.
-std::string layers_text(const ModelConfig& config) {
+std::string layers_text(const ModelConfig& config, DType kv_dtype, int block_tokens) {
   std::string text;
   for (std::size_t begin = 0; begin < config.layers.size();) {
     const auto line = [&](std::size_t i) {
-      return fmt::format("{}; {}", describe(config.layers[i].mixer),
-                         describe(config.layers[i].ffn));
+      const LayerSpec& layer = config.layers[i];
+      const LayerCost cost = layer_cost(layer, kv_dtype, block_tokens);
+      std::string costs;
+      if (cost.kv_bytes_per_token > 0) {
+        costs += fmt::format("; KV {} bytes a token", cost.kv_bytes_per_token);
+      }
+      if (cost.state_bytes > 0) costs += fmt::format("; state {} bytes", cost.state_bytes);
+      return fmt::format("{}; {}{}", mixers_text(layer), describe(layer.ffn), costs);
     };
     const std::string first = line(begin);
     std::size_t end = begin + 1;
@@ -56,6 +109,11 @@ std::string layers_text(const ModelConfig& config) {
                 ? fmt::format("layer {:<9} {}\n", begin, first)
                 : fmt::format("layers {:<8} {}\n", fmt::format("{}-{}", begin, end - 1), first);
     begin = end;
+  }
+  const LayerMap map = layer_map(config);
+  text += fmt::format("{:<15} {}\n", "layer map", map.text);
+  for (const auto& [letter, meaning] : map.legend) {
+    text += fmt::format("{:>15} {}\n", letter, meaning);
   }
   return text;
 }
@@ -114,7 +172,8 @@ int run_inspect(const Arguments& args) {
                     options.context, config.context, config.context));
   }
   const MemoryPlan plan = plan_memory(config, *checkpoint.weights, options);
-  const std::string kv_dtype(name(options.kv_dtype.value_or(DType::kF16)));
+  const DType kv_type = options.kv_dtype.value_or(DType::kF16);
+  const std::string kv_dtype(name(kv_type));
   const Tokenizer& tokenizer = *checkpoint.tokenizer;
 
   if (args.on("json")) {
@@ -131,19 +190,22 @@ int run_inspect(const Arguments& args) {
                 {"vocab", config.vocab},
                 {"context", config.context},
                 {"tied_head", config.tied_head},
-                {"layers", layers_json(config)},
+                {"layer_map", layer_map(config).text},
+                {"layers", layers_json(config, kv_type, options.block_tokens)},
                 {"tensors", tensors_json(*checkpoint.weights)},
                 {"tokenizer", tokenizer_json(tokenizer)},
                 {"chat_template",
                  checkpoint.chat_template.empty() ? Json(nullptr) : Json(checkpoint.chat_template)},
                 {"generation", generation_json(config.generation)},
                 {"kv_bytes_per_token", plan.kv_bytes_per_token},
+                {"state_bytes", plan.state_bytes_per_sequence},
                 {"memory",
                  {{"ctx", options.context},
                   {"seqs", options.max_sequences},
                   {"kv_dtype", kv_dtype},
                   {"weights", plan.weights},
                   {"kv", plan.kv},
+                  {"state", plan.state},
                   {"activations", plan.activations},
                   {"total", plan.total()}}}});
     return 0;
@@ -153,7 +215,7 @@ int run_inspect(const Arguments& args) {
       config.name.empty() ? options.model : config.name, config.family, totals.parameters,
       config.layers.size(), config.hidden, config.vocab, config.tied_head ? "tied" : "untied",
       config.context);
-  text += layers_text(config);
+  text += layers_text(config, kv_type, options.block_tokens);
   for (const auto& [dtype, n] : totals.bytes) text += fmt::format("{:<15} {}\n", dtype, mib(n));
   text += fmt::format("{:<15} {}\n", "tokenizer", tokenizer.describe());
   text += fmt::format("{:<15} {}\n", "chat template",
@@ -162,10 +224,14 @@ int run_inspect(const Arguments& args) {
                           : fmt::format("{} bytes", checkpoint.chat_template.size()));
   text += fmt::format("{:<15} {} of {} ({} bytes a token)\n", "KV cache", mib(plan.kv), kv_dtype,
                       plan.kv_bytes_per_token);
-  text +=
-      fmt::format("{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, activations {}\n",
-                  "memory", mib(plan.total()), options.max_sequences, options.context,
-                  mib(plan.weights), mib(plan.kv), mib(plan.activations));
+  if (plan.state > 0) {
+    text += fmt::format("{:<15} {} ({} a sequence)\n", "states", mib(plan.state),
+                        mib(plan.state_bytes_per_sequence));
+  }
+  text += fmt::format(
+      "{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, states {}, activations {}\n",
+      "memory", mib(plan.total()), options.max_sequences, options.context, mib(plan.weights),
+      mib(plan.kv), mib(plan.state), mib(plan.activations));
   write_stdout(text);
   return 0;
 }
