@@ -11,6 +11,7 @@ void check(const GluArgs& args) {
     HEDDLE_CHECK(v->rank == 2 && v->dtype == DType::kF32);
     HEDDLE_CHECK(v->dim(0) == args.gate.dim(0) && v->dim(1) == args.gate.dim(1));
   }
+  HEDDLE_CHECK(args.limit >= 0 && std::isfinite(args.limit) && std::isfinite(args.up_add));
 }
 
 // Elementwise, so cut regardless of rows.
@@ -18,14 +19,22 @@ void fast(const GluArgs& args, CpuContext& context, const RowKernels& kernels) {
   check(args);
   constexpr std::int64_t kChunk = 2048;
   const std::int64_t n = args.gate.elements();
-  const auto* const gate = args.gate.as<const float>();
-  const auto* const up = args.up.as<const float>();
-  auto* const out = args.out.as<float>();
+  GluRow all;
+  all.gate = args.gate.as<const float>();
+  all.up = args.up.as<const float>();
+  all.out = args.out.as<float>();
+  all.activation = args.activation;
+  all.limit = args.limit;
+  all.up_add = args.up_add;
   // an element costs about ten of a plain copy
   for_rows(context, (n + kChunk - 1) / kChunk, 2 * kChunk, [&](std::int64_t chunk) {
     const std::int64_t begin = chunk * kChunk;
-    const std::int64_t count = begin + kChunk < n ? kChunk : n - begin;
-    kernels.glu(args.activation, gate + begin, up + begin, out + begin, count);
+    GluRow row = all;
+    row.gate += begin;
+    row.up += begin;
+    row.out += begin;
+    row.n = begin + kChunk < n ? kChunk : n - begin;
+    kernels.glu(row);
   });
 }
 
@@ -37,17 +46,35 @@ double activate(Activation activation, double x) {
       // erfc keeps the digits that 1 + erf loses far left of 0
       return x / 2 * std::erfc(-x / std::sqrt(2.0));
     case Activation::kGeluTanh:
+      // x/2 (1 + tanh y) = x / (1 + exp(-2 y)), without the cancellation
+      return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kQuickGelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::kRelu:
+      return x < 0 ? 0 : x;  // a NaN stays
+    case Activation::kElu1:
+      return x > 0 ? x + 1 : std::exp(x);
+    case Activation::kIdentity:
       break;
   }
-  // x/2 (1 + tanh y) = x / (1 + exp(-2 y)), without the cancellation
-  return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  return x;
 }
 
 void ref(const GluArgs& args, CpuContext&) {
   check(args);
+  const double limit = args.limit;
   for (std::int64_t i = 0; i < args.gate.elements(); ++i) {
-    args.out.as<float>()[i] = static_cast<float>(
-        activate(args.activation, args.gate.as<const float>()[i]) * args.up.as<const float>()[i]);
+    double gate = args.gate.as<const float>()[i];
+    double up = args.up.as<const float>()[i];
+    if (limit > 0) {
+      if (gate > limit) gate = limit;
+      if (up > limit) up = limit;
+      if (up < -limit) up = -limit;
+    }
+    if (args.up_add != 0) up += args.up_add;
+    args.out.as<float>()[i] = static_cast<float>(activate(args.activation, gate) * up);
   }
 }
 

@@ -35,16 +35,22 @@ struct NormRow {
   float eps = 0.0F;
 };
 
+/// Elements of GluArgs.
+struct GluRow {
+  const float* gate = nullptr;
+  const float* up = nullptr;
+  float* out = nullptr;  // may be gate or up
+  std::int64_t n = 0;
+  Activation activation = Activation::kSilu;
+  float limit = 0.0F;  // 0: none
+  float up_add = 0.0F;
+};
+
 struct RowKernels {
   void (*rms_norm)(const NormRow& row) = nullptr;
   /// One head's 2 * half rotated elements, in place.
   void (*rope)(const float* cos, const float* sin, float* head, std::int64_t half) = nullptr;
-  /// out may be gate or up.
-  void (*glu)(Activation activation,
-              const float* gate,
-              const float* up,
-              float* out,
-              std::int64_t n) = nullptr;
+  void (*glu)(const GluRow& row) = nullptr;
   /// x = cap * tanh(x * (1 / cap)), in place.
   void (*soft_cap)(float* x, std::int64_t n, float cap) = nullptr;
   void (*to_f16)(const float* x, F16* out, std::int64_t n) = nullptr;

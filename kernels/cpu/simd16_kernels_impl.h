@@ -81,25 +81,50 @@ void rope_head(const float* cos, const float* sin, float* head, std::int64_t hal
   });
 }
 
-template <typename V>
-void glu_row(
-    Activation activation, const float* gate, const float* up, float* out, std::int64_t n_all) {
-  const auto apply = [&](const auto& act) {
-    for_groups(n_all, [&](std::int64_t i, int n) {
-      store_some<V>(out + i, n, V::mul(act(load_some<V>(gate + i, n)), load_some<V>(up + i, n)));
-    });
-  };
+// Calls apply(f) with the activation as a function of one vector.
+template <typename V, typename Apply>
+HEDDLE_SIMD void with_activation(Activation activation, const Apply& apply) {
+  using F = typename V::F;
   switch (activation) {  // no default: a new activation is a warning here
     case Activation::kSilu:
-      apply([](const typename V::F& x) { return silu<V>(x); });
-      break;
+      return apply([](const F& x) { return silu<V>(x); });
     case Activation::kGelu:
-      apply([](const typename V::F& x) { return gelu<V>(x); });
-      break;
+      return apply([](const F& x) { return gelu<V>(x); });
     case Activation::kGeluTanh:
-      apply([](const typename V::F& x) { return gelu_tanh<V>(x); });
-      break;
+      return apply([](const F& x) { return gelu_tanh<V>(x); });
+    case Activation::kQuickGelu:
+      return apply([](const F& x) { return quick_gelu<V>(x); });
+    case Activation::kSigmoid:
+      return apply([](const F& x) { return sigmoid<V>(x); });
+    case Activation::kRelu:
+      return apply([](const F& x) { return relu<V>(x); });
+    case Activation::kElu1:
+      return apply([](const F& x) { return elu1<V>(x); });
+    case Activation::kIdentity:
+      return apply([](const F& x) { return x; });
   }
+}
+
+template <typename V>
+void glu_row(const GluRow& row) {
+  const auto highest = V::set1(row.limit > 0.0F ? row.limit : __builtin_inff());
+  const auto lowest = V::neg(highest);
+  const auto added = V::set1(row.up_add);
+  with_activation<V>(row.activation, [&](const auto& act) {
+    if (row.limit == 0.0F && row.up_add == 0.0F) {
+      for_groups(row.n, [&](std::int64_t i, int n) {
+        const auto gate = act(load_some<V>(row.gate + i, n));
+        store_some<V>(row.out + i, n, V::mul(gate, load_some<V>(row.up + i, n)));
+      });
+      return;
+    }
+    for_groups(row.n, [&](std::int64_t i, int n) {
+      // the limits are the first operands, so a NaN stays
+      const auto gate = V::min(highest, load_some<V>(row.gate + i, n));
+      const auto up = V::max(lowest, V::min(highest, load_some<V>(row.up + i, n)));
+      store_some<V>(row.out + i, n, V::mul(act(gate), V::add(up, added)));
+    });
+  });
 }
 
 template <typename V>

@@ -104,6 +104,28 @@ HEDDLE_SIMD typename V::F gelu_tanh(typename V::F x) {
   return times_sigmoid<V>(x, V::mul(x, f));
 }
 
+/// x / (1 + exp(-y)), y = 1.702 x: y carries two roundings, which exp multiplies by |y|.
+template <typename V>
+HEDDLE_SIMD typename V::F quick_gelu(typename V::F x) {
+  return times_sigmoid<V>(x, V::mul(x, V::set1(1.702F)));
+}
+
+template <typename V>
+HEDDLE_SIMD typename V::F sigmoid(typename V::F x) {
+  return times_sigmoid<V>(V::set1(1.0F), x);
+}
+
+template <typename V>
+HEDDLE_SIMD typename V::F relu(typename V::F x) {
+  return V::max(V::zero(), x);  // a NaN x stays
+}
+
+/// x + 1 where x > 0, else exp(x).
+template <typename V>
+HEDDLE_SIMD typename V::F elu1(typename V::F x) {
+  return V::select_lt(V::zero(), x, V::add(x, V::set1(1.0F)), exp_nonpositive<V>(x));
+}
+
 /// x Phi(x). With u = |x|: Phi(-u) = exp(-u^2/2) G(u), G a polynomial of degree 10 in
 /// 1 / (1 + 0.3 u), minimax in relative error (3e-9) on [0, 14]. u^2 is kept in two parts, so the
 /// tail keeps its relative accuracy: at most 6 ulp down to x = -13, 0 from about -13.2 on.

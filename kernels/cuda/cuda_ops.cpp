@@ -188,6 +188,9 @@ void CudaOps::glu(const GluArgs& args) {
   }
   check_output("glu", "gate", args.gate, args.out);
   check_output("glu", "up", args.up, args.out);
+  require_kernel(glu_table(), args, context_.caps,
+                 "activation " + std::string(name(args.activation)) + ", limit " +
+                     std::to_string(args.limit) + " and up_add " + std::to_string(args.up_add));
   if (args.gate.dim(0) == 0) return;
   run(glu_table(), args, glu_, context_);
 }

@@ -84,6 +84,12 @@ __device__ __forceinline__ void gate_pack(Pack<T>& gate, const Pack<T>& up, Acti
     case Activation::kGeluTanh:
       gate_pack<Activation::kGeluTanh>(gate, up);
       break;
+    case Activation::kQuickGelu:
+    case Activation::kSigmoid:
+    case Activation::kRelu:
+    case Activation::kElu1:
+    case Activation::kIdentity:
+      break;  // not accepted
   }
 }
 
@@ -149,6 +155,12 @@ __global__ void __launch_bounds__(kThreads) glu_plain(const void* gate,
     case Activation::kGeluTanh:
       y = 0.5F * x * (1.0F + tanhf(kSqrt2OverPi * (x + kCubic * x * x * x)));
       break;
+    case Activation::kQuickGelu:
+    case Activation::kSigmoid:
+    case Activation::kRelu:
+    case Activation::kElu1:
+    case Activation::kIdentity:
+      break;  // not accepted
   }
   store_any(out, dtype, i, y * load_any(up, dtype, i));
 }
@@ -183,13 +195,16 @@ void run_plain(const GluArgs& args, CudaContext& context) {
   check_launch("glu plain");
 }
 
-bool accepts_all(const GluArgs& /*args*/, const DeviceCaps& /*caps*/) {
-  return true;  // CudaOps has checked the contract, which is all that both variants need
+// CudaOps has checked the rest of the contract.
+bool accepts_known(const GluArgs& args, const DeviceCaps& /*caps*/) {
+  const bool known = args.activation == Activation::kSilu || args.activation == Activation::kGelu ||
+                     args.activation == Activation::kGeluTanh;
+  return known && args.limit == 0.0F && args.up_add == 0.0F;
 }
 
 constexpr Variant<GluArgs, CudaContext> kVariants[] = {
-    {"packs", accepts_all, run_packs},
-    {"plain", accepts_all, run_plain},
+    {"packs", accepts_known, run_packs},
+    {"plain", accepts_known, run_plain},
 };
 
 }  // namespace

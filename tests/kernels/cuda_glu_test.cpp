@@ -215,6 +215,20 @@ TEST(CudaGluArguments, BrokenContractsAreRefusedBeforeTheLaunch) {
   EXPECT_TRUE(refused([](GluArgs& a) { a.out.dims[0] = 5; }));
   EXPECT_TRUE(refused([](GluArgs& a) { a.out.data = a.up.as<float>() + 1; }));
   EXPECT_TRUE(refused([](GluArgs& a) { a.up.data = nullptr; }));
+  const auto has_no_kernel = [&](const auto& change) {
+    GluArgs args = good;
+    change(args);
+    try {
+      backend->ops().glu(args);
+    } catch (const Error& e) {
+      return e.kind() == ErrorKind::kDevice;
+    }
+    return false;
+  };
+  EXPECT_TRUE(has_no_kernel([](GluArgs& a) { a.activation = Activation::kQuickGelu; }));
+  EXPECT_TRUE(has_no_kernel([](GluArgs& a) { a.activation = Activation::kIdentity; }));
+  EXPECT_TRUE(has_no_kernel([](GluArgs& a) { a.limit = 7.0F; }));
+  EXPECT_TRUE(has_no_kernel([](GluArgs& a) { a.up_add = 1.0F; }));
   EXPECT_EQ(out.read(), std::vector<std::byte>(p.gate.size() * 4, std::byte{0xFF}));
 }
 

@@ -52,7 +52,11 @@ class Simd : public testing::TestWithParam<std::string> {
   std::vector<float> activate(Activation kind, const std::vector<float>& x) const {
     const std::vector<float> one(x.size(), 1.0F);
     std::vector<float> y(x.size());
-    kernels().glu(kind, x.data(), one.data(), y.data(), static_cast<std::int64_t>(x.size()));
+    kernels().glu({.gate = x.data(),
+                   .up = one.data(),
+                   .out = y.data(),
+                   .n = static_cast<std::int64_t>(x.size()),
+                   .activation = kind});
     return y;
   }
 };
@@ -167,6 +171,42 @@ TEST_P(Simd, GeluTanhIsWithin4UlpPlusItsArgumentsError) {
   }
 }
 
+// The argument carries the roundings of 1.702 and of the product, which exp multiplies by it.
+TEST_P(Simd, QuickGeluIsWithin4UlpPlusItsArgumentsError) {
+  const std::vector<float> x = sweep(-50.0F, 50.0F, 100000);
+  const std::vector<float> y = activate(Activation::kQuickGelu, x);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i];
+    const double slack = v < 0 ? 2 * std::abs(1.702 * v) : 0;
+    ASSERT_LE(ulps(y[i], v / (1 + std::exp(-1.702 * v))), 4.0 + slack) << "quick_gelu(" << v << ")";
+  }
+}
+
+TEST_P(Simd, SigmoidIsWithin4Ulp) {
+  const std::vector<float> x = sweep(-100.0F, 100.0F, 100000);
+  const std::vector<float> y = activate(Activation::kSigmoid, x);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i];
+    ASSERT_LE(ulps(y[i], 1 / (1 + std::exp(-v))), 4.0) << "sigmoid(" << v << ")";
+  }
+}
+
+TEST_P(Simd, Elu1IsWithin2Ulp) {
+  const std::vector<float> x = sweep(-87.33F, 87.33F, 100000);
+  const std::vector<float> y = activate(Activation::kElu1, x);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i];
+    ASSERT_LE(ulps(y[i], v > 0 ? v + 1 : std::exp(v)), 2.0) << "elu1(" << v << ")";
+  }
+}
+
+TEST_P(Simd, ReluAndIdentityAreExact) {
+  const std::vector<float> x = sweep(-10.0F, 10.0F, 1000);
+  const std::vector<float> relu = activate(Activation::kRelu, x);
+  for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(relu[i], x[i] > 0 ? x[i] : 0.0F) << x[i];
+  EXPECT_TRUE(test::same_bits(activate(Activation::kIdentity, x), x));
+}
+
 TEST_P(Simd, HalvesRoundAsTheHostFunctionsDo) {
   test::Random random(11);
   std::vector<float> x;
@@ -232,8 +272,11 @@ TEST_P(Simd, BitsAreThoseOfThePortableForm) {
     std::vector<float> a(x.size());
     std::vector<float> b(x.size());
     for (const Activation kind : kAllActivations) {
-      kernels().glu(kind, x.data(), up.data(), a.data(), n);
-      portable.glu(kind, x.data(), up.data(), b.data(), n);
+      cpu::GluRow row = {
+          .gate = x.data(), .up = up.data(), .out = a.data(), .n = n, .activation = kind};
+      kernels().glu(row);
+      row.out = b.data();
+      portable.glu(row);
       ASSERT_TRUE(test::same_bits(a, b)) << n;
     }
     kernels().exp_any(x.data(), a.data(), n);
