@@ -9,6 +9,7 @@
 #include "kernels/api/activation.h"
 #include "kernels/api/attention.h"
 #include "kernels/api/embed.h"
+#include "kernels/api/linear_attention.h"
 #include "kernels/api/matmul.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
@@ -28,6 +29,7 @@ class Ops {
   virtual void rope(const RopeArgs& args) = 0;
   virtual void kv_write(const KvWriteArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
+  virtual void linear_attention(const LinearAttentionArgs& args) = 0;
   virtual void glu(const GluArgs& args) = 0;
   virtual void soft_cap(const SoftCapArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;

@@ -24,16 +24,22 @@ struct LinearState {
 ///
 /// Fixed reduction tree, the same for prefill and decode, so that a row's bits depend neither on
 /// the chunk it is computed in, nor on batch, threads or slot. With b = position / B, i = position
-/// mod B, S the state before token b B (absent for b = 0), and j = 0 .. i the block's tokens:
-///   inter = sum_d q_d S[d,:], d ascending           intra_j = (q . k_j) exp(-s (i - j))
-///   o = scale * (exp(-s (i + 1)) inter + sum_j intra_j v_j),  j ascending
+/// mod B, S the state before token b B (absent for b = 0), e(m) = exp(-s m) and j = 0 .. i the
+/// block's tokens:
+///   inter = sum_d q_d S[d,:], d ascending
+///   intra_j = (q . k_j) e(i - j); the dot product: 16 lanes (d mod 16), d ascending, then halving
+///   o = scale * (e(i + 1) inter + sum_j intra_j v_j),  j ascending
 /// and when the block's last token is in, for every d and column:
-///   S = exp(-s B) S + sum_j (exp(-s (B - 1 - j)) k_j[d]) v_j,  j ascending.
-/// exp(-s m) is taken from s and the integer m, never as a power of a rounded decay. `ref` uses the
-/// token-by-token recurrence on the same pair, in f64, and rounds what it stores to f32.
+///   S = e(B) S + sum_j (e(B - 1 - j) k_j[d]) v_j,  j ascending.
+/// Sums are FMA chains that start from e(i + 1) inter and e(B) S, from +0 where S is absent. e(m)
+/// is taken from s and the integer m, never as a power of a rounded decay. Where e(B) > 1/2 its
+/// term is fma(expm1(-s B), S, S): e(B) rounded to f32 would be off in the same direction at every
+/// fold. `ref` uses the token-by-token recurrence on the same pair, in f64, and rounds what it
+/// stores to f32; its bits do not depend on chunk, batch, threads or slot either.
 ///
 /// Rows of one sequence are adjacent and their positions ascend by 1; sequence[t] indexes slots.
-/// The first row of a sequence continues what the slot holds: tokens 0 .. position - 1.
+/// The first row of a sequence continues what the slot holds: tokens 0 .. position - 1. Rows of a
+/// negative slot may have any positions.
 /// Source: Qin et al. 2024 (Lightning Attention-2, 2401.04658), eq. 7-10; the deferred fold is
 /// ours.
 struct LinearAttentionArgs {
@@ -42,11 +48,11 @@ struct LinearAttentionArgs {
   TensorView v;          // [n_tokens, n_heads, value_dim]  F32
   TensorView slopes;     // [n_heads] F32, >= 0 and finite
   LinearState state;     // read and written
-  TensorView slots;      // [n_sequences] I32, distinct; a negative slot: its rows give zeros
+  TensorView slots;      // [n_sequences] I32, distinct or negative: then its rows give zeros
   TensorView sequence;   // [n_tokens] I32
   TensorView positions;  // [n_tokens] I32
   TensorView out;        // like v; must not alias q, k or v
-  float scale = 0.0F;    // 0 is rejected
+  float scale = 0.0F;    // finite; 0 is rejected
 };
 
 }  // namespace heddle

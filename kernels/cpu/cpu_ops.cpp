@@ -18,6 +18,7 @@ void for_each_table(const F& f) {
   f(rope_table());
   f(kv_write_table());
   f(attention_table());
+  f(linear_attention_table());
   f(glu_table());
   f(soft_cap_table());
   f(sample_table());
@@ -97,6 +98,7 @@ CpuOps::CpuOps(CpuContext& context, const ForcedVariants& forced)
       rope_(forced_variant(forced, rope_table().op)),
       kv_write_(forced_variant(forced, kv_write_table().op)),
       attention_(forced_variant(forced, attention_table().op)),
+      linear_attention_(forced_variant(forced, linear_attention_table().op)),
       glu_(forced_variant(forced, glu_table().op)),
       soft_cap_(forced_variant(forced, soft_cap_table().op)),
       sample_(forced_variant(forced, sample_table().op)) {}
@@ -124,6 +126,9 @@ void CpuOps::kv_write(const KvWriteArgs& args) {
 }
 void CpuOps::attention(const AttentionArgs& args) {
   run(attention_table(), args, attention_, context_);
+}
+void CpuOps::linear_attention(const LinearAttentionArgs& args) {
+  run(linear_attention_table(), args, linear_attention_, context_);
 }
 void CpuOps::glu(const GluArgs& args) {
   run(glu_table(), args, glu_, context_);

@@ -4,6 +4,7 @@
 #include "kernels/api/activation.h"
 #include "kernels/api/attention.h"
 #include "kernels/api/embed.h"
+#include "kernels/api/linear_attention.h"
 #include "kernels/api/matmul.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
@@ -25,6 +26,7 @@ const Table<RopeAnglesArgs>& rope_angles_table();
 const Table<RopeArgs>& rope_table();
 const Table<KvWriteArgs>& kv_write_table();
 const Table<AttentionArgs>& attention_table();
+const Table<LinearAttentionArgs>& linear_attention_table();
 const Table<GluArgs>& glu_table();
 const Table<SoftCapArgs>& soft_cap_table();
 const Table<SampleArgs>& sample_table();

@@ -216,6 +216,9 @@ void CudaOps::kv_write(const KvWriteArgs& /*args*/) {
 void CudaOps::attention(const AttentionArgs& /*args*/) {
   no_kernel("attention");
 }
+void CudaOps::linear_attention(const LinearAttentionArgs& /*args*/) {
+  no_kernel("linear_attention");
+}
 void CudaOps::soft_cap(const SoftCapArgs& /*args*/) {
   no_kernel("soft_cap");
 }

@@ -30,6 +30,7 @@ class CudaOps final : public Ops {
   void rope(const RopeArgs& args) override;
   void kv_write(const KvWriteArgs& args) override;
   void attention(const AttentionArgs& args) override;
+  void linear_attention(const LinearAttentionArgs& args) override;
   void glu(const GluArgs& args) override;
   void soft_cap(const SoftCapArgs& args) override;
   void sample(const SampleArgs& args) override;
