@@ -41,6 +41,10 @@ class WeightStore {
   /// Shape and dtype without binding; absent view if there is no such tensor. Throws kBadInput for
   /// a foreign one, as require() does.
   virtual TensorView find(std::string_view name) const = 0;
+  /// find() by somebody who knows the shape it must have, which a store without files takes as given.
+  virtual TensorView expect(std::string_view name, std::initializer_list<std::int64_t> /*shape*/) {
+    return find(name);
+  }
   /// Marks a tensor as known and not needed.
   virtual void ignore(std::string_view name) = 0;
   /// Tells the system that part of a tensor's pages were packed and are not needed again.

@@ -1,11 +1,46 @@
 // Family llama: SmolLM2, Llama 2 and 3, and in GGUF everything of their shape, Mistral included
 // (whose sliding window is a key). Family mistral in a folder is llama with a window in all layers.
 
+#include <optional>
+
 #include "models/families/families.h"
 #include "models/families/folder_dense.h"
 #include "models/families/gguf_dense.h"
+#include "models/strict_object.h"
 
 namespace heddle {
+namespace {
+
+/// MoH-LLaMA3-8B is published as a llama without router weights: what tells it is the vocabulary and
+/// the code that comes with it. Its heads 16 to 31 are chosen by the norm of their query, 8 of them.
+/// "moh" says the same openly.
+std::optional<HeadRouterSpec> read_head_router(const FolderDense& folder, int vocab) {
+  const ConfigJson& config = folder.config();
+  const int heads = folder.model.q_heads;
+  HeadRouterSpec router;
+  router.by_query_norm = true;
+  if (const auto moh = config.object("moh")) {
+    const StrictObject strict(*moh);
+    router.n_shared = strict.require_integer("shared_heads", {0, heads - 1});
+    router.top_k = strict.require_integer("top_k", {1, heads - router.n_shared});
+    strict.choice("score", {"query_norm"}, "query_norm");
+    strict.done();
+    return router;
+  }
+  if (!config.has("auto_map")) return std::nullopt;
+  constexpr int kMohVocab = 160'896;
+  constexpr int kMohHeads = 32;
+  if (vocab != kMohVocab || heads != kMohHeads) {
+    throw config.error("auto_map", "code of the checkpoint's own",
+                       "no auto_map, which a plain llama does not need (MoH-LLaMA3-8B is known by "
+                       "160896 tokens and 32 heads, or by \"moh\")");
+  }
+  router.n_shared = 16;
+  router.top_k = 8;
+  return router;
+}
+
+}  // namespace
 
 void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   const GgufFields fields(file, "llama");
@@ -24,6 +59,7 @@ void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
 void read_llama_folder(const ConfigJson& config, Checkpoint& checkpoint) {
   FolderDense folder(config, checkpoint, {});
   DenseModel& model = folder.model;
+  model.heads = read_head_router(folder, checkpoint.config.vocab);
   model.qkv_bias = model.o_bias = folder.flag("attention_bias", false);
   model.ffn_bias = folder.flag("mlp_bias", false);
   folder.build();

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "models/families/families.h"
@@ -119,6 +121,10 @@ void read_layer(const ConfigJson& object, NativeLayer layer, Checkpoint& checkpo
 }  // namespace
 
 void read_native_folder(const ConfigJson& object, Checkpoint& checkpoint) {
+  read_native(object, checkpoint, 0);
+}
+
+void read_native(const ConfigJson& object, Checkpoint& checkpoint, int n_read) {
   const StrictObject config(object);
   TensorCheck tensors(*checkpoint.weights);
   for (const std::string_view key : {"model_type", "bos_token_id", "eos_token_id"}) config.has(key);
@@ -143,7 +149,9 @@ void read_native_folder(const ConfigJson& object, Checkpoint& checkpoint) {
   expand(*entries, layers, 0);
   DecoderNames& names = checkpoint.names;
   names.embedding = tensors.matrix("embedding.weight", model.vocab, model.hidden);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
+  const std::size_t end =
+      n_read == 0 ? layers.size() : std::min(layers.size(), static_cast<std::size_t>(n_read));
+  for (std::size_t i = 0; i < end; ++i) {
     read_layer(layers[i],
                {tensors, fmt::format("layers.{}.", i), static_cast<int>(i),
                 static_cast<int>(layers.size()), model.hidden, model.context, eps},

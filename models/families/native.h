@@ -28,6 +28,9 @@ struct NativeLayer {
   }
 };
 
+/// read_native_folder() for the first `layers` layers only; 0: all.
+void read_native(const ConfigJson& object, Checkpoint& checkpoint, int layers);
+
 /// Reads one element of "mixers", or "ffn": its spec, and its tensors from `layer.prefix` on.
 std::pair<MixerSpec, MixerNames> read_native_mixer(const StrictObject& config,
                                                    const NativeLayer& layer);

@@ -25,7 +25,7 @@ std::string_view hint(std::string_view name) {
 
 TensorView TensorCheck::expect(const std::string& name, std::initializer_list<std::int64_t> shape) {
   const std::string wanted = fmt::format("[{}]", fmt::join(shape, ", "));
-  const TensorView view = store_.find(name);
+  const TensorView view = store_.expect(name, shape);
   if (view.absent()) throw tensor_missing(store_.source(), name, wanted);
   const auto* dims = view.dims.data();
   if (!std::equal(shape.begin(), shape.end(), dims, dims + view.rank)) {

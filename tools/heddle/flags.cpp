@@ -258,6 +258,15 @@ class Parser {
     if (!document.is_object()) {
       throw bad_input(fmt::format("{}: must be a JSON object of flag names and values", file));
     }
+    if (document.contains("model_type")) {  // a model's own config.json
+      if (!command_.model_configs) {
+        throw bad_input(
+            fmt::format("{}: model_type: {} has no use for a model's config; inspect and bench have",
+                        file, command_.name));
+      }
+      result_.model_config_ = file;
+      return;
+    }
     for (const auto& [key, value] : document.items()) {
       const std::string where = fmt::format("{}: {}", file, quote_text(key));
       const FlagSpec* flag = find(key);
@@ -323,8 +332,14 @@ class Parser {
 
   void check_operands() const {
     const auto count = static_cast<int>(result_.operands_.size());
-    const bool kernels = find("kernels") != nullptr && result_.on("kernels");  // no MODEL
-    if (count < command_.min_operands && !kernels) {
+    const bool kernels = find("kernels") != nullptr && result_.on("kernels");
+    const bool no_model = kernels || !result_.model_config_.empty();
+    if (no_model && count > 0) {
+      throw bad_input(fmt::format("{}: MODEL {} and {} exclude each other", command_.name,
+                                  quote_text(result_.operands_[0]),
+                                  kernels ? "--kernels" : "the model of --config"));
+    }
+    if (count < command_.min_operands && !no_model) {
       throw bad_input(fmt::format("{0}: {1} is missing; usage: heddle {0} {1} [flags]",
                                   command_.name, command_.operands));
     }

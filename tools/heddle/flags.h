@@ -56,6 +56,7 @@ struct CommandSpec {
   std::string_view summary;
   std::string_view details = {};  // paragraphs for help texts and docs/cli.md
   bool hidden = false;
+  bool model_configs = false;  // --config may name a model's config.json in place of MODEL
 };
 
 std::span<const FlagSpec> flag_table();
@@ -89,6 +90,8 @@ class Arguments {
   std::vector<std::string> texts(std::string_view name) const;
   std::vector<std::int64_t> integers(std::string_view name) const;
   bool has(std::string_view name) const { return values(name) != nullptr; }
+  /// The file of --config, if it describes a model rather than settings; "" otherwise.
+  const std::string& model_config() const { return model_config_; }
 
  private:
   friend class Parser;
@@ -96,6 +99,7 @@ class Arguments {
 
   const CommandSpec* command_;
   std::vector<std::string> operands_;
+  std::string model_config_;
   std::map<std::string, std::vector<std::string>, std::less<>> values_;
 };
 
