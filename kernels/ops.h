@@ -10,6 +10,7 @@
 #include "kernels/api/attention.h"
 #include "kernels/api/embed.h"
 #include "kernels/api/linear_attention.h"
+#include "kernels/api/key_blocks.h"
 #include "kernels/api/matmul.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
@@ -30,6 +31,9 @@ class Ops {
   virtual void kv_write(const KvWriteArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void linear_attention(const LinearAttentionArgs& args) = 0;
+  virtual void pattern_blocks(const PatternBlocksArgs& args) = 0;
+  virtual void compress_keys(const CompressKeysArgs& args) = 0;
+  virtual void select_blocks(const SelectBlocksArgs& args) = 0;
   virtual void glu(const GluArgs& args) = 0;
   virtual void soft_cap(const SoftCapArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;

@@ -24,6 +24,28 @@ void check_index(const TensorView& v, std::int64_t n_tokens) {
   HEDDLE_CHECK(v.rank == 1 && v.dtype == DType::kI32 && v.dim(0) == n_tokens);
 }
 
+// Lists ascend to the row's own block, so what they name exists.
+void check_blocks(const AttentionArgs& args) {
+  const KeyBlocks& blocks = args.blocks;
+  const std::int64_t n_lists = blocks.ids.dim(1);
+  HEDDLE_CHECK(blocks.block > 0 && blocks.block % 16 == 0);
+  HEDDLE_CHECK(blocks.ids.rank == 3 && blocks.ids.dtype == DType::kI32);
+  HEDDLE_CHECK(blocks.ids.dim(0) == args.q.dim(0));
+  HEDDLE_CHECK(n_lists == 1 || n_lists == args.pages.n_kv_heads());
+  HEDDLE_CHECK(blocks.counts.rank == 2 && blocks.counts.dtype == DType::kI32);
+  HEDDLE_CHECK(blocks.counts.dim(0) == args.q.dim(0) && blocks.counts.dim(1) == n_lists);
+  for (std::int64_t i = 0; i < args.q.dim(0) * n_lists; ++i) {
+    const std::int32_t count = blocks.counts.as<const std::int32_t>()[i];
+    if (count == -1) continue;
+    HEDDLE_CHECK(count > 0 && count <= blocks.ids.dim(2));
+    const auto* const ids = blocks.ids.as<const std::int32_t>() + i * blocks.ids.dim(2);
+    HEDDLE_CHECK(ids[0] >= 0);
+    for (std::int32_t k = 1; k < count; ++k) HEDDLE_CHECK(ids[k] > ids[k - 1]);
+    HEDDLE_CHECK(ids[count - 1] ==
+                 args.positions.as<const std::int32_t>()[i / n_lists] / blocks.block);
+  }
+}
+
 void check(const AttentionArgs& args) {
   const std::int64_t n = args.q.dim(0);
   const KvPages& pages = args.pages;
@@ -44,7 +66,9 @@ void check(const AttentionArgs& args) {
                (args.head_mask.rank == 2 && args.head_mask.dtype == DType::kU8 &&
                 args.head_mask.dim(0) == n && args.head_mask.dim(1) == args.q.dim(1)));
   HEDDLE_CHECK(args.scale != 0.0F && std::isfinite(args.scale));
-  HEDDLE_CHECK(args.window >= 0);
+  HEDDLE_CHECK(args.window >= 0 && args.first_keys >= 0);
+  HEDDLE_CHECK(args.sinks.absent() || (args.sinks.rank == 1 && args.sinks.dtype == DType::kF32 &&
+                                       args.sinks.dim(0) == args.q.dim(1)));
   HEDDLE_CHECK(args.soft_cap >= 0 && std::isfinite(args.soft_cap));
   HEDDLE_CHECK(args.soft_cap == 0 || std::isfinite(1.0F / args.soft_cap));
   const auto* const sequence = args.sequence.as<const std::int32_t>();
@@ -54,6 +78,7 @@ void check(const AttentionArgs& args) {
     HEDDLE_CHECK(sequence[t] >= 0 && sequence[t] < args.block_tables.dim(0));
     HEDDLE_CHECK(position[t] >= 0 && position[t] < limit);
   }
+  if (!args.blocks.absent()) check_blocks(args);
 }
 
 // Adjacent rows of one sequence with ascending positions; they share keys.
@@ -315,6 +340,7 @@ void run_fast(const AttentionArgs& args, CpuContext& context, const AttentionKer
 
 // Shapes of the fast variants; any other goes to ref.
 bool accepts_shape(const AttentionArgs& args) {
+  if (args.first_keys != 0 || !args.sinks.absent() || !args.blocks.absent()) return false;
   const std::int64_t dim = args.pages.head_dim();
   const std::int64_t tokens = args.pages.block_tokens();
   return dim >= 16 && dim % 16 == 0 && dim <= kMaxAttentionHeadDim && tokens >= 16 &&
@@ -325,6 +351,19 @@ float element(const TensorView& pages, std::int64_t i) {
   if (pages.dtype == DType::kF16) return f16_to_f32(pages.as<const std::uint16_t>()[i]);
   if (pages.dtype == DType::kBF16) return bf16_to_f32(pages.as<const std::uint16_t>()[i]);
   return pages.as<const float>()[i];
+}
+
+// Whether row t's heads of kv head g see key s <= position[t].
+bool sees(const AttentionArgs& args, std::int64_t t, std::int64_t g, std::int64_t s) {
+  const std::int64_t position = args.positions.as<const std::int32_t>()[t];
+  if (args.window != 0 && s <= position - args.window && s >= args.first_keys) return false;
+  if (args.blocks.absent()) return true;
+  const std::int64_t n_lists = args.blocks.ids.dim(1);
+  const std::int64_t list = t * n_lists + (n_lists == 1 ? 0 : g);
+  const std::int32_t count = args.blocks.counts.as<const std::int32_t>()[list];
+  if (count == -1) return true;
+  const auto* const ids = args.blocks.ids.as<const std::int32_t>() + list * args.blocks.ids.dim(2);
+  return std::find(ids, ids + count, s / args.blocks.block) != ids + count;
 }
 
 void ref_head(const AttentionArgs& args, std::int64_t t, std::int64_t h) {
@@ -342,12 +381,16 @@ void ref_head(const AttentionArgs& args, std::int64_t t, std::int64_t h) {
   const std::int32_t* const table =
       args.block_tables.as<const std::int32_t>() +
       args.sequence.as<const std::int32_t>()[t] * args.block_tables.dim(1);
-  const std::int64_t n_keys = std::int64_t{args.positions.as<const std::int32_t>()[t]} + 1;
-  const std::int64_t first = args.window == 0 ? 0 : std::max<std::int64_t>(0, n_keys - args.window);
   const auto head_of = [&](std::int64_t s) { return table[s / tokens] * n_kv_heads + g; };
-  std::vector<double> p(static_cast<std::size_t>(n_keys - first));
-  double max = -std::numeric_limits<double>::infinity();
-  for (std::int64_t s = first; s < n_keys; ++s) {
+  std::vector<std::int64_t> seen;
+  for (std::int64_t s = 0; s <= args.positions.as<const std::int32_t>()[t]; ++s) {
+    if (sees(args, t, g, s)) seen.push_back(s);
+  }
+  const double lowest = -std::numeric_limits<double>::infinity();
+  const double sink = args.sinks.absent() ? lowest : args.sinks.as<const float>()[h];
+  std::vector<double> p;
+  double max = sink;
+  for (const std::int64_t s : seen) {
     double dot = 0;
     for (std::int64_t d = 0; d < dim; ++d) {
       dot += static_cast<double>(q[d]) *
@@ -355,16 +398,16 @@ void ref_head(const AttentionArgs& args, std::int64_t t, std::int64_t h) {
     }
     double score = args.scale * dot;
     if (args.soft_cap != 0) score = args.soft_cap * std::tanh(score / args.soft_cap);
-    p[static_cast<std::size_t>(s - first)] = score;
+    p.push_back(score);
     max = std::max(max, score);
   }
-  double sum = 0;
+  double sum = args.sinks.absent() ? 0 : std::exp(sink - max);
   for (double& x : p) sum += x = std::exp(x - max);
   for (std::int64_t d = 0; d < dim; ++d) {
     double o = 0;
-    for (std::int64_t s = first; s < n_keys; ++s) {
-      o += p[static_cast<std::size_t>(s - first)] *
-           element(args.pages.v, (head_of(s) * tokens + s % tokens) * dim + d);
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      const std::int64_t s = seen[i];
+      o += p[i] * element(args.pages.v, (head_of(s) * tokens + s % tokens) * dim + d);
     }
     out[d] = static_cast<float>(o / sum);
   }

@@ -19,6 +19,9 @@ void for_each_table(const F& f) {
   f(kv_write_table());
   f(attention_table());
   f(linear_attention_table());
+  f(pattern_blocks_table());
+  f(compress_keys_table());
+  f(select_blocks_table());
   f(glu_table());
   f(soft_cap_table());
   f(sample_table());
@@ -99,6 +102,9 @@ CpuOps::CpuOps(CpuContext& context, const ForcedVariants& forced)
       kv_write_(forced_variant(forced, kv_write_table().op)),
       attention_(forced_variant(forced, attention_table().op)),
       linear_attention_(forced_variant(forced, linear_attention_table().op)),
+      pattern_blocks_(forced_variant(forced, pattern_blocks_table().op)),
+      compress_keys_(forced_variant(forced, compress_keys_table().op)),
+      select_blocks_(forced_variant(forced, select_blocks_table().op)),
       glu_(forced_variant(forced, glu_table().op)),
       soft_cap_(forced_variant(forced, soft_cap_table().op)),
       sample_(forced_variant(forced, sample_table().op)) {}
@@ -129,6 +135,15 @@ void CpuOps::attention(const AttentionArgs& args) {
 }
 void CpuOps::linear_attention(const LinearAttentionArgs& args) {
   run(linear_attention_table(), args, linear_attention_, context_);
+}
+void CpuOps::pattern_blocks(const PatternBlocksArgs& args) {
+  run(pattern_blocks_table(), args, pattern_blocks_, context_);
+}
+void CpuOps::compress_keys(const CompressKeysArgs& args) {
+  run(compress_keys_table(), args, compress_keys_, context_);
+}
+void CpuOps::select_blocks(const SelectBlocksArgs& args) {
+  run(select_blocks_table(), args, select_blocks_, context_);
 }
 void CpuOps::glu(const GluArgs& args) {
   run(glu_table(), args, glu_, context_);

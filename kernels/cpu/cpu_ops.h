@@ -34,6 +34,9 @@ class CpuOps final : public Ops {
   void kv_write(const KvWriteArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void linear_attention(const LinearAttentionArgs& args) override;
+  void pattern_blocks(const PatternBlocksArgs& args) override;
+  void compress_keys(const CompressKeysArgs& args) override;
+  void select_blocks(const SelectBlocksArgs& args) override;
   void glu(const GluArgs& args) override;
   void soft_cap(const SoftCapArgs& args) override;
   void sample(const SampleArgs& args) override;
@@ -42,7 +45,7 @@ class CpuOps final : public Ops {
   CpuContext& context_;
   // The forced variant of each op, "" for none; resolved once.
   std::string embed_, gather_rows_, rms_norm_, matmul_, rope_angles_, rope_, kv_write_, attention_,
-      linear_attention_, glu_, soft_cap_, sample_;
+      linear_attention_, pattern_blocks_, compress_keys_, select_blocks_, glu_, soft_cap_, sample_;
 };
 
 }  // namespace heddle::cpu

@@ -5,6 +5,7 @@
 #include "kernels/api/attention.h"
 #include "kernels/api/embed.h"
 #include "kernels/api/linear_attention.h"
+#include "kernels/api/key_blocks.h"
 #include "kernels/api/matmul.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
@@ -27,6 +28,9 @@ const Table<RopeArgs>& rope_table();
 const Table<KvWriteArgs>& kv_write_table();
 const Table<AttentionArgs>& attention_table();
 const Table<LinearAttentionArgs>& linear_attention_table();
+const Table<PatternBlocksArgs>& pattern_blocks_table();
+const Table<CompressKeysArgs>& compress_keys_table();
+const Table<SelectBlocksArgs>& select_blocks_table();
 const Table<GluArgs>& glu_table();
 const Table<SoftCapArgs>& soft_cap_table();
 const Table<SampleArgs>& sample_table();

@@ -219,6 +219,15 @@ void CudaOps::attention(const AttentionArgs& /*args*/) {
 void CudaOps::linear_attention(const LinearAttentionArgs& /*args*/) {
   no_kernel("linear_attention");
 }
+void CudaOps::pattern_blocks(const PatternBlocksArgs& /*args*/) {
+  no_kernel("pattern_blocks");
+}
+void CudaOps::compress_keys(const CompressKeysArgs& /*args*/) {
+  no_kernel("compress_keys");
+}
+void CudaOps::select_blocks(const SelectBlocksArgs& /*args*/) {
+  no_kernel("select_blocks");
+}
 void CudaOps::soft_cap(const SoftCapArgs& /*args*/) {
   no_kernel("soft_cap");
 }

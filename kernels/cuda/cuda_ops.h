@@ -31,6 +31,9 @@ class CudaOps final : public Ops {
   void kv_write(const KvWriteArgs& args) override;
   void attention(const AttentionArgs& args) override;
   void linear_attention(const LinearAttentionArgs& args) override;
+  void pattern_blocks(const PatternBlocksArgs& args) override;
+  void compress_keys(const CompressKeysArgs& args) override;
+  void select_blocks(const SelectBlocksArgs& args) override;
   void glu(const GluArgs& args) override;
   void soft_cap(const SoftCapArgs& args) override;
   void sample(const SampleArgs& args) override;

@@ -203,13 +203,13 @@ KeyBlocks SoftmaxAttention::key_blocks(LayerStep& step, const Heads& heads) cons
   const auto& select = std::get<SelectSpec>(spec_.sparse);
   const CompressedKeys& compressed = step.cache->compressed.front();
   blocks.block = select.block;
-  step.ops.compress_keys({.pages = pages,
+  step.ops.compress_keys({.k = pages.k,
                           .block_tables = step.batch.block_tables,
                           .sequence = step.batch.sequence,
                           .positions = step.batch.positions,
-                          .compressed = compressed});
+                          .keys = compressed});
   step.ops.select_blocks({.q = heads.q,
-                          .compressed = compressed,
+                          .keys = compressed,
                           .block_tables = step.batch.block_tables,
                           .sequence = step.batch.sequence,
                           .positions = step.batch.positions,

@@ -71,10 +71,15 @@ class Cache {
   void set_v(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d, float f) {
     put(v_, v_index(block(sequence, s), g, s, d), f);
   }
-  /// Forgets all before position `first` of a sequence, as a scheduler that frees blocks would: NaN
-  /// in its place, and block ids that nobody can look up.
-  void free_before(std::int64_t sequence, std::int64_t first) {
-    for (std::int64_t s = 0; s < first; ++s) {
+  float k(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d) const {
+    return get(k_, k_index(block(sequence, s), g, s, d));
+  }
+  float v(std::int64_t sequence, std::int64_t s, std::int64_t g, std::int64_t d) const {
+    return get(v_, v_index(block(sequence, s), g, s, d));
+  }
+  /// NaN in place of keys and values of positions [first, end).
+  void poison(std::int64_t sequence, std::int64_t first, std::int64_t end) {
+    for (std::int64_t s = first; s < end; ++s) {
       for (std::int64_t g = 0; g < shape_.n_kv; ++g) {
         for (std::int64_t d = 0; d < shape_.dim; ++d) {
           set_k(sequence, s, g, d, std::numeric_limits<float>::quiet_NaN());
@@ -82,10 +87,17 @@ class Cache {
         }
       }
     }
-    for (std::int64_t b = 0; b < first / shape_.tokens; ++b) {
-      tables_[static_cast<std::size_t>(sequence * max_blocks_ + b)] =
-          std::numeric_limits<std::int32_t>::max();
-    }
+  }
+  /// A block id that nobody can look up, for the cache block of position s.
+  void lose(std::int64_t sequence, std::int64_t s) {
+    tables_[static_cast<std::size_t>(sequence * max_blocks_ + s / shape_.tokens)] =
+        std::numeric_limits<std::int32_t>::max();
+  }
+  /// Forgets all before position `first` of a sequence, as a scheduler that frees blocks would: NaN
+  /// in its place, and block ids that nobody can look up.
+  void free_before(std::int64_t sequence, std::int64_t first) {
+    poison(sequence, 0, first);
+    for (std::int64_t b = 0; b < first / shape_.tokens; ++b) lose(sequence, b * shape_.tokens);
   }
   /// The same with the ids of freed blocks now those of sequence `other`.
   void reuse_before(std::int64_t sequence, std::int64_t first, std::int64_t other) {
@@ -148,6 +160,15 @@ class Cache {
     }
   }
 
+  float get(const std::vector<std::uint8_t>& from, std::int64_t index) const {
+    const std::uint8_t* const at = from.data() + static_cast<std::size_t>(index) * bytes_;
+    float f = 0;
+    std::uint16_t h = 0;
+    std::memcpy(shape_.dtype == DType::kF32 ? static_cast<void*>(&f) : &h, at, bytes_);
+    if (shape_.dtype == DType::kF32) return f;
+    return shape_.dtype == DType::kF16 ? f16_to_f32(h) : bf16_to_f32(h);
+  }
+
   Shape shape_;
   std::int64_t max_blocks_ = 0;
   std::int64_t n_blocks_ = 0;
@@ -194,10 +215,76 @@ inline Rows mixed_rows(const Shape& shape) {
   return rows;
 }
 
+// The key blocks of a call's rows.
+struct BlockLists {
+  std::int64_t block = 0;  // 0: no lists
+  std::int64_t n_lists = 1;
+  std::int64_t capacity = 0;
+  std::vector<std::int32_t> ids = {};
+  std::vector<std::int32_t> counts = {};
+
+  KeyBlocks view(std::int64_t n_rows) const {
+    KeyBlocks blocks;
+    if (block == 0) return blocks;
+    blocks.ids = TensorView(ids.data(), DType::kI32, {n_rows, n_lists, capacity});
+    blocks.counts = TensorView(counts.data(), DType::kI32, {n_rows, n_lists});
+    blocks.block = block;
+    return blocks;
+  }
+  /// Whether row t with kv head g has the block of key s.
+  bool has(std::int64_t t, std::int64_t g, std::int64_t s) const {
+    if (block == 0) return true;
+    const std::int64_t list = t * n_lists + (n_lists == 1 ? 0 : g);
+    const std::int32_t count = counts[static_cast<std::size_t>(list)];
+    if (count < 0) return true;
+    const auto first = ids.begin() + list * capacity;
+    return std::find(first, first + count, static_cast<std::int32_t>(s / block)) != first + count;
+  }
+};
+
+/// in(position, list, b): whether the row's list has block b; its own block it always has.
+/// dense(position, list): a count of -1 instead.
+template <typename In, typename Dense>
+BlockLists block_lists(
+    const Rows& rows, std::int64_t block, std::int64_t n_lists, const In& in, const Dense& dense) {
+  BlockLists lists;
+  lists.block = block;
+  lists.n_lists = n_lists;
+  for (const std::int32_t p : rows.position) {
+    lists.capacity = std::max(lists.capacity, p / block + 1);
+  }
+  for (const std::int32_t p : rows.position) {
+    for (std::int64_t l = 0; l < n_lists; ++l) {
+      std::vector<std::int32_t> list;
+      for (std::int64_t b = 0; b <= p / block; ++b) {
+        if (b == p / block || in(p, l, b)) list.push_back(static_cast<std::int32_t>(b));
+      }
+      lists.counts.push_back(dense(p, l) ? -1 : static_cast<std::int32_t>(list.size()));
+      // beyond the count, and where all keys are seen, there may be anything
+      if (lists.counts.back() < 0) list.clear();
+      list.resize(static_cast<std::size_t>(lists.capacity), -7);
+      lists.ids.insert(lists.ids.end(), list.begin(), list.end());
+    }
+  }
+  return lists;
+}
+template <typename In>
+BlockLists block_lists(const Rows& rows, std::int64_t block, std::int64_t n_lists, const In& in) {
+  return block_lists(rows, block, n_lists, in, [](std::int64_t, std::int64_t) { return false; });
+}
+
+/// Half of the blocks, chosen by position, list and block alone.
+inline bool coin(std::int64_t position, std::int64_t list, std::int64_t b) {
+  return Random(static_cast<std::uint64_t>((position * 31 + list) * 1009 + b)).integer(0, 1) == 0;
+}
+
 // What a score goes through, and which keys have one.
 struct Reach {
   std::int64_t window = 0;
   float soft_cap = 0.0F;
+  std::int64_t first_keys = 0;
+  std::vector<float> sinks = {};
+  BlockLists blocks = {};
 };
 
 inline std::vector<float> attend(const std::string& variant,
@@ -220,6 +307,11 @@ inline std::vector<float> attend(const std::string& variant,
   args.scale = scale.value_or(1.0F / std::sqrt(static_cast<float>(shape.dim)));
   args.window = reach.window;
   args.soft_cap = reach.soft_cap;
+  args.first_keys = reach.first_keys;
+  if (!reach.sinks.empty()) {
+    args.sinks = TensorView(reach.sinks.data(), DType::kF32, {shape.n_q});
+  }
+  args.blocks = reach.blocks.view(rows.n());
   run_variant(cpu::attention_table(), variant, args, n_threads);
   return out;
 }

@@ -8,18 +8,13 @@
 #include <memory>
 #include <numeric>
 #include <random>
-#include <utility>
 
 #include "engine/memory_plan.h"
 #include "kernels/cpu/pack.h"
-#include "tools/heddle/kernel_case_builder.h"
+#include "tools/heddle/kernel_case_list.h"
 
 namespace heddle::cli {
 namespace {
-
-constexpr std::int64_t kDepth = 4096;  // of a decode
-
-constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
 void fill_sink(Workbench& bench, std::int64_t n, float value) {
   std::fill_n(reinterpret_cast<float*>(bench.sink()), n, value);
@@ -145,100 +140,6 @@ Job<GatherRowsArgs> gather_rows(Workbench& bench, std::int64_t n) {
   job.owned = own;
   job.next = [own, n_rows](GatherRowsArgs&, std::int64_t r) { scatter(own->ids, n_rows, r); };
   return job;
-}
-
-// ---- attention and its cache
-
-KvPages pages_at(std::byte* k, std::byte* v, DType dtype, std::int64_t n_blocks) {
-  KvPages pages;
-  pages.k = TensorView(k, dtype, {n_blocks, kKvHeads, kHeadDim, kBlockTokens});
-  pages.v = TensorView(v, dtype, {n_blocks, kKvHeads, kBlockTokens, kHeadDim});
-  return pages;
-}
-
-std::int64_t kv_bytes(DType dtype, std::int64_t n_tokens) {  // of K or of V
-  return n_tokens * row_bytes(dtype, kKvHeads * kHeadDim);
-}
-
-struct AttentionMemory {
-  std::vector<float> q;
-  std::vector<float> out;
-  std::vector<std::int32_t> tables;
-  std::vector<std::int32_t> sequence;
-  std::vector<std::int32_t> positions;
-};
-
-/// Rows at the ends of n_sequences sequences of `depth` tokens, the last n_rows of each.
-Job<AttentionArgs> attention(Workbench& bench,
-                             DType dtype,
-                             std::int64_t n_sequences,
-                             std::int64_t depth,
-                             std::int64_t n_rows) {
-  const auto own = std::make_shared<AttentionMemory>();
-  const std::int64_t n = n_sequences * n_rows;
-  const std::int64_t max_blocks = (depth + kBlockTokens - 1) / kBlockTokens;
-  own->q = random_floats(n * kQHeads * kHeadDim);
-  own->out.resize(own->q.size());
-  own->tables.resize(static_cast<std::size_t>(n_sequences * max_blocks));
-  std::iota(own->tables.begin(), own->tables.end(), 0);
-  double pairs = 0.0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    own->sequence.push_back(static_cast<std::int32_t>(i / n_rows));
-    own->positions.push_back(static_cast<std::int32_t>(depth - n_rows + i % n_rows));
-    pairs += own->positions.back() + 1.0;
-  }
-  Job<AttentionArgs> job;
-  job.args.q = f32(own->q.data(), {n, kQHeads, kHeadDim});
-  job.args.out = f32(own->out.data(), {n, kQHeads, kHeadDim});
-  job.args.pages = pages_at(bench.source(), bench.source() + bench.source_bytes() / 2, dtype,
-                            n_sequences * max_blocks);
-  job.args.block_tables = TensorView(own->tables.data(), DType::kI32, {n_sequences, max_blocks});
-  job.args.sequence = TensorView(own->sequence.data(), DType::kI32, {n});
-  job.args.positions = TensorView(own->positions.data(), DType::kI32, {n});
-  job.args.scale = 1.0F / std::sqrt(static_cast<float>(kHeadDim));
-  job.shape = n_rows == 1 ? fmt::format("decode {} x depth {}", n_sequences, depth)
-                          : fmt::format("prefill {} tokens", n_rows);
-  job.shape += fmt::format(", heads {}/{} d {}", kQHeads, kKvHeads, kHeadDim);
-  job.bytes = number(2 * kv_bytes(dtype, n_sequences * depth) + 2 * n * kQHeads * kHeadDim * 4);
-  job.operations = 4.0 * number(kHeadDim * kQHeads) * pairs;
-  job.owned = own;
-  return job;
-}
-
-Job<KvWriteArgs> kv_write(Workbench& bench, DType dtype, std::int64_t n) {
-  const auto slots = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(n));
-  std::iota(slots->begin(), slots->end(), 0);
-  Job<KvWriteArgs> job;
-  job.args.k = f32(bench.source(), {n, kKvHeads, kHeadDim});
-  job.args.v = f32(bench.source() + bench.source_bytes() / 2, {n, kKvHeads, kHeadDim});
-  job.args.slots = TensorView(slots->data(), DType::kI32, {n});
-  job.args.pages = pages_at(bench.sink(), bench.sink() + bench.sink_bytes() / 2, dtype,
-                            (n + kBlockTokens - 1) / kBlockTokens);
-  job.shape = fmt::format("n {}, heads {} d {}", n, kKvHeads, kHeadDim);
-  job.bytes = number(2 * (kv_bytes(DType::kF32, n) + kv_bytes(dtype, n)));
-  job.owned = slots;
-  return job;
-}
-
-void add_attention_ops(Cases& cases) {
-  const std::int64_t half = cases.arena() / 2;
-  for (const DType dtype : kKvTypes) {
-    cases.add(cpu::kv_write_table(), dtype, Arithmetic::kF32,
-              half / 2 / kv_bytes(DType::kF32, kBlockTokens) * kBlockTokens,
-              [dtype](Workbench& b, std::int64_t size) { return kv_write(b, dtype, size); });
-  }
-  for (const DType dtype : kKvTypes) {
-    // Less than a whole sequence where the arena is small.
-    const std::int64_t depth =
-        std::min(kDepth, half / kv_bytes(dtype, kBlockTokens) * kBlockTokens);
-    cases.add(cpu::attention_table(), dtype, Arithmetic::kF32, half / kv_bytes(dtype, depth),
-              [dtype, depth](Workbench& b, std::int64_t size) {
-                return attention(b, dtype, size, depth, 1);
-              });
-    cases.add(
-        cpu::attention_table(), dtype, Arithmetic::kF32, std::min(kPrompt, depth),
-        [dtype](Workbench& b, std::int64_t size) { return attention(b, dtype, 1, size, size); });
-  }
 }
 
 // ---- rows of f32
@@ -399,8 +300,8 @@ std::vector<KernelCase> kernel_cases(const DeviceCaps& caps, std::size_t arena_b
   Cases cases(caps, arena_bytes);
   add_weight_ops(cases);
   add_row_ops(cases);
-  add_attention_ops(cases);
-  add_linear_attention_ops(cases);
+  add_attention_cases(cases);
+  add_linear_attention_cases(cases);
   return cases.take();
 }
 

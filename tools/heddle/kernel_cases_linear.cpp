@@ -5,7 +5,7 @@
 #include <cmath>
 #include <memory>
 
-#include "tools/heddle/kernel_case_builder.h"
+#include "tools/heddle/kernel_case_list.h"
 
 namespace heddle::cli {
 namespace {
@@ -76,7 +76,7 @@ Job<LinearAttentionArgs> linear_attention(Workbench& bench,
 
 }  // namespace
 
-void add_linear_attention_ops(Cases& cases) {
+void add_linear_attention_cases(Cases& cases) {
   const std::int64_t most = cases.arena() / 2 / (kStateBytes + kTailBytes);
   const auto add = [&](std::int64_t max_size, const auto& make) {
     cases.add(cpu::linear_attention_table(), DType::kF32, Arithmetic::kF32, max_size, make);

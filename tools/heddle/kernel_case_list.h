@@ -1,10 +1,12 @@
 #pragma once
-// What the files of cases share: the model whose shapes they run, and how a case is made.
+// What the files that make cases for `heddle bench --kernels` share: kernel_cases*.cpp only.
 
 #include <algorithm>
 #include <memory>
 #include <random>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu/cpu_tables.h"
@@ -20,8 +22,11 @@ inline constexpr std::int64_t kKvHeads = 8;
 inline constexpr std::int64_t kHeadDim = 64;
 inline constexpr std::int64_t kVocab = 128256;
 inline constexpr std::int64_t kBlockTokens = 16;
+inline constexpr std::int64_t kDepth = 4096;        // of a decode
 inline constexpr std::int64_t kPrompt = 512;        // of a prefill
 inline constexpr std::int64_t kPrefillRows = 1024;  // of weights: enough for every core
+
+inline constexpr DType kKvTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 
 /// Args at one size with what they point to; `next` moves them to memory that no cache holds.
 template <typename Args>
@@ -100,6 +105,7 @@ inline std::vector<float> random_floats(std::int64_t n) {
   return x;
 }
 
-void add_linear_attention_ops(Cases& cases);
+void add_attention_cases(Cases& cases);
+void add_linear_attention_cases(Cases& cases);
 
 }  // namespace heddle::cli
