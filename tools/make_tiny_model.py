@@ -14,14 +14,17 @@ import struct
 import sys
 
 try:
-    import numpy  # noqa: F401
+    import numpy as np
 except ImportError:
     sys.exit("make_tiny_model.py needs numpy; build/venv/bin/python has it once tools/check has run")
 
+import tiny_families
+import tiny_hybrids
+import tiny_moe
 import tiny_tokenizer
 from gguf_types import ENCODERS, block_elements, encode
-from tiny_families import FAMILIES
 
+FAMILIES = {**tiny_families.FAMILIES, **tiny_moe.FAMILIES, **tiny_hybrids.FAMILIES}
 FORMATS = ("safetensors", "gguf")
 PLAIN = ("F32", "F16", "BF16")
 
@@ -78,20 +81,20 @@ def write_gguf(family, args):
         g.add(key, kind, value)
     for name, array in family.gguf_tables().items():
         g.add_tensor(name, array, "F32")
-    for name, array in family.weights().items():
-        name, array = family.gguf_tensor(name, array)
-        g.add_tensor(name, array, args.dtype if array.ndim == 2 else "F32")
+    for name, array, dtype in family.gguf_weights():
+        g.add_tensor(name, array, dtype or (args.dtype if array.ndim >= 2 else "F32"))
     path = args.out / f"tiny-{args.family}.gguf"
     g.write(path)
     return path
 
 
 def write_safetensors(path, tensors, dtype):
-    """tensors: name -> f32 array."""
+    """tensors: name -> f32 array, or bytes that stay as they are."""
     header, chunks, offset = {"__metadata__": {"format": "pt"}}, [], 0
     for name, array in tensors.items():
-        _, raw = encode(array, dtype)
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, offset + len(raw)]}
+        kind = "U8" if array.dtype == np.uint8 else dtype
+        raw = array.tobytes() if kind == "U8" else encode(array, dtype)[1]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + len(raw)]}
         chunks.append(raw)
         offset += len(raw)
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -145,6 +148,9 @@ def parse_arguments():
     parser.add_argument("--rope-scaling", choices=("none", "linear", "llama3", "yarn"), default="none",
                         help="of llama, mistral, qwen2, qwen3 (the others have their own)")
     parser.add_argument("--original-context", type=int, default=4096, help="phi3: tokens up to which the short factors hold")
+    parser.add_argument("--slope-layer-offset", type=int, choices=(0, 1),
+                        help="bailing_moe_linear: written to config.json; absent means 1")
+    parser.add_argument("--dense-attention", action="store_true", help="minicpm4: no sparse_config")
     parser.add_argument("--pre", choices=tiny_tokenizer.PRE_TOKENIZERS, default="smollm", help="pre-tokenizer")
     parser.add_argument("--shards", type=int, default=1, help="safetensors: files")
     args = parser.parse_args()
@@ -156,8 +162,10 @@ def parse_arguments():
         parser.error("argument --shards: must be 1 to 9")
     if args.format == "safetensors" and args.dtype not in PLAIN:
         parser.error(f"argument --dtype: safetensors holds {', '.join(PLAIN)}, not {args.dtype}")
-    if args.rope_scaling != "none" and args.family in ("gemma2", "gemma3", "phi3"):
+    if args.rope_scaling != "none" and not FAMILIES[args.family].takes_rope_scaling:
         parser.error(f"argument --rope-scaling: {args.family} has a rotation of its own")
+    if args.format == "gguf" and not FAMILIES[args.family].gguf:
+        parser.error(f"argument --format: there is no GGUF form of {args.family}")
     args.wide = args.wide or block_elements(args.dtype) > 32
     return args
 

@@ -1,5 +1,6 @@
 """The families of the tiny checkpoints: shapes, random weights, config.json, GGUF keys and names.
 
+Here the dense decoders; tiny_moe.py has the mixtures of experts, tiny_hybrids.py the hybrids.
 Weights carry their Hugging Face names and row order; GGUF's differences (names, rows of llama's rotated heads,
 norms of Gemma + 1) are applied when a .gguf file is written.
 """
@@ -44,6 +45,10 @@ class Family:
     qkv_bias = qk_norm = post_norms = fused = False
     norm_low, norm_high = 0.8, 1.2
     norm_add = 0.0  # what the formula adds to the stored norm
+    embedding_name, embedding_bound = "model.embed_tokens.weight", 1.0
+    more_gguf_names = {}
+    takes_rope_scaling = False
+    permuted = False  # GGUF has the rows of rotated heads in llama's order
 
     def __init__(self, options):
         self.options = options
@@ -56,39 +61,49 @@ class Family:
 
     def weights(self):
         r = Random(self.options.seed)
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         norm = lambda n: r.uniform((n,), self.norm_low - self.norm_add, self.norm_high - self.norm_add)
-        tensors = {"model.embed_tokens.weight": r.uniform((VOCAB, self.hidden), -1.0, 1.0)}
+        tensors = {self.embedding_name: r.uniform((VOCAB, self.hidden), -self.embedding_bound, self.embedding_bound)}
         for i in range(self.layers):
             p = f"model.layers.{i}."
             tensors[p + "input_layernorm.weight"] = norm(self.hidden)
-            projections = {"q_proj": r.matrix(q, self.hidden, 2.0), "k_proj": r.matrix(kv, self.hidden, 2.0),
-                           "v_proj": r.matrix(kv, self.hidden)}
-            if self.fused:
-                tensors[p + "self_attn.qkv_proj.weight"] = np.concatenate([*projections.values()])
-            else:
-                tensors.update({f"{p}self_attn.{n}.weight": a for n, a in projections.items()})
-            if self.qkv_bias:
-                for n, rows in (("q_proj", q), ("k_proj", kv), ("v_proj", kv)):
-                    tensors[f"{p}self_attn.{n}.bias"] = r.uniform((rows,), -0.5, 0.5)
-            if self.qk_norm:
-                tensors[p + "self_attn.q_norm.weight"] = norm(self.head_dim)
-                tensors[p + "self_attn.k_norm.weight"] = norm(self.head_dim)
-            tensors[p + "self_attn.o_proj.weight"] = r.matrix(self.hidden, q)
+            tensors.update(self.mixer_weights(r, i, p, norm))
             tensors[p + "post_attention_layernorm.weight"] = norm(self.hidden)
             if self.post_norms:
                 tensors[p + "pre_feedforward_layernorm.weight"] = norm(self.hidden)
                 tensors[p + "post_feedforward_layernorm.weight"] = norm(self.hidden)
-            gate, up = r.matrix(self.intermediate, self.hidden), r.matrix(self.intermediate, self.hidden)
-            if self.fused:
-                tensors[p + "mlp.gate_up_proj.weight"] = np.concatenate([gate, up])
-            else:
-                tensors[p + "mlp.gate_proj.weight"], tensors[p + "mlp.up_proj.weight"] = gate, up
-            tensors[p + "mlp.down_proj.weight"] = r.matrix(self.hidden, self.intermediate)
+            tensors.update(self.ffn_weights(r, i, p))
         tensors["model.norm.weight"] = norm(self.hidden)
         if not self.tied:
             tensors["lm_head.weight"] = r.matrix(VOCAB, self.hidden, 2.0)
         return tensors
+
+    def mixer_weights(self, r, layer, p, norm):
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        tensors = {}
+        projections = {"q_proj": r.matrix(q, self.hidden, 2.0), "k_proj": r.matrix(kv, self.hidden, 2.0),
+                       "v_proj": r.matrix(kv, self.hidden)}
+        if self.fused:
+            tensors[p + "self_attn.qkv_proj.weight"] = np.concatenate([*projections.values()])
+        else:
+            tensors.update({f"{p}self_attn.{n}.weight": a for n, a in projections.items()})
+        if self.qkv_bias:
+            for n, rows in (("q_proj", q), ("k_proj", kv), ("v_proj", kv)):
+                tensors[f"{p}self_attn.{n}.bias"] = r.uniform((rows,), -0.5, 0.5)
+        if self.qk_norm:
+            tensors[p + "self_attn.q_norm.weight"] = norm(self.head_dim)
+            tensors[p + "self_attn.k_norm.weight"] = norm(self.head_dim)
+        tensors[p + "self_attn.o_proj.weight"] = r.matrix(self.hidden, q)
+        return tensors
+
+    def ffn_weights(self, r, layer, p):
+        return self.dense_ffn(r, p + "mlp.", self.intermediate)
+
+    def dense_ffn(self, r, p, width):
+        gate, up = r.matrix(width, self.hidden), r.matrix(width, self.hidden)
+        down = r.matrix(self.hidden, width)
+        if self.fused:
+            return {p + "gate_up_proj.weight": np.concatenate([gate, up]), p + "down_proj.weight": down}
+        return {p + "gate_proj.weight": gate, p + "up_proj.weight": up, p + "down_proj.weight": down}
 
     # --- config.json
 
@@ -168,23 +183,28 @@ class Family:
             return {"rope_freqs.weight": llama3_factors(self.theta, self.rotary_dim(), scaling)}
         return {}
 
+    def gguf_weights(self):
+        """(name, array, type or None for the one asked for) of all tensors as GGUF has them."""
+        return [(*self.gguf_tensor(name, array), None) for name, array in self.weights().items()]
+
     def gguf_tensor(self, name, array):
-        """(name, array) as GGUF has them."""
         array = self.gguf_rows(name, array)
         if self.norm_add and array.ndim == 1 and name.endswith("norm.weight"):
             array = array + np.float32(self.norm_add)
         layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
-        names = {**GGUF_NAMES, **(POST_NORM_NAMES if self.post_norms else {})}
+        names = {**GGUF_NAMES, **(POST_NORM_NAMES if self.post_norms else {}), **self.more_gguf_names}
         return (f"blk.{layer[1]}.{names[layer[2]]}.{layer[3]}" if layer else names[name]), array
 
     def gguf_rows(self, name, array):
-        if self.gguf == "llama" and re.search(r"[qk]_proj\.(weight|bias)$", name):
+        if self.permuted and re.search(r"[qk]_proj\.(weight|bias)$", name):
             heads = self.heads if "q_proj" in name else self.kv_heads
             return interleave(array, heads)
         return array
 
 
 class Llama(Family):
+    permuted = takes_rope_scaling = True
+
     def __init__(self, options):
         if options.rope_scaling == "llama3":
             self.theta = 500000.0
@@ -192,8 +212,8 @@ class Llama(Family):
 
 
 class Mistral(Family):
-    name, architecture = "mistral", "MistralForCausalLM"
-    window, tied = 64, False
+    name, architecture, permuted = "mistral", "MistralForCausalLM", True
+    window, tied, takes_rope_scaling = 64, False, True
 
     def config(self):
         return {**super().config(), "sliding_window": self.window}
@@ -201,7 +221,7 @@ class Mistral(Family):
 
 class Qwen2(Family):
     name, architecture, gguf = "qwen2", "Qwen2ForCausalLM", "qwen2"
-    qkv_bias, theta, eps = True, 1e6, 1e-6
+    qkv_bias, theta, eps, takes_rope_scaling = True, 1e6, 1e-6, True
 
     def config(self):
         return {**super().config(), "use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 2}
@@ -210,6 +230,7 @@ class Qwen2(Family):
 class Qwen3(Family):
     name, architecture, gguf = "qwen3", "Qwen3ForCausalLM", "qwen3"
     qk_norm, head_dim, theta, eps, tied = True, 32, 1e6, 1e-6, False
+    takes_rope_scaling = True
 
     def config(self):
         return {**super().config(), "use_sliding_window": False, "sliding_window": None, "max_window_layers": 2}
