@@ -14,8 +14,10 @@
 #include "engine/numerics_id.h"
 #include "engine/sampler.h"
 #include "engine/stop.h"
+#include "models/attention_mode.h"
 #include "models/checkpoint.h"
 #include "models/decoder.h"
+#include "models/planned.h"
 #include "scheduler/scheduler.h"
 
 namespace heddle {
@@ -478,17 +480,26 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
+Checkpoint open_model(const EngineOptions& options) {
+  Checkpoint checkpoint = options.model_config.empty()
+                              ? open_checkpoint(options.model)
+                              : planned_checkpoint(options.model_config, options.layers);
+  if (!options.attention.empty()) apply_attention_mode(options.attention, checkpoint.config);
+  return checkpoint;
+}
+
 std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  Checkpoint checkpoint = open_checkpoint(options.model);
+  Checkpoint checkpoint = open_model(options);
   EngineOptions full = completed(options, checkpoint.config);
   checkpoint.config = for_context(std::move(checkpoint.config), full.context);
   std::unique_ptr<Backend> backend = make_backend(full.backend);
   full.backend.threads = backend->threads();
   auto impl = std::make_unique<Impl>(std::move(full), std::move(checkpoint), std::move(backend));
   impl->load_s = seconds_since(start);
-  log_info(fmt::format("{}: loaded in {:.3f} s; {}", options.model, impl->load_s,
-                       impl->memory.describe()));
+  log_info(fmt::format("{}: loaded in {:.3f} s; {}",
+                       options.model_config.empty() ? options.model : options.model_config,
+                       impl->load_s, impl->memory.describe()));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 

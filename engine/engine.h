@@ -9,11 +9,16 @@
 #include "engine/engine_options.h"
 #include "engine/memory_plan.h"
 #include "engine/request.h"
+#include "models/checkpoint.h"
 #include "models/model_config.h"
 #include "models/tokenizer/chat_template.h"
 #include "models/tokenizer/tokenizer.h"
 
 namespace heddle {
+
+/// The checkpoint, or the plan of one, that the options name, with their attention mode. Throws
+/// kBadInput.
+Checkpoint open_model(const EngineOptions& options);
 
 struct EngineStats {
   double load_s = 0.0;

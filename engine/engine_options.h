@@ -12,6 +12,11 @@ namespace heddle {
 /// Engine::options() tells the value that was taken.
 struct EngineOptions {
   std::string model;  // path of a checkpoint (names are resolved by the caller)
+  /// In place of `model`: a config.json in Heddle's own format; weights are random then, and only
+  /// the first `layers` layers are made (0: all).
+  std::string model_config;
+  int layers = 0;
+  std::string attention;  // models/attention_mode.h; "": as trained
   BackendOptions backend;
   std::int64_t context = 0;          // tokens of the longest sequence; 0: the checkpoint's
   bool any_context = false;          // benchmarks may go past the checkpoint's context

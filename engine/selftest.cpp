@@ -118,7 +118,7 @@ class Selftest {
   Selftest(const EngineOptions& options, bool quick, Change sabotage)
       : options_(options), sabotage_(std::move(sabotage)) {
     // A context of 8 is the least that has room for a prompt and an answer.
-    const std::int64_t context = open_checkpoint(options.model).config.context;
+    const std::int64_t context = open_model(options).config.context;
     const std::int64_t n_new = std::min<std::int64_t>(quick ? 8 : 32, context / 4);
     const std::int64_t length = std::min<std::int64_t>(quick ? 70 : 300, context / 2 - n_new);
     options_.max_sequences = 4;

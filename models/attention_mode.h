@@ -1,5 +1,6 @@
 #pragma once
-// `--attention MODE`: another pattern of keys for the softmax layers of any model, without training.
+// `--attention MODE`: another pattern of keys for the softmax layers of any model, without
+// training.
 
 #include <string>
 #include <string_view>

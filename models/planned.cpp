@@ -59,7 +59,8 @@ class PlannedWeights : public WeightStore {
   void fill(const TensorView& view) {
     constexpr std::size_t kPeriod = 65'521;  // a prime: rows do not repeat
     const bool matrix = view.rank > 1;
-    const double bound = matrix ? std::sqrt(3.0 / static_cast<double>(view.dim(view.rank - 1))) : 0.1;
+    const double bound =
+        matrix ? std::sqrt(3.0 / static_cast<double>(view.dim(view.rank - 1))) : 0.1;
     std::vector<std::byte> table;
     const std::size_t size = matrix ? sizeof(std::uint16_t) : sizeof(float);
     table.resize(kPeriod * size);

@@ -22,10 +22,7 @@ int StrictObject::require_integer(std::string_view key, IntegerRange range) cons
   return static_cast<int>(asked(key).require_integer(key, range));
 }
 
-double StrictObject::real(std::string_view key,
-                          double least,
-                          double most,
-                          double otherwise) const {
+double StrictObject::real(std::string_view key, double least, double most, double otherwise) const {
   const double value = asked(key).real(key).value_or(otherwise);
   if (!(value >= least && value <= most)) {
     throw error(key, fmt::format("{}", value), fmt::format("{:g} to {:g}", least, most));

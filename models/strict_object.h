@@ -40,7 +40,8 @@ class StrictObject {
   Error missing(std::string_view key, std::string_view allowed = "") const {
     return object_.missing(key, allowed);
   }
-  /// Throws kBadInput for a key that none of the calls named: "KEY, got an unknown key, allowed ...".
+  /// Throws kBadInput for a key that none of the calls named: "KEY, got an unknown key, allowed
+  /// ...".
   void done() const;
 
  private:

@@ -41,7 +41,8 @@ class WeightStore {
   /// Shape and dtype without binding; absent view if there is no such tensor. Throws kBadInput for
   /// a foreign one, as require() does.
   virtual TensorView find(std::string_view name) const = 0;
-  /// find() by somebody who knows the shape it must have, which a store without files takes as given.
+  /// find() by somebody who knows the shape it must have, which a store without files takes as
+  /// given.
   virtual TensorView expect(std::string_view name, std::initializer_list<std::int64_t> /*shape*/) {
     return find(name);
   }

@@ -89,8 +89,8 @@ void read_router(const FolderDense& folder, RouterSpec& router) {
 }
 
 void read_experts(FolderDense& folder) {
-  MoeFfnSpec spec =
-      folder.experts("num_experts", folder.count("moe_intermediate_size", ModelLimits::kIntermediate));
+  MoeFfnSpec spec = folder.experts(
+      "num_experts", folder.count("moe_intermediate_size", ModelLimits::kIntermediate));
   read_router(folder, spec.router);
   const auto n_shared = folder.config().integer("num_shared_experts", {0, 64}).value_or(0);
   if (n_shared > 0) {

@@ -19,7 +19,9 @@ LinearAttentionNames linear_names(const LinearAttentionSpec& spec,
                                   const std::string& prefix,
                                   TensorCheck& tensors) {
   const std::int64_t width = std::int64_t{spec.n_heads} * spec.head_dim;
-  const auto weight = [&](std::string_view name) { return fmt::format("{}{}.weight", prefix, name); };
+  const auto weight = [&](std::string_view name) {
+    return fmt::format("{}{}.weight", prefix, name);
+  };
   LinearAttentionNames names;
   TensorPart* const parts[] = {&names.q, &names.k, &names.v};
   const std::string_view separate[] = {naming.q, naming.k, naming.v};
@@ -43,7 +45,8 @@ LinearAttentionNames linear_names(const LinearAttentionSpec& spec,
     names.q_norm = tensors.vector(weight(naming.q_norm), n);
     names.k_norm = tensors.vector(weight(naming.k_norm), n);
   }
-  if (spec.gate != OutputGate::kNone) names.gate = tensors.matrix(weight(naming.gate), width, hidden);
+  if (spec.gate != OutputGate::kNone)
+    names.gate = tensors.matrix(weight(naming.gate), width, hidden);
   if (spec.norm_weight) names.norm = tensors.vector(weight(naming.norm), width);
   return names;
 }

@@ -26,8 +26,8 @@ LinearAttentionNames linear_names(const LinearAttentionSpec& spec,
                                   const std::string& prefix,
                                   TensorCheck& tensors);
 
-/// Where in a tensor of heads' [part 0 | part 1 | ...], head_dim rows each, part `part` of all heads
-/// stands.
+/// Where in a tensor of heads' [part 0 | part 1 | ...], head_dim rows each, part `part` of all
+/// heads stands.
 std::vector<std::int32_t> rows_by_head(int n_heads, int head_dim, int part, int n_parts);
 
 }  // namespace heddle

@@ -11,9 +11,9 @@
 namespace heddle {
 namespace {
 
-/// MoH-LLaMA3-8B is published as a llama without router weights: what tells it is the vocabulary and
-/// the code that comes with it. Its heads 16 to 31 are chosen by the norm of their query, 8 of them.
-/// "moh" says the same openly.
+/// MoH-LLaMA3-8B is published as a llama without router weights: what tells it is the vocabulary
+/// and the code that comes with it. Its heads 16 to 31 are chosen by the norm of their query, 8 of
+/// them. "moh" says the same openly.
 std::optional<HeadRouterSpec> read_head_router(const FolderDense& folder, int vocab) {
   const ConfigJson& config = folder.config();
   const int heads = folder.model.q_heads;

@@ -26,9 +26,12 @@ MiniMaxKeys original_keys() {
   const auto key = [](const char* what, const char* end) {
     return fmt::format("layernorm_{}_{}", what, end);
   };
-  return {key("linear_attention", "alpha"), key("linear_attention", "beta"),
-          key("full_attention", "alpha"),   key("full_attention", "beta"),
-          key("mlp", "alpha"),              key("mlp", "beta")};
+  return {key("linear_attention", "alpha"),
+          key("linear_attention", "beta"),
+          key("full_attention", "alpha"),
+          key("full_attention", "beta"),
+          key("mlp", "alpha"),
+          key("mlp", "beta")};
 }
 
 MiniMaxKeys transformers_keys() {
@@ -46,8 +49,7 @@ ResidualSpec read_residual(const ConfigJson& config,
 }
 
 Error wrong_length(const ConfigJson& config, std::string_view key, std::size_t n, int layers) {
-  return config.error(key, fmt::format("{} entries", n),
-                      fmt::format("{}, one per layer", layers));
+  return config.error(key, fmt::format("{} entries", n), fmt::format("{}, one per layer", layers));
 }
 
 /// "attn_type_list": 0 linear, 1 softmax.
@@ -84,7 +86,8 @@ std::vector<bool> read_layer_types(const ConfigJson& config, int layers) {
   return linear;
 }
 
-/// "rotary_dim"; else "partial_rotary_factor"; else the published 64, or the whole of a smaller head.
+/// "rotary_dim"; else "partial_rotary_factor"; else the published 64, or the whole of a smaller
+/// head.
 RopeSpec read_rope(const FolderDense& folder) {
   const ConfigJson& config = folder.config();
   const int head_dim = folder.model.head_dim;
@@ -124,8 +127,8 @@ LinearNaming linear_naming() {
 
 /// "shared_intermediate_size": a number or a list of one; 0: none.
 int shared_intermediate(const ConfigJson& config) {
-  const auto values = config.one_or_more_integers("shared_intermediate_size",
-                                                  {0, ModelLimits::kIntermediate});
+  const auto values =
+      config.one_or_more_integers("shared_intermediate_size", {0, ModelLimits::kIntermediate});
   if (!values || values->empty()) return 0;
   for (const std::int64_t value : *values) {
     if (value != values->front()) {
@@ -141,7 +144,8 @@ MoeFfnSpec read_experts(const FolderDense& folder) {
   spec.shared_intermediate = shared_intermediate(folder.config());
   if (spec.shared_intermediate == 0) return spec;
   const auto mode = folder.config().text("shared_moe_mode").value_or("sigmoid");
-  if (mode != "sigmoid") throw folder.config().error("shared_moe_mode", quote_text(mode), "sigmoid");
+  if (mode != "sigmoid")
+    throw folder.config().error("shared_moe_mode", quote_text(mode), "sigmoid");
   spec.shared = SharedExpert::kBlended;
   return spec;
 }

@@ -38,7 +38,9 @@ class MoeReader {
   }
 
  private:
-  std::string weight(std::string_view name) const { return fmt::format("{}{}.weight", prefix_, name); }
+  std::string weight(std::string_view name) const {
+    return fmt::format("{}{}.weight", prefix_, name);
+  }
   std::string bias(std::string_view name) const { return fmt::format("{}{}.bias", prefix_, name); }
   std::string expert(int e, std::string_view name, std::string_view suffix) const {
     return fmt::format("{}{}{}.{}.{}", prefix_, naming_.experts, e, name, suffix);

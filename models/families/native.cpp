@@ -158,8 +158,8 @@ void read_native(const ConfigJson& object, Checkpoint& checkpoint, int n_read) {
                checkpoint);
   }
   if (final_norm) names.final_norm = tensors.vector("final_norm.weight", model.hidden);
-  names.head = model.tied_head ? names.embedding
-                               : tensors.matrix("head.weight", model.vocab, model.hidden);
+  names.head =
+      model.tied_head ? names.embedding : tensors.matrix("head.weight", model.vocab, model.hidden);
   tensors.finish(model.family);
 }
 

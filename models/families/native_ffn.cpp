@@ -61,8 +61,8 @@ MoeFfnSpec read_moe(const StrictObject& config) {
   const StrictObject strict(*shared);
   spec.shared_intermediate =
       strict.require_integer("intermediate", {1, ModelLimits::kIntermediate});
-  spec.shared = static_cast<SharedExpert>(
-      strict.choice("join", {"", "added", "gated", "blended"}, "added"));
+  spec.shared =
+      static_cast<SharedExpert>(strict.choice("join", {"", "added", "gated", "blended"}, "added"));
   strict.done();
   return spec;
 }
@@ -95,8 +95,7 @@ MoeFfnNames moe_names(const MoeFfnSpec& spec, const NativeLayer& layer) {
 
 }  // namespace
 
-std::pair<FfnSpec, FfnNames> read_native_ffn(const StrictObject& config,
-                                             const NativeLayer& layer) {
+std::pair<FfnSpec, FfnNames> read_native_ffn(const StrictObject& config, const NativeLayer& layer) {
   if (!config.has("kind")) throw config.missing("kind", "dense, moe");
   if (config.choice("kind", {"dense", "moe"}, "") == 1) {
     MoeFfnSpec spec = read_moe(config);

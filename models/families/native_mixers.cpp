@@ -113,8 +113,7 @@ SparseSpec read_sparse(const StrictObject& config) {
   const auto object = config.object("sparse");
   if (!object) return std::monostate();
   const StrictObject strict(*object);
-  const std::size_t kind =
-      strict.choice("kind", {"strided", "dilated", "power", "infllm"}, "");
+  const std::size_t kind = strict.choice("kind", {"strided", "dilated", "power", "infllm"}, "");
   const int block = read_block(strict);
   SparseSpec spec;
   if (kind == 3) {
@@ -198,9 +197,7 @@ SoftmaxAttentionNames softmax_names(const SoftmaxAttentionSpec& spec,
   return names;
 }
 
-std::vector<float> read_slopes(const StrictObject& config,
-                               int n_heads,
-                               const NativeLayer& layer) {
+std::vector<float> read_slopes(const StrictObject& config, int n_heads, const NativeLayer& layer) {
   if (const auto numbers = config.reals("slopes")) {
     if (static_cast<int>(numbers->size()) != n_heads) {
       throw config.error("slopes", fmt::format("{} numbers", numbers->size()),
@@ -217,8 +214,7 @@ std::vector<float> read_slopes(const StrictObject& config,
   const std::size_t rule = config.choice("slope_rule", {"alibi", "alibi_by_layer"}, "");
   const int offset = config.integer("slope_layer_offset", {0, 1}, 0);
   const std::vector<double> table = alibi_slopes(n_heads);
-  return rule == 0 ? plain_slopes(table)
-                   : layer_slopes(table, layer.index, layer.n_layers, offset);
+  return rule == 0 ? plain_slopes(table) : layer_slopes(table, layer.index, layer.n_layers, offset);
 }
 
 void read_output_norm(const StrictObject& config, double eps, LinearAttentionSpec& spec) {

@@ -1,5 +1,5 @@
-// TransNormerLLM 1 and 2: lightning attention in every layer, LRPE in some, norms without weights, a
-// gated unit without activation.
+// TransNormerLLM 1 and 2: lightning attention in every layer, LRPE in some, norms without weights,
+// a gated unit without activation.
 
 #include <fmt/format.h>
 
@@ -91,7 +91,8 @@ LinearAttentionNames mixer_names(const LinearAttentionSpec& spec,
   names.gate = part(3);
   names.o = tensors.matrix(prefix + "token_mixer.out_proj.weight", sizes.hidden, width);
   if (spec.lrpe) {
-    names.theta = tensors.flat(prefix + "token_mixer.lrpe.theta", {sizes.heads, 1, sizes.head_dim()});
+    names.theta =
+        tensors.flat(prefix + "token_mixer.lrpe.theta", {sizes.heads, 1, sizes.head_dim()});
   }
   return names;
 }

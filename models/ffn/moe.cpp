@@ -57,10 +57,9 @@ MoeFfn MoeFfn::bind(const MoeFfnSpec& spec,
 std::size_t MoeFfn::workspace_bytes(const MoeFfnSpec& spec, int hidden, const StepSize& size) {
   const std::int64_t n = size.n_tokens;
   const std::int64_t rows = n * spec.router.top_k;
-  std::size_t bytes = Workspace::f32_bytes(n * spec.router.n_experts) +
-                      2 * Workspace::f32_bytes(rows) +
-                      2 * Workspace::f32_bytes(rows * spec.intermediate) +
-                      Workspace::f32_bytes(rows * hidden);
+  std::size_t bytes =
+      Workspace::f32_bytes(n * spec.router.n_experts) + 2 * Workspace::f32_bytes(rows) +
+      2 * Workspace::f32_bytes(rows * spec.intermediate) + Workspace::f32_bytes(rows * hidden);
   if (spec.shared != SharedExpert::kNone) {
     bytes += DenseFfn::workspace_bytes(shared_spec(spec), size) +
              2 * Workspace::f32_bytes(n * hidden) + 2 * Workspace::f32_bytes(n);
@@ -69,9 +68,8 @@ std::size_t MoeFfn::workspace_bytes(const MoeFfnSpec& spec, int hidden, const St
 }
 
 std::string MoeFfn::describe(const MoeFfnSpec& s) {
-  std::string text =
-      fmt::format("{} of {} experts, {} x {}", s.router.top_k, s.router.n_experts,
-                  name(s.activation), s.intermediate);
+  std::string text = fmt::format("{} of {} experts, {} x {}", s.router.top_k, s.router.n_experts,
+                                 name(s.activation), s.intermediate);
   if (s.router.n_groups > 1) {
     text += fmt::format(", from {} of {} groups", s.router.top_groups, s.router.n_groups);
   }
@@ -84,8 +82,7 @@ MoeFfn::Choice MoeFfn::route(LayerStep& step) const {
   const TensorView logits = step.workspace.f32({n, spec_.router.n_experts});
   const Choice choice{step.workspace.i32({n, spec_.router.top_k}),
                       step.workspace.f32({n, spec_.router.top_k})};
-  step.ops.matmul(
-      {.x = step.normed, .targets = {{{&router_, {}, logits, router_bias_.view}}}});
+  step.ops.matmul({.x = step.normed, .targets = {{{&router_, {}, logits, router_bias_.view}}}});
   step.ops.route({.logits = logits,
                   .bias = choice_bias_.view,
                   .ids = choice.ids,

@@ -17,9 +17,7 @@ class MoeFfn {
                      const MoeFfnNames& names,
                      int hidden,
                      WeightBinder& binder);
-  static std::size_t workspace_bytes(const MoeFfnSpec& spec,
-                                     int hidden,
-                                     const StepSize& size);
+  static std::size_t workspace_bytes(const MoeFfnSpec& spec, int hidden, const StepSize& size);
   static std::string describe(const MoeFfnSpec& spec);
   void forward(LayerStep& step) const;
 

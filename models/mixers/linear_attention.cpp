@@ -47,7 +47,7 @@ std::size_t LinearAttention::workspace_bytes(const LinearAttentionSpec& spec,
 
 std::string LinearAttention::describe(const LinearAttentionSpec& spec) {
   std::string text = fmt::format("linear attention, {} heads of {}", spec.n_heads, spec.head_dim);
-  text += spec.lrpe                    ? std::string(", LRPE")
+  text += spec.lrpe                   ? std::string(", LRPE")
           : spec.rope.rotary_dim == 0 ? std::string(", no rotation")
                                       : fmt::format(", rope {}", spec.rope.rotary_dim);
   const auto [least, most] = std::minmax_element(spec.slopes.begin(), spec.slopes.end());

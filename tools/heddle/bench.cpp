@@ -188,20 +188,27 @@ int run_bench(const Arguments& args) {
   const std::vector<BenchTest> tests = tests_of(args);
   const bool json = args.on("json");
   EngineOptions options = engine_options(args);
+  const bool planned = !options.model_config.empty();
+  if (planned != args.on("random-weights")) {
+    throw bad_input("bench: --random-weights goes with a model's --config, and only with it");
+  }
+  if (args.has("layers") && !planned) throw bad_input("bench: --layers needs a model's --config");
+  options.layers = static_cast<int>(args.integer("layers").value_or(0));
   options.any_context = true;
   for (const BenchTest& test : tests) {
     options.context = std::max(options.context, test.longest());
     options.max_sequences = std::max(options.max_sequences, test.batch);
     options.kv_tokens = std::max(options.kv_tokens, test.batch * (test.longest() + 64));
   }
-  const std::uint64_t weight_bytes = weight_bytes_per_step(open_checkpoint(options.model));
+  const std::uint64_t weight_bytes = weight_bytes_per_step(open_model(options));
   const std::unique_ptr<Engine> engine = Engine::load(options);
   const bool cuda = engine->backend().kind() == DeviceKind::kCuda;
   const int threads = engine->backend().threads();
   const double read = cuda ? measure_device_speed(engine->backend()) : measure_read_speed(threads);
   write_stderr(fmt::format("{}: {}; weights {:.1f} MB a step, memory read {:.1f} GB/s\n",
-                           args.operands()[0], engine->backend().describe(),
-                           static_cast<double>(weight_bytes) / 1e6, read / 1e9));
+                           planned ? options.model_config : args.operands()[0],
+                           engine->backend().describe(), static_cast<double>(weight_bytes) / 1e6,
+                           read / 1e9));
   if (!json) {
     write_stdout(fmt::format("{:<22} {:>7} {:>10} {:>9} {:>9} {:>8}\n", "test", "threads", "tok/s",
                              "+-", "GB/s", "of read"));

@@ -99,7 +99,13 @@ constexpr CommandSpec kCommands[] = {
      .summary = "what a checkpoint holds and the memory it needs",
      .details =
          "Layers, parameters, bytes per data type, tokenizer, chat template, context, KV bytes per "
-         "token, and the memory for --seqs sequences of --ctx tokens. Reads metadata only."},
+         "token, and the memory for --seqs sequences of --ctx tokens. Reads metadata only. The "
+         "layer "
+         "map has a letter for each kind of mixer. --config FILE with a model's config.json in "
+         "Heddle's own format (docs/native_format.md), in place of MODEL, tells the same of a "
+         "model "
+         "that is not at hand.",
+     .model_configs = true},
     {.id = CommandId::kBench,
      .name = "bench",
      .operands = "MODEL",
@@ -128,7 +134,10 @@ constexpr CommandSpec kCommands[] = {
          "on the same threads: the bytes at memory's read speed, or the operations at the peak of "
          "the instruction that the kernel's loop is made of (portable and ref: the processor's "
          "best); the share is that time over the kernel's. --json prints a list of {op, variant, "
-         "dtype, shape, threads, us, gb_s, gflop_s, bound, share}."},
+         "dtype, shape, threads, us, gb_s, gflop_s, bound, share}.\n"
+         "--config FILE --random-weights [--layers N], without a MODEL, runs the shapes of a "
+         "model's config.json in Heddle's own format, cut to N layers.",
+     .model_configs = true},
     {.id = CommandId::kPull,
      .name = "pull",
      .operands = "NAME",
@@ -443,6 +452,26 @@ constexpr FlagSpec kFlags[] = {
      .fallback = "auto",
      .choices = "cpu cuda auto",
      .env = true},
+    {.name = "attention",
+     .commands = kSized,
+     .kind = ValueKind::kText,
+     .value = "MODE",
+     .help = "keys that softmax layers without a pattern of their own see: dense, sliding:W, "
+             "streaming:SINK,W, strided:BLOCK,STRIDE, dilated:BLOCK,RATE, power:BLOCK[,LOCAL] or "
+             "infllm:BLOCK,TOPK; MODE@LAYERS (0-7,12) for some layers, several divided by ;",
+     .fallback = "dense",
+     .env = true},
+    {.name = "layers",
+     .commands = bit(CommandId::kBench),
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "with a model's --config: the first N layers only",
+     .fallback = "all",
+     .low = 1,
+     .high = 10000},
+    {.name = "random-weights",
+     .commands = bit(CommandId::kBench),
+     .help = "with a model's --config: run it with random weights"},
     {.name = "kv-dtype",
      .commands = kSized,
      .kind = ValueKind::kChoice,
@@ -506,7 +535,9 @@ constexpr FlagSpec kFlags[] = {
      .commands = kEvery,
      .kind = ValueKind::kPath,
      .value = "FILE",
-     .help = "JSON object of flag names and values; the environment and flags win over it",
+     .help =
+         "JSON object of flag names and values; the environment and flags win over it (inspect, "
+         "bench: also a model's config.json, see there)",
      .env = true},
     {.name = "verbose", .letter = 'v', .commands = kEvery, .help = "the same as --log-level info"},
     {.name = "log-level",

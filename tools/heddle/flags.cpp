@@ -260,9 +260,9 @@ class Parser {
     }
     if (document.contains("model_type")) {  // a model's own config.json
       if (!command_.model_configs) {
-        throw bad_input(
-            fmt::format("{}: model_type: {} has no use for a model's config; inspect and bench have",
-                        file, command_.name));
+        throw bad_input(fmt::format(
+            "{}: model_type: {} has no use for a model's config; inspect and bench have", file,
+            command_.name));
       }
       result_.model_config_ = file;
       return;

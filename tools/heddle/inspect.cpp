@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/cache_storage.h"
+#include "engine/engine.h"
 #include "engine/memory_plan.h"
 #include "models/checkpoint.h"
 #include "models/ffn/ffn.h"
@@ -162,7 +163,8 @@ std::string mib(std::uint64_t bytes) {
 
 int run_inspect(const Arguments& args) {
   EngineOptions options = engine_options(args);
-  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const Checkpoint checkpoint = open_model(options);
+  const std::string& opened = options.model_config.empty() ? options.model : options.model_config;
   const ModelConfig& config = checkpoint.config;
   const Totals totals = add_up(*checkpoint.weights);
   if (options.context == 0) options.context = config.context;
@@ -179,8 +181,8 @@ int run_inspect(const Arguments& args) {
   if (args.on("json")) {
     Json bytes = Json::object();
     for (const auto& [dtype, n] : totals.bytes) bytes[dtype] = n;
-    write_json({{"model", args.operands()[0]},
-                {"path", options.model},
+    write_json({{"model", options.model_config.empty() ? args.operands()[0] : opened},
+                {"path", opened},
                 {"name", config.name},
                 {"family", config.family},
                 {"parameters", totals.parameters},
@@ -212,7 +214,7 @@ int run_inspect(const Arguments& args) {
   }
   std::string text = fmt::format(
       "{}\nfamily {}, {} parameters, {} layers, hidden {}, vocabulary {}, {} head, context {}\n",
-      config.name.empty() ? options.model : config.name, config.family, totals.parameters,
+      config.name.empty() ? opened : config.name, config.family, totals.parameters,
       config.layers.size(), config.hidden, config.vocab, config.tied_head ? "tied" : "untied",
       config.context);
   text += layers_text(config, kv_type, options.block_tokens);

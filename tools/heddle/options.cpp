@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/backend.h"
+#include "models/attention_mode.h"
 #include "models/quote_text.h"
 #include "models/registry.h"
 #include "tools/heddle/io.h"
@@ -92,7 +93,12 @@ DeviceKind device_of(const Arguments& args) {
 
 EngineOptions engine_options(const Arguments& args) {
   EngineOptions options;
-  options.model = model_path(args);
+  options.model_config = args.model_config();
+  if (options.model_config.empty()) options.model = model_path(args);
+  if (has_flag(args, "attention")) {
+    options.attention = args.text("attention").value_or("");
+    if (!options.attention.empty()) check_attention_mode(options.attention);
+  }
   if (has_flag(args, "device")) {
     options.backend.device = device_of(args);
     options.backend.threads = static_cast<int>(args.integer("threads").value_or(0));
