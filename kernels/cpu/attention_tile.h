@@ -13,23 +13,12 @@
 #pragma once
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/simd16_math.h"
+#include "kernels/cpu/simd16_tile.h"
 
 namespace heddle::cpu {
 namespace {
 
 constexpr int kTile = 64;
-
-// Calls f.template operator()<R>() for R = rows in 1 .. kMax.
-template <int kMax, typename Fn>
-HEDDLE_SIMD void with_rows(int rows, const Fn& f) {
-  if constexpr (kMax > 1) {
-    if (rows != kMax) {
-      with_rows<kMax - 1>(rows, f);
-      return;
-    }
-  }
-  f.template operator()<kMax>();
-}
 
 // Where a tile's keys are: 16 keys each. K: element (d, key) at k[j][d * k_stride + key % 16].
 // V: element (key, d) at v[j][key % 16 * head_dim + d].
@@ -57,28 +46,6 @@ TilePointers<T> find_tile(
     t.v[j] = static_cast<const T*>(p.v_pages) + page + offset * p.head_dim;
   }
   return t;
-}
-
-// sum[r][c] += x(r) * the 16 elements at p[c], in an order that keeps sums in registers.
-template <typename V, int R, int C, typename T, typename X>
-HEDDLE_SIMD void multiply_add(typename V::F (&sum)[R][C], const T* const (&p)[C], const X& x) {
-  if constexpr (V::kColumnsFirst && C > 1) {
-    typename V::F row[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) row[r] = x(r);
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) V::template add_column<R, C>(sum, c, row, p[c]);
-  } else {
-    typename V::F column[C];
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) column[c] = V::load(p[c]);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const auto row = x(r);
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) sum[r][c] = V::fma(row, column[c], sum[r][c]);
-    }
-  }
 }
 
 // R rows of scores of C groups of 16 keys: s[r][c * 16 + lane] = sum_d q[d][r] * k(d, key).

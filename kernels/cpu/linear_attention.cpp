@@ -1,19 +1,24 @@
-// Linear attention: checks, the plan that cuts a call into tasks, and the reference.
+// Linear attention: checks, the cut of a call into tasks, and the reference. The loops of the fast
+// variants are in linear_attention_impl.h; docs/kernels.md explains the scheme.
 
 #include "kernels/api/linear_attention.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "base/error.h"
 #include "kernels/cpu/cpu_tables.h"
+#include "kernels/cpu/linear_attention_kernels.h"
 
 namespace heddle::cpu {
 namespace {
 
 constexpr std::int64_t kB = kLinearBlock;
+static_assert(kB == kLinearRows);
 
 void check_f32(const TensorView& v, std::initializer_list<std::int64_t> dims) {
   HEDDLE_CHECK(v.dtype == DType::kF32 && v.rank == static_cast<int>(dims.size()));
@@ -118,6 +123,109 @@ void store_tail(const LinearAttentionArgs& args, const Run& run, std::int64_t he
   keep(args.v, args.state.tail_v);
 }
 
+// ---- fast variants
+
+// f64 powers of exp(-s) are exact enough: their error is far below what rounding to f32 leaves.
+LinearDecay decay_of(float slope) {
+  LinearDecay decay;
+  const double step = std::exp(-static_cast<double>(slope));
+  double power = 1.0;
+  for (std::int64_t m = 0; m <= kB; ++m, power *= step) {
+    decay.power[m] = static_cast<float>(power);
+    if (m < kB) continue;
+    decay.fold_is_minus_one = power > 0.5;
+    decay.fold = decay.fold_is_minus_one
+                     ? static_cast<float>(std::expm1(-static_cast<double>(slope) * kB))
+                     : decay.power[m];
+  }
+  return decay;
+}
+
+constexpr std::int64_t kInlineWork = 65536;  // up to here a parallel region is not worth it
+constexpr std::int64_t kTasksPerThread = 4;  // columns are cut to have so many,
+constexpr std::int64_t kMinColumns = 32;     // but not finer than this
+
+class Call {
+ public:
+  Call(const LinearAttentionArgs& args, CpuContext& context, const LinearKernels& kernels)
+      : args_(args), context_(context), kernels_(kernels), runs_(find_runs(args, context)) {
+    problem_.q = args.q.as<const float>();
+    problem_.k = args.k.as<const float>();
+    problem_.v = args.v.as<const float>();
+    problem_.out = args.out.as<float>();
+    problem_.s = args.state.s.as<float>();
+    problem_.tail_k = args.state.tail_k.as<const float>();
+    problem_.tail_v = args.state.tail_v.as<const float>();
+    problem_.n_heads = args.q.dim(1);
+    problem_.key_dim = args.q.dim(2);
+    problem_.value_dim = args.v.dim(2);
+    problem_.scale = args.scale;
+  }
+
+  void run() {
+    const std::int64_t n = runs_.n * problem_.n_heads;
+    const std::int64_t work =
+        args_.q.dim(0) * problem_.n_heads * problem_.key_dim * problem_.value_dim;
+    if (work <= kInlineWork || context_.pool.size() == 1) {
+      for (std::int64_t i = 0; i < n; ++i) run_task(i, 0, 1, 0);
+      return;
+    }
+    // Long ones first, so that none of them starts last.
+    std::sort(runs_.data, runs_.data + runs_.n,
+              [](const Run& a, const Run& b) { return a.n > b.n; });
+    const std::int64_t wanted = kTasksPerThread * context_.pool.size();
+    const std::int64_t n_slices =
+        std::clamp<std::int64_t>((wanted + n - 1) / std::max<std::int64_t>(n, 1), 1,
+                                 std::max<std::int64_t>(problem_.value_dim / kMinColumns, 1));
+    left_ = reinterpret_cast<Counter*>(
+        context_.shared(static_cast<std::size_t>(n) * sizeof(Counter), 1));
+    for (std::int64_t i = 0; i < n; ++i) new (left_ + i) Counter(n_slices);
+    context_.pool.run(n * n_slices, [&](std::int64_t i, int worker) {
+      run_task(i / n_slices, i % n_slices, n_slices, worker);
+    });
+  }
+
+ private:
+  using Counter = std::atomic<std::int64_t>;
+
+  void run_task(std::int64_t i, std::int64_t slice, std::int64_t n_slices, int worker) {
+    const Run& run = runs_.data[i / problem_.n_heads];
+    const std::int64_t vectors = problem_.value_dim / 16;
+    LinearTask task;
+    task.first_row = run.first;
+    task.n_rows = run.n;
+    task.position = run.position;
+    task.head = i % problem_.n_heads;
+    task.state = run.slot * problem_.n_heads + task.head;
+    task.column_begin = vectors * slice / n_slices * 16;
+    task.column_end = vectors * (slice + 1) / n_slices * 16;
+    task.decay = decay_of(args_.slopes.as<const float>()[task.head]);
+    const auto elements = static_cast<std::size_t>(
+        kernels_.scratch(problem_.key_dim, task.column_end - task.column_begin));
+    kernels_.run(problem_, task,
+                 reinterpret_cast<float*>(context_.worker(worker, elements * sizeof(float))));
+    // Every slice reads all keys of the tail: the last one to end may write new ones.
+    if (n_slices > 1 && left_[i].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    store_tail(args_, run, task.head);
+  }
+
+  const LinearAttentionArgs& args_;
+  CpuContext& context_;
+  const LinearKernels& kernels_;
+  const Runs runs_;
+  LinearProblem problem_;
+  Counter* left_ = nullptr;
+};
+
+void run_fast(const LinearAttentionArgs& args, CpuContext& context, const LinearKernels& kernels) {
+  check(args);
+  Call(args, context, kernels).run();
+}
+
+bool accepts_shape(const LinearAttentionArgs& args) {
+  return args.v.dim(2) % 16 == 0;
+}
+
 // ---- reference
 
 struct RefState {
@@ -181,6 +289,25 @@ void ref(const LinearAttentionArgs& args, CpuContext& context) {
 
 using V = Variant<LinearAttentionArgs, CpuContext>;
 constexpr V kVariants[] = {
+    {"avx512",
+     [](const LinearAttentionArgs& args, const DeviceCaps& caps) {
+       return caps.avx512 && linear_kernels_avx512() != nullptr && accepts_shape(args);
+     },
+     [](const LinearAttentionArgs& args, CpuContext& c) {
+       run_fast(args, c, *linear_kernels_avx512());
+     }},
+    {"avx2",
+     [](const LinearAttentionArgs& args, const DeviceCaps& caps) {
+       return caps.avx2 && linear_kernels_avx2() != nullptr && accepts_shape(args);
+     },
+     [](const LinearAttentionArgs& args, CpuContext& c) {
+       run_fast(args, c, *linear_kernels_avx2());
+     }},
+    {"portable",
+     [](const LinearAttentionArgs& args, const DeviceCaps&) { return accepts_shape(args); },
+     [](const LinearAttentionArgs& args, CpuContext& c) {
+       run_fast(args, c, linear_kernels_portable());
+     }},
     {"ref", [](const LinearAttentionArgs&, const DeviceCaps&) { return true; }, ref}};
 
 }  // namespace

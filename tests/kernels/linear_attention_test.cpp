@@ -293,10 +293,85 @@ TEST_P(LinearAttention, RefusesWhatItsContractExcludes) {
   refuses([](Args&, Call& c, Floats&) { c.positions[0] = -1; });
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants,
-                         LinearAttention,
-                         testing::Values(std::string("ref")),
-                         test::variant_name);
+INSTANTIATE_TEST_SUITE_P(Variants, LinearAttention, test::all_variants(), test::variant_name);
+
+class LinearAttentionFast : public LinearAttention {};
+
+TEST_P(LinearAttentionFast, AgreesWithRefForEveryShape) {
+  for (const std::int64_t key_dim : {1, 5, 16, 17, 32, 33, 64, 100, 128, 256}) {
+    for (const std::int64_t value_dim : {16, 48, 64, 80, 128}) {
+      const Tokens tokens = random_tokens({2, key_dim, value_dim}, 50);
+      EXPECT_TRUE(agrees_with_ref(GetParam(), {0.3F, 0.004F}, tokens, {11, 1, 64}))
+          << key_dim << " x " << value_dim;
+    }
+  }
+}
+
+TEST_P(LinearAttentionFast, AgreesWithRefForEveryLength) {
+  for (const std::int64_t n : {1, 2, 15, 16, 17, 31, 32, 33, 47, 49, 200}) {
+    for (const std::int64_t chunk : {1, 6, 16, 200}) {
+      const Tokens tokens = random_tokens({2, 32, 32}, n);
+      EXPECT_TRUE(agrees_with_ref(GetParam(), {0.917F, 0.0F}, tokens, {chunk})) << n;
+    }
+  }
+}
+
+TEST_P(LinearAttentionFast, AgreesWithRefForTheSlopesOfFortyHeads) {
+  const std::vector<float> slopes = alibi_slopes(40);
+  EXPECT_FLOAT_EQ(slopes[31], 0.00390625F);
+  EXPECT_NEAR(slopes[32], 0.917, 1e-3);
+  EXPECT_NEAR(slopes[39], 0.2726, 1e-4);
+  EXPECT_TRUE(agrees_with_ref(GetParam(), slopes, random_tokens({40, 16, 16}, 150), {70, 80}));
+}
+
+// Decays of nothing, of half an ulp, just above and below 1/2 per block, and beyond f32.
+TEST_P(LinearAttentionFast, AgreesWithRefForExtremeSlopes) {
+  const std::vector<float> slopes = {0.0F, 3.9e-8F, 1e-12F, 0.0433F, 0.0434F, 2.0F, 200.0F, 1e30F};
+  EXPECT_TRUE(agrees_with_ref(GetParam(), slopes, random_tokens({8, 16, 16}, 1000), {1000}));
+}
+
+// A slot that ref has written goes on with the fast variant, and the other way round.
+TEST_P(LinearAttentionFast, SharesItsSlotsWithRef) {
+  const Tokens tokens = random_tokens({2, 32, 16}, 100);
+  const std::vector<float> slopes = {0.2F, 0.01F};
+  const double c = test::linear::roundings(tokens) * test::kEpsF32 / 2;
+  const Result ref = run_all("ref", slopes, tokens, {100});
+  const Result size = run_all("ref", slopes, tokens.absolute(), {100});
+  for (const bool fast_first : {true, false}) {
+    Runner first(fast_first ? GetParam() : "ref", slopes);
+    Runner second(fast_first ? "ref" : GetParam(), slopes);
+    States states(tokens.shape, 1);
+    std::vector<float> out = first.step(states, {{&tokens, 0, 45, 0}});
+    const std::vector<float> rest = second.step(states, {{&tokens, 45, 100, 0}});
+    out.insert(out.end(), rest.begin(), rest.end());
+    EXPECT_TRUE(test::within_bound(out, ref.out, [&](std::size_t i) { return c * size.out[i]; }));
+  }
+}
+
+TEST_P(LinearAttentionFast, LeavesOtherWidthsToRef) {
+  const Shape shape = {1, 16, 24};
+  const Tokens tokens = random_tokens(shape, 3);
+  States states(shape, 1);
+  Call call(shape, states, {{&tokens, 0, 3, 0}});
+  const std::vector<float> slopes = {0.5F};
+  EXPECT_EQ(test::find_variant(cpu::linear_attention_table(), GetParam(), call.args(slopes, 1.0F)),
+            nullptr);
+}
+
+TEST_P(LinearAttentionFast, BitsAreThoseOfThePortableForm) {
+  for (const Shape& shape : {Shape{2, 48, 80}, Shape{3, 33, 16}, Shape{1, 256, 128}}) {
+    const std::vector<float> slopes(static_cast<std::size_t>(shape.n_heads), 0.03F);
+    const Tokens tokens = random_tokens(shape, 70);
+    const Result portable = run_all("portable", slopes, tokens, {70});
+    for (const std::int64_t chunk : {70, 1, 9}) {
+      const Result r = run_all(GetParam(), slopes, tokens, {chunk});
+      EXPECT_TRUE(test::same_bits(r.out, portable.out)) << chunk;
+      EXPECT_TRUE(test::same_bits(r.state, portable.state)) << chunk;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, LinearAttentionFast, test::fast_variants(), test::variant_name);
 
 }  // namespace
 }  // namespace heddle
