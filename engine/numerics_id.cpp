@@ -138,8 +138,9 @@ void add(Hasher& h, const StoredTensor& tensor) {
   constexpr std::size_t kStride = 16384;
   h.text(tensor.name);
   h.text(shape_text(tensor.view));
-  const auto n = static_cast<std::size_t>(tensor.view.bytes());
-  const auto* const data = tensor.view.as<std::byte>();
+  const std::span<const std::byte> bytes = tensor.bytes();
+  const std::size_t n = bytes.size();
+  const std::byte* const data = bytes.data();
   for (std::size_t at = 0; at < n; at += kStride) h.bytes(data + at, std::min(kSample, n - at));
   h.bytes(data + n - std::min(kSample, n), std::min(kSample, n));
 }

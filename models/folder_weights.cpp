@@ -58,6 +58,10 @@ StoredTensor stored(const SafetensorsTensor& tensor, std::span<const std::byte> 
     out.foreign = tensor.dtype ? fmt::format("{} of rank {}", tensor.dtype_name, tensor.rank)
                                : std::string(tensor.dtype_name);
     out.view = TensorView(data, DType::kU8, {static_cast<std::int64_t>(tensor.bytes)});
+    if (tensor.dtype_name == "U8" && tensor.rank > 0 && tensor.rank <= TensorView::kMaxRank) {
+      out.view.rank = tensor.rank;
+      std::copy_n(tensor.dims.begin(), tensor.rank, out.view.dims.begin());
+    }
     return out;
   }
   out.view = TensorView(data, *tensor.dtype, {});

@@ -31,6 +31,7 @@ class PlannedWeights : public WeightStore {
     TensorView view(&kNoBytes, shape.size() > 1 ? DType::kBF16 : DType::kF32, shape);
     index_.emplace(name, tensors_.size());
     tensors_.push_back({std::string(name), view});
+    tensors_.back().raw = {&kNoBytes, 1};
     return view;
   }
   TensorView require(std::string_view name,

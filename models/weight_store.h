@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,11 +17,17 @@ namespace heddle {
 /// One tensor as stored. `view` is [rows, cols] (or [n]) in the checkpoint's dtype, in mapped
 /// memory. A tensor of a dtype or rank that no kernel reads is listed too, so that a buffer which
 /// nobody needs does no harm: `foreign` then says what it is ("I64") and `view` is its bytes, [n]
-/// U8.
+/// U8 (U8 itself in its own shape).
 struct StoredTensor {
   std::string name;
   TensorView view;
   std::string foreign = {};
+  /// What stands for its bytes where `view` has none of its own: made only when required.
+  std::span<const std::byte> raw = {};
+  std::span<const std::byte> bytes() const {
+    if (!raw.empty()) return raw;
+    return {view.as<const std::byte>(), static_cast<std::size_t>(view.bytes())};
+  }
   std::string_view dtype_name() const {
     return foreign.empty() ? heddle::name(view.dtype) : std::string_view(foreign);
   }

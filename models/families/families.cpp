@@ -56,7 +56,7 @@ void add_unmet_need(std::string_view key, std::string& text) {
 }
 
 std::span<const Family> families() {
-  static constexpr std::array<Family, 18> kFamilies = {{
+  static constexpr std::array<Family, 19> kFamilies = {{
       {"llama", "", "llama", "Llama 2, 3, 3.1, 3.2; SmolLM2", "softmax", read_llama_gguf,
        read_llama_folder},
       {"mistral", "", "llama", "Mistral 7B, Nemo", "softmax, sliding window", read_llama_gguf,
@@ -77,6 +77,8 @@ std::span<const Family> families() {
        nullptr, read_qwen2_moe_folder},
       {"qwen3_moe", "", "", "Qwen 3 MoE", "softmax, qk-norm; experts", nullptr,
        read_qwen3_moe_folder},
+      {"gpt_oss", "", "", "gpt-oss 20B, 120B", "softmax with sinks, windows in turn; experts",
+       nullptr, read_gpt_oss_folder},
       {"minimax_text_01", "minimax_m1", "", "MiniMax-Text-01, MiniMax-M1",
        "7 lightning to 1 softmax; experts", nullptr, read_minimax_original_folder},
       {"minimax", "", "", "MiniMax-Text-01 in transformers' form", "lightning and softmax; experts",

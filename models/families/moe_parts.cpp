@@ -25,14 +25,15 @@ class MoeReader {
       names.choice_bias = tensors_.vector(prefix_ + std::string(naming_.choice_bias), n);
     }
     const int width = spec_.intermediate;
-    names.gate = matrices(naming_.gate, width, hidden_);
-    names.up = matrices(naming_.up, width, hidden_);
-    names.down = matrices(naming_.down, hidden_, width);
-    if (spec_.bias) {
-      names.gate_bias = biases(naming_.gate, width);
-      names.up_bias = biases(naming_.up, width);
-      names.down_bias = biases(naming_.down, hidden_);
+    if (naming_.gate_up.empty()) {
+      names.gate = matrices(naming_.gate, width, hidden_);
+      names.up = matrices(naming_.up, width, hidden_);
+    } else {
+      names.gate = in_turn(width, 0);
+      names.up = in_turn(width, 1);
     }
+    names.down = matrices(naming_.down, hidden_, width);
+    if (spec_.bias) read_biases(names);
     if (spec_.shared != SharedExpert::kNone) read_shared(names);
     return names;
   }
@@ -48,7 +49,10 @@ class MoeReader {
 
   std::vector<TensorPart> matrices(std::string_view name, int rows, int cols) {
     const int n = spec_.router.n_experts;
-    if (naming_.stacked) return tensors_.stacked(weight(name), n, rows, cols);
+    if (naming_.stacked) {
+      return tensors_.stacked(fmt::format("{}{}{}", prefix_, name, naming_.weight_suffix), n, rows,
+                              cols);
+    }
     std::vector<TensorPart> parts;
     for (int e = 0; e < n; ++e) {
       parts.push_back(tensors_.matrix(expert(e, name, "weight"), rows, cols));
@@ -58,10 +62,45 @@ class MoeReader {
 
   std::vector<TensorPart> biases(std::string_view name, int rows) {
     const int n = spec_.router.n_experts;
-    if (naming_.stacked) return {tensors_.flat(bias(name), {n, rows})};
+    if (naming_.stacked) {
+      return {tensors_.flat(fmt::format("{}{}{}", prefix_, name, naming_.bias_suffix), {n, rows})};
+    }
     std::vector<TensorPart> parts;
     for (int e = 0; e < n; ++e) parts.push_back(tensors_.vector(expert(e, name, "bias"), rows));
     return parts;
+  }
+
+  /// Every second row of the stacked gate_up, from `first` on.
+  std::vector<TensorPart> in_turn(int width, int first) {
+    const int n = spec_.router.n_experts;
+    std::vector<TensorPart> parts =
+        tensors_.stacked(fmt::format("{}{}{}", prefix_, naming_.gate_up, naming_.weight_suffix), n,
+                         2 * width, hidden_);
+    for (TensorPart& part : parts) {
+      part.picked_from = 2 * width;
+      part.rows = width;
+      for (int i = 0; i < width; ++i) part.row_order.push_back(2 * i + first);
+    }
+    return parts;
+  }
+
+  void read_biases(MoeFfnNames& names) {
+    const int n = spec_.router.n_experts;
+    const int width = spec_.intermediate;
+    names.down_bias = biases(naming_.down, hidden_);
+    if (naming_.gate_up.empty()) {
+      names.gate_bias = biases(naming_.gate, width);
+      names.up_bias = biases(naming_.up, width);
+      return;
+    }
+    const std::string fused = fmt::format("{}{}{}", prefix_, naming_.gate_up, naming_.bias_suffix);
+    std::vector<TensorPart>* const targets[] = {&names.gate_bias, &names.up_bias};
+    for (int first = 0; first < 2; ++first) {
+      TensorPart part = tensors_.flat(fused, {n, 2 * width});
+      part.rows = std::int64_t{n} * width;
+      for (int i = 0; i < n * width; ++i) part.row_order.push_back(2 * i + first);
+      targets[first]->push_back(std::move(part));
+    }
   }
 
   void read_shared(MoeFfnNames& names) {

@@ -16,6 +16,8 @@ struct MoeNaming {
   std::string_view experts = "mlp.experts.";
   std::string_view gate = "gate_proj", up = "up_proj", down = "down_proj";
   bool stacked = false;
+  std::string_view gate_up = "";  // stacked rows of gate and up in turn, in place of both
+  std::string_view weight_suffix = ".weight", bias_suffix = ".bias";  // of the experts
   std::string_view shared_gate_proj = "", shared_up_proj = "", shared_down_proj = "";
   std::string_view shared_gate = "";
   bool shared_gate_is_vector = false;  // [hidden], not [1, hidden]

@@ -87,7 +87,8 @@ TEST(AttentionMode, LayersWithAPatternOfTheirOwnKeepIt) {
 
 TEST(AttentionMode, RefusalsNameWhatIsWrong) {
   EXPECT_EQ(refusal("sliding:0"), "--attention: 'sliding:0': got W '0', allowed 1 to 1073741824");
-  EXPECT_EQ(refusal("sliding:-4"), "--attention: 'sliding:-4': got W '-4', allowed 1 to 1073741824");
+  EXPECT_EQ(refusal("sliding:-4"),
+            "--attention: 'sliding:-4': got W '-4', allowed 1 to 1073741824");
   EXPECT_EQ(refusal("power:7x"),
             "--attention: 'power:7x': got BLOCK '7x', allowed multiples of 16 from 16 to 65536");
   EXPECT_EQ(refusal("power:40"),

@@ -143,11 +143,15 @@ TEST(NativeFormat, UnknownKeysAreNamedWithTheKnownOnes) {
 
 TEST(NativeFormat, WrongMixersAreRefused) {
   const std::string m = "layers[0].mixers[0].";
-  EXPECT_EQ(mixer_refusal(softmax(), "kind", "mamba"), m + "kind, got 'mamba', allowed softmax, linear");
+  EXPECT_EQ(mixer_refusal(softmax(), "kind", "mamba"),
+            m + "kind, got 'mamba', allowed softmax, linear");
   EXPECT_EQ(mixer_refusal(softmax(), "window", 0), m + "window, got 0, allowed 1 to 1073741824");
-  EXPECT_EQ(mixer_refusal(softmax(), "kv_heads", 3), m + "kv_heads, got 3, allowed divisors of heads = 4");
-  EXPECT_EQ(mixer_refusal(softmax(), "first_keys", 4), m + "first_keys, got 4, allowed 0 without a window");
-  EXPECT_EQ(mixer_refusal(softmax(), "head_dim", 15), m + "head_dim, got 15, allowed even numbers from 2 to 1024");
+  EXPECT_EQ(mixer_refusal(softmax(), "kv_heads", 3),
+            m + "kv_heads, got 3, allowed divisors of heads = 4");
+  EXPECT_EQ(mixer_refusal(softmax(), "first_keys", 4),
+            m + "first_keys, got 4, allowed 0 without a window");
+  EXPECT_EQ(mixer_refusal(softmax(), "head_dim", 15),
+            m + "head_dim, got 15, allowed even numbers from 2 to 1024");
   EXPECT_EQ(mixer_refusal(softmax(), "head_router", {{"shared", 2}, {"top_k", 3}}),
             m + "head_router.top_k, got 3, allowed 1 to 2");
   EXPECT_EQ(mixer_refusal(softmax(), "sparse", {{"kind", "power"}, {"block", 40}}),
@@ -186,8 +190,9 @@ TEST(NativeFormat, WrongFramesAreRefused) {
   Json bad = layer(softmax(), dense());
   bad["norms"] = "both";
   bad["parallel"] = true;
-  EXPECT_EQ(refusal(model(Json::array({bad}))),
-            "layers[0].parallel, got true, allowed false with other norms than pre, or with residuals");
+  EXPECT_EQ(
+      refusal(model(Json::array({bad}))),
+      "layers[0].parallel, got true, allowed false with other norms than pre, or with residuals");
   EXPECT_EQ(refusal(model(Json::array())), "layers is missing, allowed one or more");
   Json config = model(Json::array({layer(softmax(), dense())}));
   config["format"] = 2;
@@ -198,12 +203,13 @@ TEST(NativeFormat, WrongFramesAreRefused) {
 
 TEST(NativeFormat, PublishedShapesHaveTheirPublishedSizes) {
   const std::map<std::string, double> billions = {
-      {"minimax-text-01", 456.1},     {"minimax-m1-80k", 456.1}, {"minicpm-sala", 9.47},
-      {"ring-mini-linear-2.0", 16.4}, {"llama-3-8b", 8.03},      {"moh-llama3-8b", 8.30},
-      {"qwen3-30b-a3b", 30.5},        {"gpt-oss-20b", 20.9},     {"mixtral-8x7b", 46.7},
+      {"minimax-text-01", 456.1},     {"minimax-m1-80k", 456.1},   {"minicpm-sala", 9.47},
+      {"ring-mini-linear-2.0", 16.4}, {"llama-3-8b", 8.03},        {"moh-llama3-8b", 8.30},
+      {"qwen3-30b-a3b", 30.5},        {"gpt-oss-20b", 20.9},       {"mixtral-8x7b", 46.7},
       {"olmoe-1b-7b", 6.92},          {"qwen1.5-moe-a2.7b", 14.3}, {"transnormerllm-1b", 1.08}};
   std::size_t n = 0;
-  for (const auto& entry : std::filesystem::directory_iterator("configs/models")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(HEDDLE_SOURCE_DIR "/configs/models")) {
     if (entry.path().extension() != ".json") continue;
     const auto known = billions.find(entry.path().stem().string());
     ASSERT_NE(known, billions.end()) << entry.path();
