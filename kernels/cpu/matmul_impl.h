@@ -53,8 +53,9 @@ HEDDLE_INLINE void finish(Parts<C>& parts, const OutTile& out) {
                  V::add(V::load(parts.sum[s][c]), V::load(parts.sum[s + step][c])));
       }
     }
-    float* const to = out.out + c * out.stride;
-    const float* const residual = out.residual == nullptr ? nullptr : out.residual + c * out.stride;
+    const std::int64_t row = (out.rows == nullptr ? c : out.rows[c]) * out.stride;
+    float* const to = out.out + row;
+    const float* const residual = out.residual == nullptr ? nullptr : out.residual + row;
     const float* const sum = parts.sum[0][c];
     if (out.n_rows == kLanes) {
       typename V::F s = V::load(sum);

@@ -46,12 +46,13 @@ struct QuantisedRows {
 
 /// Where 16 weight rows x `width` x rows of results go.
 struct OutTile {
-  float* out = nullptr;             // element (first x row, first weight row)
-  const float* residual = nullptr;  // likewise, or null; may be `out`
-  std::int64_t stride = 0;          // elements between x rows, of both
-  int n_rows = 0;                   // weight rows to write, 1 .. 16
-  int segments = 1;                 // parts of K, see kernels/api/matmul.h
-  const float* bias = nullptr;      // of the first weight row, or null
+  float* out = nullptr;                // element (first x row, first weight row)
+  const float* residual = nullptr;     // likewise, or null; may be `out`
+  std::int64_t stride = 0;             // elements between x rows, of both
+  int n_rows = 0;                      // weight rows to write, 1 .. 16
+  int segments = 1;                    // parts of K, see kernels/api/matmul.h
+  const float* bias = nullptr;         // of the first weight row, or null
+  const std::int32_t* rows = nullptr;  // result c goes to row rows[c], counted from `out`, not c
 };
 
 inline constexpr int kMaxSegments = 8;

@@ -211,8 +211,12 @@ void quantised_tile(
     for (int c = 0; c < C; ++c) V::store(parts.sum[s][c], acc[c]);
   }
   OutTile columns = out;
-  columns.out += first * out.stride;
-  if (out.residual != nullptr) columns.residual += first * out.stride;
+  if (out.rows != nullptr) {
+    columns.rows += first;
+  } else {
+    columns.out += first * out.stride;
+    if (out.residual != nullptr) columns.residual += first * out.stride;
+  }
   finish<V, C>(parts, columns);
 }
 
