@@ -159,8 +159,9 @@ class Bailing(Family):
             "linear_silu": False, "use_qk_norm": True, "partial_rotary_factor": 0.5, "use_bias": False,
             "use_qkv_bias": False, "num_experts": self.experts, "num_experts_per_tok": self.top_k,
             "n_group": self.groups, "topk_group": self.top_groups, "num_shared_experts": 1,
-            "moe_intermediate_size": self.moe_intermediate, "moe_shared_expert_intermediate_size": self.moe_intermediate,
-            "first_k_dense_replace": self.dense_layers, "score_function": "sigmoid", "router_dtype": "fp32",
+            "moe_intermediate_size": self.moe_intermediate,
+            "moe_shared_expert_intermediate_size": self.moe_intermediate, "first_k_dense_replace": self.dense_layers,
+            "score_function": "sigmoid", "router_dtype": "fp32",
             "moe_router_enable_expert_bias": True, "norm_topk_prob": True, "routed_scaling_factor": 2.5,
         }
         if self.options.slope_layer_offset is not None:

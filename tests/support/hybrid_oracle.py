@@ -33,10 +33,9 @@ class Tensors:
         raw = self.data[slice(*info["data_offsets"])]
         if info["dtype"] == "U8":
             return np.frombuffer(raw, np.uint8).reshape(info["shape"])
+        values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[info["dtype"]])
         if info["dtype"] == "BF16":
-            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-        else:
-            values = np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[info["dtype"]])
+            values = (values.astype("<u4") << 16).view("<f4")
         return values.astype(np.float64).reshape(info["shape"])
 
 
@@ -70,9 +69,8 @@ def frequencies(theta, dim):
 
 def yarn(theta, dim, scaling):
     """(frequencies, factor of cos and sin)."""
-    def border(turns):
-        return dim * math.log(scaling["original_max_position_embeddings"] / (turns * 2 * math.pi)) / (2 * math.log(theta))
-
+    context = scaling["original_max_position_embeddings"]
+    border = lambda turns: dim * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
     low, high = border(scaling["beta_fast"]), border(scaling["beta_slow"])
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
@@ -260,11 +258,8 @@ class Decoder:
 class MoeDecoder(Decoder):
     """Softmax attention and experts: Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE."""
 
-    def frequencies(self):
-        return frequencies(self.c["rope_theta"], self.dim), 1.0
-
-    def window(self, i):
-        return 0
+    frequencies = lambda self: (frequencies(self.c["rope_theta"], self.dim), 1.0)
+    window = lambda self, i: 0
 
     def mixer(self, i, p, x):
         q, k, v = self.qkv(p, x)
@@ -351,7 +346,8 @@ class MiniMax(Decoder):
             self.factors = [(c[k + "_alpha"], c[k + "_beta"]) for k in keys]
         else:
             self.linear_layers = [kind == "linear_attention" for kind in c["layer_types"]]
-            self.factors = [(c[k + "_alpha_factor"], c[k + "_beta_factor"]) for k in ("linear_attn", "full_attn", "mlp")]
+            keys = ["linear_attn", "full_attn", "mlp"]
+            self.factors = [(c[k + "_alpha_factor"], c[k + "_beta_factor"]) for k in keys]
 
     def layer(self, i, p, x):
         linear = self.linear_layers[i]
@@ -429,7 +425,8 @@ class Bailing(Decoder):
 
     def mixer(self, i, p, x):
         p += "attention."
-        linear = (i + 1) % self.c["layer_group_size"] != 0
+        group = self.c["layer_group_size"]
+        linear = (i + 1) % group != 0 and i < self.layers // group * group
         kv_heads = self.heads if linear else self.kv_heads
         y = self.split(self.linear(x, p + "query_key_value"), self.heads + 2 * kv_heads)
         q, k, v = y[:, :self.heads], y[:, self.heads:self.heads + kv_heads], y[:, self.heads + kv_heads:]
@@ -493,9 +490,9 @@ class Transnormer(Decoder):
 
 
 DECODERS = {
-    "mixtral": MoeDecoder, "qwen2_moe": MoeDecoder, "qwen3_moe": MoeDecoder, "olmoe": MoeDecoder, "gpt_oss": GptOss,
-    "llama": MohLlama, "minimax_text_01": MiniMax, "minimax_m1": MiniMax, "minimax": MiniMax, "minicpm_sala": MiniCpm,
-    "minicpm": MiniCpm, "bailing_moe_linear": Bailing, "transnormer": Transnormer,
+    **dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe"), MoeDecoder), "gpt_oss": GptOss, "llama": MohLlama,
+    **dict.fromkeys(("minimax_text_01", "minimax_m1", "minimax"), MiniMax), "minicpm_sala": MiniCpm, "minicpm": MiniCpm,
+    "bailing_moe_linear": Bailing, "transnormer": Transnormer,
 }
 
 
