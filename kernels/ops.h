@@ -12,8 +12,10 @@
 #include "kernels/api/key_blocks.h"
 #include "kernels/api/linear_attention.h"
 #include "kernels/api/matmul.h"
+#include "kernels/api/moe.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
+#include "kernels/api/route_heads.h"
 #include "kernels/api/sample.h"
 #include "kernels/api/soft_cap.h"
 
@@ -36,6 +38,10 @@ class Ops {
   virtual void select_blocks(const SelectBlocksArgs& args) = 0;
   virtual void glu(const GluArgs& args) = 0;
   virtual void soft_cap(const SoftCapArgs& args) = 0;
+  virtual void route(const RouteArgs& args) = 0;
+  virtual void expert_matmul(const ExpertMatmulArgs& args) = 0;
+  virtual void expert_sum(const ExpertSumArgs& args) = 0;
+  virtual void route_heads(const RouteHeadsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };
 

@@ -18,8 +18,8 @@ class CpuContext {
   ThreadPool pool;
   const DeviceCaps caps;
 
-  /// At least `bytes`, 64-byte aligned, shared by the op's tasks; contents are undefined. Slot 0
-  /// or 1.
+  /// At least `bytes`, 64-byte aligned, shared by the op's tasks; contents are undefined. Slot 0,
+  /// 1 or 2.
   std::byte* shared(std::size_t bytes, int slot = 0) { return grown(shared_[slot], bytes); }
   /// The same for one worker alone.
   std::byte* worker(int index, std::size_t bytes) {
@@ -32,7 +32,7 @@ class CpuContext {
     return buffer.data();
   }
 
-  Buffer shared_[2];
+  Buffer shared_[3];
   std::vector<Buffer> worker_;
 };
 

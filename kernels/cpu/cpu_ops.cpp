@@ -24,6 +24,10 @@ void for_each_table(const F& f) {
   f(select_blocks_table());
   f(glu_table());
   f(soft_cap_table());
+  f(route_table());
+  f(expert_matmul_table());
+  f(expert_sum_table());
+  f(route_heads_table());
   f(sample_table());
 }
 
@@ -107,6 +111,10 @@ CpuOps::CpuOps(CpuContext& context, const ForcedVariants& forced)
       select_blocks_(forced_variant(forced, select_blocks_table().op)),
       glu_(forced_variant(forced, glu_table().op)),
       soft_cap_(forced_variant(forced, soft_cap_table().op)),
+      route_(forced_variant(forced, route_table().op)),
+      expert_matmul_(forced_variant(forced, expert_matmul_table().op)),
+      expert_sum_(forced_variant(forced, expert_sum_table().op)),
+      route_heads_(forced_variant(forced, route_heads_table().op)),
       sample_(forced_variant(forced, sample_table().op)) {}
 
 void CpuOps::embed(const EmbedArgs& args) {
@@ -150,6 +158,18 @@ void CpuOps::glu(const GluArgs& args) {
 }
 void CpuOps::soft_cap(const SoftCapArgs& args) {
   run(soft_cap_table(), args, soft_cap_, context_);
+}
+void CpuOps::route(const RouteArgs& args) {
+  run(route_table(), args, route_, context_);
+}
+void CpuOps::expert_matmul(const ExpertMatmulArgs& args) {
+  run(expert_matmul_table(), args, expert_matmul_, context_);
+}
+void CpuOps::expert_sum(const ExpertSumArgs& args) {
+  run(expert_sum_table(), args, expert_sum_, context_);
+}
+void CpuOps::route_heads(const RouteHeadsArgs& args) {
+  run(route_heads_table(), args, route_heads_, context_);
 }
 void CpuOps::sample(const SampleArgs& args) {
   run(sample_table(), args, sample_, context_);

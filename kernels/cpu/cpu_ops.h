@@ -39,13 +39,18 @@ class CpuOps final : public Ops {
   void select_blocks(const SelectBlocksArgs& args) override;
   void glu(const GluArgs& args) override;
   void soft_cap(const SoftCapArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void expert_matmul(const ExpertMatmulArgs& args) override;
+  void expert_sum(const ExpertSumArgs& args) override;
+  void route_heads(const RouteHeadsArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:
   CpuContext& context_;
   // The forced variant of each op, "" for none; resolved once.
   std::string embed_, gather_rows_, rms_norm_, matmul_, rope_angles_, rope_, kv_write_, attention_,
-      linear_attention_, pattern_blocks_, compress_keys_, select_blocks_, glu_, soft_cap_, sample_;
+      linear_attention_, pattern_blocks_, compress_keys_, select_blocks_, glu_, soft_cap_, route_,
+      expert_matmul_, expert_sum_, route_heads_, sample_;
 };
 
 }  // namespace heddle::cpu

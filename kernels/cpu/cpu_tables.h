@@ -7,8 +7,10 @@
 #include "kernels/api/key_blocks.h"
 #include "kernels/api/linear_attention.h"
 #include "kernels/api/matmul.h"
+#include "kernels/api/moe.h"
 #include "kernels/api/rms_norm.h"
 #include "kernels/api/rope.h"
+#include "kernels/api/route_heads.h"
 #include "kernels/api/sample.h"
 #include "kernels/api/soft_cap.h"
 #include "kernels/cpu/cpu_context.h"
@@ -33,6 +35,10 @@ const Table<CompressKeysArgs>& compress_keys_table();
 const Table<SelectBlocksArgs>& select_blocks_table();
 const Table<GluArgs>& glu_table();
 const Table<SoftCapArgs>& soft_cap_table();
+const Table<RouteArgs>& route_table();
+const Table<ExpertMatmulArgs>& expert_matmul_table();
+const Table<ExpertSumArgs>& expert_sum_table();
+const Table<RouteHeadsArgs>& route_heads_table();
 const Table<SampleArgs>& sample_table();
 
 }  // namespace heddle::cpu

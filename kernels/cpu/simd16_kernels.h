@@ -46,6 +46,16 @@ struct GluRow {
   float up_add = 0.0F;
 };
 
+/// One row of ExpertSumArgs: out = residual + sum_j weights[j] y[j].
+struct WeightedSum {
+  const float* y = nullptr;         // [n, width]
+  const float* weights = nullptr;   // [n]
+  const float* residual = nullptr;  // [width] or null; may be out
+  float* out = nullptr;
+  std::int64_t n = 0;
+  std::int64_t width = 0;
+};
+
 struct RowKernels {
   void (*rms_norm)(const NormRow& row) = nullptr;
   /// One head's 2 * half rotated elements, in place.
@@ -53,6 +63,9 @@ struct RowKernels {
   void (*glu)(const GluRow& row) = nullptr;
   /// x = cap * tanh(x * (1 / cap)), in place.
   void (*soft_cap)(float* x, std::int64_t n, float cap) = nullptr;
+  void (*weighted_sum)(const WeightedSum& row) = nullptr;
+  /// In the lanes and the tree of rms_norm.
+  float (*sum_squares)(const float* x, std::int64_t n) = nullptr;
   void (*to_f16)(const float* x, F16* out, std::int64_t n) = nullptr;
   void (*to_bf16)(const float* x, BF16* out, std::int64_t n) = nullptr;
 

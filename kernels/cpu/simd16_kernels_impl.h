@@ -135,6 +135,27 @@ void soft_cap_row(float* x, std::int64_t n_all, float cap) {
   });
 }
 
+template <typename V>
+void weighted_sum_row(const WeightedSum& row) {
+  for_groups(row.width, [&](std::int64_t i, int n) {
+    auto sum = row.residual == nullptr ? V::zero() : load_some<V>(row.residual + i, n);
+    for (std::int64_t j = 0; j < row.n; ++j) {
+      sum = V::fma(V::set1(row.weights[j]), load_some<V>(row.y + j * row.width + i, n), sum);
+    }
+    store_some<V>(row.out + i, n, sum);
+  });
+}
+
+template <typename V>
+float sum_squares_row(const float* x, std::int64_t n_all) {
+  auto squares = V::zero();
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    const auto v = load_some<V>(x + i, n);
+    squares = V::fma(v, v, squares);
+  });
+  return V::reduce_add(squares);
+}
+
 template <typename V, typename Half>
 void round_row(const float* x, Half* out, std::int64_t n_all) {
   for_groups(n_all, [&](std::int64_t i, int n) {
@@ -245,6 +266,8 @@ constexpr RowKernels row_kernels() {
   k.rope = rope_head<V>;
   k.glu = glu_row<V>;
   k.soft_cap = soft_cap_row<V>;
+  k.weighted_sum = weighted_sum_row<V>;
+  k.sum_squares = sum_squares_row<V>;
   k.to_f16 = round_row<V, F16>;
   k.to_bf16 = round_row<V, BF16>;
   k.scan = scan_row<V>;

@@ -231,6 +231,18 @@ void CudaOps::select_blocks(const SelectBlocksArgs& /*args*/) {
 void CudaOps::soft_cap(const SoftCapArgs& /*args*/) {
   no_kernel("soft_cap");
 }
+void CudaOps::route(const RouteArgs& /*args*/) {
+  no_kernel("route");
+}
+void CudaOps::expert_matmul(const ExpertMatmulArgs& /*args*/) {
+  no_kernel("expert_matmul");
+}
+void CudaOps::expert_sum(const ExpertSumArgs& /*args*/) {
+  no_kernel("expert_sum");
+}
+void CudaOps::route_heads(const RouteHeadsArgs& /*args*/) {
+  no_kernel("route_heads");
+}
 void CudaOps::sample(const SampleArgs& /*args*/) {
   no_kernel("sample");
 }

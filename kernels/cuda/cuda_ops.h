@@ -36,6 +36,10 @@ class CudaOps final : public Ops {
   void select_blocks(const SelectBlocksArgs& args) override;
   void glu(const GluArgs& args) override;
   void soft_cap(const SoftCapArgs& args) override;
+  void route(const RouteArgs& args) override;
+  void expert_matmul(const ExpertMatmulArgs& args) override;
+  void expert_sum(const ExpertSumArgs& args) override;
+  void route_heads(const RouteHeadsArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:

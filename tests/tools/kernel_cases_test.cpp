@@ -56,7 +56,8 @@ TEST(KernelCases, EachRunsAtItsSmallestSizes) {
       const PreparedKernel kernel = c.prepare(bench, size);
       EXPECT_FALSE(kernel.shape.empty());
       EXPECT_GT(kernel.bytes, 0.0);
-      const bool counted = c.op == "matmul" || c.op == "attention" || c.op == "linear_attention";
+      const bool counted = c.op == "matmul" || c.op == "expert_matmul" || c.op == "attention" ||
+                           c.op == "linear_attention";
       EXPECT_EQ(kernel.operations > 0.0, counted);
       for (std::int64_t repetition = 0; repetition < (slow ? 1 : 3); ++repetition)
         kernel.run(repetition);

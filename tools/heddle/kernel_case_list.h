@@ -107,5 +107,6 @@ inline std::vector<float> random_floats(std::int64_t n) {
 
 void add_attention_cases(Cases& cases);
 void add_linear_attention_cases(Cases& cases);
+void add_moe_cases(Cases& cases);
 
 }  // namespace heddle::cli

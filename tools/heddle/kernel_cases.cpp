@@ -302,6 +302,7 @@ std::vector<KernelCase> kernel_cases(const DeviceCaps& caps, std::size_t arena_b
   add_row_ops(cases);
   add_attention_cases(cases);
   add_linear_attention_cases(cases);
+  add_moe_cases(cases);
   return cases.take();
 }
 
