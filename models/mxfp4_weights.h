@@ -8,10 +8,10 @@
 
 namespace heddle {
 
-/// A store whose MXFP4 matrices are stored as two tensors (gpt-oss): NAME_blocks [..., n, 16] U8, in
-/// each byte two neighbouring values, the lower in the low half, and NAME_scales [..., n] U8. They
-/// appear as one tensor NAME [..., 32 n] of MXFP4 in the layout that kernels read (GGUF's), made
-/// when it is required; the next one takes its place. All else is the inner store's.
+/// A store whose MXFP4 matrices are stored as two tensors (gpt-oss): NAME_blocks [..., n, 16] U8,
+/// in each byte two neighbouring values, the lower in the low half, and NAME_scales [..., n] U8.
+/// They appear as one tensor NAME [..., 32 n] of MXFP4 in the layout that kernels read (GGUF's),
+/// made when it is required; the next one takes its place. All else is the inner store's.
 class Mxfp4Weights final : public WeightStore {
  public:
   explicit Mxfp4Weights(std::unique_ptr<WeightStore> inner);

@@ -29,10 +29,10 @@ enum class RouterScore {
 /// experts whatever the logits are; the weights are what the formula makes of it.
 /// Source: Shazeer et al. 2017; groups and bias: DeepSeek-V3 (2412.19437), sec. 2.1.2.
 struct RouteArgs {
-  TensorView logits;   // [n_tokens, n_experts] F32
-  TensorView bias;     // [n_experts] F32, only for choosing; or absent
-  TensorView ids;      // [n_tokens, top_k] I32, written
-  TensorView weights;  // [n_tokens, top_k] F32, written
+  TensorView logits;     // [n_tokens, n_experts] F32
+  TensorView bias = {};  // [n_experts] F32, only for choosing; or absent
+  TensorView ids;        // [n_tokens, top_k] I32, written
+  TensorView weights;    // [n_tokens, top_k] F32, written
   RouterScore score = RouterScore::kSoftmax;
   bool renormalise = false;
   float scale = 1.0F;
@@ -46,7 +46,7 @@ struct RouteArgs {
 /// even the PackedMatrix is looked at.
 struct ExpertTarget {
   std::span<const PackedMatrix> experts;  // [n_experts] of [n, k]
-  TensorView bias;                        // [n_experts, n] F32 or absent; must not alias out
+  TensorView bias = {};                   // [n_experts, n] F32 or absent; must not alias out
   TensorView out;                         // [n_rows, n] F32; must not alias x
 };
 struct ExpertMatmulArgs {
@@ -62,10 +62,10 @@ struct ExpertMatmulArgs {
 /// out[t] = residual[t] + sum_j weights[t,j] y[t,j], j ascending (router order), each term one
 /// fused multiply-add in f32, the residual (or 0) first.
 struct ExpertSumArgs {
-  TensorView y;         // [n_tokens, top_k, width] F32
-  TensorView weights;   // [n_tokens, top_k] F32
-  TensorView residual;  // [n_tokens, width] F32 or absent; may be out
-  TensorView out;       // [n_tokens, width] F32; must not alias y
+  TensorView y;              // [n_tokens, top_k, width] F32
+  TensorView weights;        // [n_tokens, top_k] F32
+  TensorView residual = {};  // [n_tokens, width] F32 or absent; may be out
+  TensorView out;            // [n_tokens, width] F32; must not alias y
 };
 
 }  // namespace heddle

@@ -17,14 +17,15 @@ namespace heddle {
 /// in use count alike, so there are no gates. That is how MoH-LLaMA3-8B is published (it has no
 /// router weights). mask is 1 for a head in use, else 0; gates is 0 for a masked head.
 struct RouteHeadsArgs {
-  TensorView routed;  // [n_tokens, n_heads - n_shared] F32 logits, or absent
-  TensorView shared;  // [n_tokens, n_shared] F32 logits; absent where n_shared is 0 or by norm
-  TensorView stage;   // [n_tokens, 2] F32 logits: shared, routed; absent likewise (then a_1 = 1)
-  TensorView q;       // [n_tokens, n_heads, head_dim] F32, or absent: exactly one of routed and q
+  TensorView routed = {};  // [n_tokens, n_heads - n_shared] F32 logits, or absent
+  TensorView shared = {};  // [n_tokens, n_shared] F32 logits; absent where n_shared is 0 or by norm
+  TensorView stage =
+      {};             // [n_tokens, 2] F32 logits: shared, routed; absent likewise (then a_1 = 1)
+  TensorView q = {};  // [n_tokens, n_heads, head_dim] F32, or absent: exactly one of routed and q
   TensorView mask;    // [n_tokens, n_heads] U8, written
-  TensorView gates;   // [n_tokens, n_heads] F32, written; absent by query norm
-  int n_shared = 0;   // 0 .. n_heads - 1
-  int top_k = 0;      // 1 .. n_heads - n_shared
+  TensorView gates = {};  // [n_tokens, n_heads] F32, written; absent by query norm
+  int n_shared = 0;       // 0 .. n_heads - 1
+  int top_k = 0;          // 1 .. n_heads - n_shared
 };
 
 }  // namespace heddle

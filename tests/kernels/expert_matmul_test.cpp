@@ -98,8 +98,8 @@ std::vector<float> by_matmul(std::string_view variant, const Case& c, CpuContext
     args.targets[0].out =
         TensorView(out.data() + static_cast<std::int64_t>(r) * n, DType::kF32, {1, n});
     if (c.bias) {
-      args.targets[0].bias = TensorView(c.experts->biases.data() + static_cast<std::int64_t>(e) * n,
-                                        DType::kF32, {n});
+      args.targets[0].bias =
+          TensorView(c.experts->biases.data() + static_cast<std::int64_t>(e) * n, DType::kF32, {n});
     }
     args.segments = c.segments;
     run(cpu::matmul_table(), variant, args, context);
@@ -221,8 +221,10 @@ TEST_P(ExpertMatmul, ManyTokensOverManyExperts) {
     EXPECT_TRUE(test::same_bits(expert_matmul(GetParam(), c, *context), all));
   }
   // A token alone, in a context that is warm with other work.
-  const Case alone{&experts, {c.x.begin() + 99 * 256, c.x.begin() + 100 * 256},
-                   {c.ids.begin() + 99 * 4, c.ids.begin() + 100 * 4}, 4};
+  const Case alone{&experts,
+                   {c.x.begin() + 99 * 256, c.x.begin() + 100 * 256},
+                   {c.ids.begin() + 99 * 4, c.ids.begin() + 100 * 4},
+                   4};
   const std::span<const float> expected(all.data() + 99 * 4 * 64, 4 * 64);
   EXPECT_TRUE(test::same_bits(expert_matmul(GetParam(), alone, two_), expected));
 }
@@ -245,9 +247,8 @@ TEST_P(ExpertMatmul, TargetsOfDifferentTypesAndWidthsShareOneCall) {
       run(cpu::expert_matmul_table(), GetParam(), args, two_);
       const std::size_t n_rows = c.ids.size();
       EXPECT_TRUE(test::same_bits({out.data(), n_rows * 70}, expected));
-      EXPECT_TRUE(test::same_bits(
-          {second_out.data(), n_rows * static_cast<std::size_t>(second->n)},
-          by_matmul(GetParam(), c, one_)));
+      EXPECT_TRUE(test::same_bits({second_out.data(), n_rows * static_cast<std::size_t>(second->n)},
+                                  by_matmul(GetParam(), c, one_)));
     }
   }
 }

@@ -101,8 +101,8 @@ TEST_P(Route, RenormalisedWeightsAddUpToTheScale) {
   EXPECT_THAT(r.weights, ElementsAre(FloatNear(4.0F / 9, 1e-6F), FloatNear(3.0F / 9, 1e-6F),
                                      FloatNear(2.0F / 9, 1e-6F)));
   const Routed scaled = run({RouterScore::kSoftmax, 3, true, 9.0F}, logits);
-  EXPECT_THAT(scaled.weights, ElementsAre(FloatNear(4, 1e-5F), FloatNear(3, 1e-5F),
-                                          FloatNear(2, 1e-5F)));
+  EXPECT_THAT(scaled.weights,
+              ElementsAre(FloatNear(4, 1e-5F), FloatNear(3, 1e-5F), FloatNear(2, 1e-5F)));
 }
 
 TEST_P(Route, SigmoidLooksAtEachExpertAlone) {
@@ -155,8 +155,8 @@ TEST_P(Route, TheBiasChoosesButDoesNotWeigh) {
 TEST_P(Route, OnlyExpertsOfTheBestGroupsAreChosen) {
   constexpr int kExperts = 32;
   std::vector<float> logits(kExperts, -4.0F);
-  logits[1] = 6;              // group 0: best alone, p 0.9975, second 0.018: sum 1.016
-  logits[4] = logits[5] = 1;  // group 1: 0.731 twice: 1.46
+  logits[1] = 6;                   // group 0: best alone, p 0.9975, second 0.018: sum 1.016
+  logits[4] = logits[5] = 1;       // group 1: 0.731 twice: 1.46
   logits[10] = logits[11] = 2;     // group 2: 0.881 twice: 1.76
   logits[12] = logits[15] = 0.5F;  // group 3: 0.622 twice: 1.245
   logits[20] = logits[21] = 0.4F;  // group 5: 0.599 twice: 1.197
@@ -331,11 +331,8 @@ std::vector<float> expert_sum(const std::string& variant, const Sum& sum, int n_
   return out;
 }
 
-Sum random_sum(std::int64_t n,
-               std::int64_t top_k,
-               std::int64_t width,
-               bool residual,
-               std::uint64_t seed) {
+Sum random_sum(
+    std::int64_t n, std::int64_t top_k, std::int64_t width, bool residual, std::uint64_t seed) {
   test::Random random(seed);
   Sum s{top_k, width, random.normals(n * top_k * width), random.normals(n * top_k)};
   if (residual) s.residual = random.normals(n * width, 3.0F);
@@ -360,7 +357,8 @@ TEST_P(ExpertSum, AgreesWithRef) {
       for (const bool residual : {false, true}) {
         const Sum s = random_sum(3, top_k, width, residual, 4);
         EXPECT_TRUE(test::within_bound(
-            expert_sum(GetParam(), s), expert_sum("ref", s), [&](std::size_t i) {
+            expert_sum(GetParam(), s), expert_sum("ref", s),
+            [&](std::size_t i) {
               const std::size_t t = i / static_cast<std::size_t>(width);
               double size = residual ? std::abs(s.residual[i]) : 0;
               for (std::size_t j = 0; j < static_cast<std::size_t>(top_k); ++j) {

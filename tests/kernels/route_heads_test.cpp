@@ -131,10 +131,10 @@ TEST_P(RouteHeads, RoundingMakesNoTies) {
 }
 
 TEST_P(RouteHeads, ByQueryNormTheLongestQueriesAreInUse) {
-  const std::vector<float> q = {0, 0,    // shared, whatever it is
-                                1, 1,    // 2
-                                -3, 0,   // 9
-                                2, -2};  // 8
+  const std::vector<float> q = {0,  0,    // shared, whatever it is
+                                1,  1,    // 2
+                                -3, 0,    // 9
+                                2,  -2};  // 8
   EXPECT_THAT(run({1, 1, {}, {}, {}, q, 2}, 4).mask, ElementsAre(1, 0, 1, 0));
   EXPECT_THAT(run({1, 2, {}, {}, {}, q, 2}, 4).mask, ElementsAre(1, 0, 1, 1));
   EXPECT_THAT(run({1, 3, {}, {}, {}, q, 2}, 4).mask, ElementsAre(1, 1, 1, 1));
@@ -177,8 +177,8 @@ TEST_P(RouteHeads, NonFiniteLogitsSpreadAsInRef) {
 TEST_P(RouteHeads, AgreesWithRef) {
   test::Random random(1);
   constexpr std::int64_t kTokens = 33;
-  for (const auto& [n_heads, n_shared, top_k] :
-       {std::tuple(12, 3, 5), std::tuple(32, 16, 8), std::tuple(40, 0, 17), std::tuple(65, 33, 32)}) {
+  for (const auto& [n_heads, n_shared, top_k] : {std::tuple(12, 3, 5), std::tuple(32, 16, 8),
+                                                 std::tuple(40, 0, 17), std::tuple(65, 33, 32)}) {
     Heads heads{n_shared, top_k, random.normals(kTokens * (n_heads - n_shared), 2.0F)};
     if (n_shared > 0) heads.shared = random.normals(kTokens * n_shared);
     if (n_shared > 0) heads.stage = random.normals(kTokens * 2);
@@ -217,13 +217,13 @@ TEST_P(RouteHeads, RefusesWhatCannotBe) {
   EXPECT_THROW(run({0, 5, four}, 4), Error);
   EXPECT_THROW(run({-1, 1, four}, 4), Error);
   EXPECT_THROW(run({4, 1, four}, 4), Error);
-  EXPECT_THROW(run({0, 1}, 4), Error);                           // neither logits nor q
-  EXPECT_THROW(run({0, 1, four, {}, {}, four, 1}, 4), Error);    // both
-  EXPECT_THROW(run({1, 1, four}, 5), Error);                     // shared heads without logits
-  EXPECT_THROW(run({1, 1, four, {1}}, 5), Error);                // or without stages
-  EXPECT_THROW(run({0, 1, four, {}, {1, 2}}, 4), Error);         // stages without shared heads
-  EXPECT_THROW(run({1, 1, four, {1}, {1, 2, 3}}, 5), Error);     // three stages
-  EXPECT_THROW(run({0, 1, {1, 2, 3}}, 4), Error);                // a logit too few
+  EXPECT_THROW(run({0, 1}, 4), Error);                         // neither logits nor q
+  EXPECT_THROW(run({0, 1, four, {}, {}, four, 1}, 4), Error);  // both
+  EXPECT_THROW(run({1, 1, four}, 5), Error);                   // shared heads without logits
+  EXPECT_THROW(run({1, 1, four, {1}}, 5), Error);              // or without stages
+  EXPECT_THROW(run({0, 1, four, {}, {1, 2}}, 4), Error);       // stages without shared heads
+  EXPECT_THROW(run({1, 1, four, {1}, {1, 2, 3}}, 5), Error);   // three stages
+  EXPECT_THROW(run({0, 1, {1, 2, 3}}, 4), Error);              // a logit too few
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, RouteHeads, test::all_variants(), test::variant_name);
