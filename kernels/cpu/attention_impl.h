@@ -4,6 +4,7 @@
 
 #pragma once
 #include "kernels/cpu/attention_rows.h"
+#include "kernels/cpu/attention_select.h"
 
 namespace heddle::cpu {
 namespace {
@@ -14,6 +15,10 @@ constexpr int kDirectBlocks = 1;
 template <>
 constexpr int kDirectBlocks<float> = static_cast<int>(kMaxAttentionPairs);
 
+inline std::int64_t tile_at(const AttentionTask& task, std::int64_t i) {
+  return task.tiles == nullptr ? i : task.tiles[i];
+}
+
 template <typename V, typename T>
 void run_typed(const AttentionProblem& p, const AttentionTask& task, float* memory) {
   const Scratch scratch = cut_scratch(memory, p.head_dim);
@@ -21,8 +26,6 @@ void run_typed(const AttentionProblem& p, const AttentionTask& task, float* memo
   const int n_blocks = make_blocks<V>(p, task, scratch, blocks);
   if (n_blocks == 0) return;
   const bool merge = task.partial == nullptr;
-  const RowBlock& last = blocks[n_blocks - 1];
-  const std::int64_t n_keys = last.n_keys[last.rows - 1];
   const std::int64_t stride = kAttentionPartialHead + p.head_dim;
 
   const auto all_blocks = [&](const auto& f) {
@@ -32,12 +35,13 @@ void run_typed(const AttentionProblem& p, const AttentionTask& task, float* memo
       });
     }
   };
-  for (std::int64_t tile = task.tile_begin; tile < task.tile_end; ++tile) {
-    const int begin = keys_in_tile(blocks[0].first_key[0], tile);
-    const int end = keys_in_tile(n_keys, tile);
-    const auto t = find_tile<T>(p, task, tile, begin, end);
+  for (std::int64_t i_tile = task.tile_begin; i_tile < task.tile_end; ++i_tile) {
+    const TileSpan span = tile_span(p, tile_at(task, i_tile));
+    const Keys any = see_tile(p, span, blocks, n_blocks);
+    if (any == 0) continue;
+    const auto t = find_tile<T>(p, task, span, any);
     if (!merge) {
-      float* const base = task.partial + (tile - task.tile_begin) * task.n_pairs * stride;
+      float* const base = task.partial + (i_tile - task.tile_begin) * task.n_pairs * stride;
       for (int i = 0; i < n_blocks; ++i) {
         for (int r = 0; r < blocks[i].rows; ++r) {
           blocks[i].partial[r] = base + blocks[i].index[r] * stride;
@@ -45,8 +49,7 @@ void run_typed(const AttentionProblem& p, const AttentionTask& task, float* memo
       }
     }
     const auto score = [&](const auto& from) {
-      all_blocks(
-          [&]<int R>(RowBlock& b, float* s) { attend_scores<V, R>(p, b, from, tile, merge, s); });
+      all_blocks([&]<int R>(RowBlock& b, float* s) { attend_scores<V, R>(p, b, from, merge, s); });
     };
     const auto value = [&](const auto& from) {
       all_blocks([&]<int R>(RowBlock& b, const float* s) {
@@ -64,18 +67,14 @@ void run_typed(const AttentionProblem& p, const AttentionTask& task, float* memo
         wide.k[j] = scratch.k + j * 16;
         wide.v[j] = scratch.v + j * 16 * p.head_dim;
       }
-      widen_k<V>(t, p.head_dim, begin, end, scratch.k);
+      widen_k<V>(t, p.head_dim, any, scratch.k);
       score(wide);
-      widen_v<V>(t, p.head_dim, begin, end, scratch.v);
+      widen_v<V>(t, p.head_dim, any, scratch.v);
       value(wide);
     }
   }
   if (!merge) return;
-  for (int i = 0; i < n_blocks; ++i) {
-    for (int r = 0; r < blocks[i].rows; ++r) {
-      write_row<V>(blocks[i].out[r], blocks[i].o[r], blocks[i].big_l[r], p.head_dim);
-    }
-  }
+  for (int i = 0; i < n_blocks; ++i) finish_rows<V>(p, blocks[i]);
 }
 
 template <typename V>
@@ -110,10 +109,11 @@ void merge_task(const AttentionProblem& p, const AttentionTask& task, float* scr
     V::store(big_l, V::zero());
     V::store(l, V::zero());
     for (std::int64_t d = 0; d < p.head_dim; d += 16) V::store(scratch + d, V::zero());
-    const std::int64_t position = p.positions[pair.row];
-    for (std::int64_t tile = p.first_key(position) / kTile; tile <= position / kTile; ++tile) {
+    RowKeys keys = row_keys(p, pair.row, task.kv_head);
+    for (std::int64_t i_tile = task.tile_begin; i_tile < task.tile_end; ++i_tile) {
+      if (seen_keys(p, keys, tile_span(p, tile_at(task, i_tile))) == 0) continue;
       const float* const partial =
-          task.partial + ((tile - task.tile_begin) * task.n_pairs + i) * stride;
+          task.partial + ((i_tile - task.tile_begin) * task.n_pairs + i) * stride;
       m[0] = partial[0];
       l[0] = partial[1];
       merge_factors<V>(big_m, big_l, m, l, a, b);
@@ -124,7 +124,13 @@ void merge_task(const AttentionProblem& p, const AttentionTask& task, float* scr
         V::store(scratch + d, V::fma(fa, V::load(scratch + d), scaled));
       }
     }
-    write_row<V>(out, scratch, big_l[0], p.head_dim);
+    a[0] = 1.0F;
+    if (p.sinks != nullptr) {
+      m[0] = p.sinks[pair.head];
+      l[0] = 1.0F;
+      merge_factors<V>(big_m, big_l, m, l, a, b);
+    }
+    write_row<V>(out, scratch, a[0], big_l[0], p.head_dim);
   }
 }
 
@@ -134,6 +140,8 @@ constexpr AttentionKernels attention_kernels() {
   k.scratch = [](std::int64_t head_dim) { return scratch_elements(head_dim); };
   k.run = run_task<V>;
   k.merge = merge_task<V>;
+  k.score_entries = score_entries<V>;
+  k.add_weights = add_weights<V>;
   return k;
 }
 

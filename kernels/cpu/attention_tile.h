@@ -6,19 +6,19 @@
 //   m: 16 lanes (key mod 16) over the tile, then the halving tree; l likewise with sums
 //   o[d]: one FMA chain over the row's valid keys of the tile, ascending, from +0
 //   merge: a = exp(M - M'), b = exp(m - M'), L' = a L + (b l), O' = a O + (b o), fused, from
-//   M = -inf, L = O = 0; out = O / L
+//   M = -inf, L = O = 0; a sink is merged last, as a tile with m = sink, l = 1 and o = 0;
+//   out = O / L
 // A tile whose scores are all -inf has m = -inf and p = 0; it changes nothing, nor does a tile in
 // which a row has no valid key.
 
 #pragma once
-#include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/attention_keys.h"
 #include "kernels/cpu/simd16_math.h"
 #include "kernels/cpu/simd16_tile.h"
 
 namespace heddle::cpu {
 namespace {
 
-constexpr int kTile = 64;
 
 // Where a tile's keys are: 16 keys each. K: element (d, key) at k[j][d * k_stride + key % 16].
 // V: element (key, d) at v[j][key % 16 * head_dim + d].
@@ -29,16 +29,19 @@ struct TilePointers {
   std::int64_t k_stride;
 };
 
-// Keys [begin, end) of the tile, by whole groups of 16: no block of another group is looked up.
+// The groups of 16 that hold any of the keys: no block of another group is looked up.
 template <typename T>
-TilePointers<T> find_tile(
-    const AttentionProblem& p, const AttentionTask& task, std::int64_t tile, int begin, int end) {
+TilePointers<T> find_tile(const AttentionProblem& p,
+                          const AttentionTask& task,
+                          const TileSpan& tile,
+                          Keys keys) {
   TilePointers<T> t = {};
   t.k_stride = p.block_tokens;
   const std::int32_t* const table =
       p.block_tables + std::int64_t{p.sequence[task.first_row]} * p.max_blocks;
-  for (int j = begin / 16; j * 16 < end; ++j) {
-    const std::int64_t position = tile * kTile + j * 16;
+  for (int j = 0; j < kTile / 16; ++j) {
+    if ((keys >> (j * 16) & 0xFFFFU) == 0) continue;
+    const std::int64_t position = tile.begin + j * 16;
     const std::int64_t block = table[position / p.block_tokens];
     const std::int64_t offset = position % p.block_tokens;
     const std::int64_t page = (block * p.n_kv_heads + task.kv_head) * p.block_tokens * p.head_dim;
@@ -104,31 +107,33 @@ void cap_scores(float cap, int rows, int first_group, int n_groups, float* s) {
   }
 }
 
-// Keys before a row's first: scores of -inf, whatever the memory holds, so p is exactly 0.
+// Keys that a row does not see get scores of -inf, whatever the memory holds, so p is exactly 0.
 template <typename V>
-void mask_before(float* s, int begin) {
+HEDDLE_SIMD void mask_unseen(float* s, Keys seen) {
+  if (seen == kAllKeys) return;
   const auto lowest = V::set1(-__builtin_inff());
-  for (int j = 0; j * 16 < begin; ++j) {
-    V::store(s + j * 16, V::first_n(lowest, begin - j * 16, V::load(s + j * 16)));
+  for (int j = 0; j < kTile / 16; ++j) {
+    const Keys unseen = ~seen >> (j * 16) & 0xFFFFU;
+    if (unseen == 0) continue;
+    auto x = lowest;
+    if (unseen != 0xFFFFU) {
+      x = V::load(s + j * 16);
+      for_key_runs(unseen, [&](int begin, int end) {
+        x = V::first_n(V::first_n(x, begin, lowest), end, x);
+      });
+    }
+    V::store(s + j * 16, x);
   }
 }
 
-// One row of scores to probabilities of its valid keys: n of the tile's, or with kAll all; the
-// others get 0.
-template <typename V, bool kAll>
-HEDDLE_SIMD void softmax_row(float* s, int n, float* m, float* l) {
+// One row of scores to probabilities.
+template <typename V>
+HEDDLE_SIMD void softmax_tile(float* s, float* m, float* l) {
   constexpr int kGroups = kTile / 16;
-  const auto lowest = V::set1(-__builtin_inff());
   typename V::F x[kGroups];
 #pragma GCC unroll 4
-  for (int j = 0; j < kGroups; ++j) {
-    if constexpr (kAll) {
-      x[j] = V::load(s + j * 16);
-    } else {
-      x[j] = j * 16 < n ? V::first_n(V::load(s + j * 16), n - j * 16, lowest) : lowest;
-    }
-  }
-  auto max = lowest;
+  for (int j = 0; j < kGroups; ++j) x[j] = V::load(s + j * 16);
+  auto max = V::set1(-__builtin_inff());
 #pragma GCC unroll 4
   for (int j = 0; j < kGroups; ++j) max = V::max(x[j], max);
   *m = V::reduce_max(max);
@@ -142,15 +147,6 @@ HEDDLE_SIMD void softmax_row(float* s, int n, float* m, float* l) {
 #pragma GCC unroll 4
   for (int j = 0; j < kGroups; ++j) sum = V::add(sum, x[j]);
   *l = V::reduce_add(sum);
-}
-
-template <typename V>
-HEDDLE_SIMD void softmax_tile(float* s, int n, float* m, float* l) {
-  if (n == kTile) {
-    softmax_row<V, true>(s, n, m, l);
-  } else {
-    softmax_row<V, false>(s, n, m, l);
-  }
 }
 
 // How R rows take a tile's o over keys [begin, end): merged into the running O, or stored as it is,
@@ -251,10 +247,11 @@ HEDDLE_SIMD void merge_factors(
   V::store(big_l, V::fma(fa, V::load(big_l), V::mul(fb, V::load(l))));
 }
 
-// A tile's K in f32: [head_dim][kTile], and V: [kTile][head_dim], of keys [begin, end).
+// A tile's K in f32: [head_dim][kTile], and V: [kTile][head_dim], as far as any row sees them.
 template <typename V, typename T>
-void widen_k(const TilePointers<T>& t, std::int64_t head_dim, int begin, int end, float* k) {
-  for (int j = begin / 16; j * 16 < end; ++j) {
+void widen_k(const TilePointers<T>& t, std::int64_t head_dim, Keys keys, float* k) {
+  for (int j = 0; j < kTile / 16; ++j) {
+    if ((keys >> (j * 16) & 0xFFFFU) == 0) continue;
     const T* from = t.k[j];
     for (std::int64_t d = 0; d < head_dim; ++d) {
       V::store(k + d * kTile + j * 16, V::load(from));
@@ -264,19 +261,25 @@ void widen_k(const TilePointers<T>& t, std::int64_t head_dim, int begin, int end
 }
 
 template <typename V, typename T>
-void widen_v(const TilePointers<T>& t, std::int64_t head_dim, int begin, int end, float* v) {
-  for (int key = begin; key < end; ++key) {
-    const T* const from = t.v[key / 16] + key % 16 * head_dim;
-    for (std::int64_t d = 0; d < head_dim; d += 16) {
-      V::store(v + key * head_dim + d, V::load(from + d));
+void widen_v(const TilePointers<T>& t, std::int64_t head_dim, Keys keys, float* v) {
+  for_key_runs(keys, [&](int begin, int end) {
+    for (int key = begin; key < end; ++key) {
+      const T* const from = t.v[key / 16] + key % 16 * head_dim;
+      for (std::int64_t d = 0; d < head_dim; d += 16) {
+        V::store(v + key * head_dim + d, V::load(from + d));
+      }
     }
-  }
+  });
 }
 
+// out = a O / L.
 template <typename V>
-HEDDLE_SIMD void write_row(float* out, const float* o, float l, std::int64_t head_dim) {
+HEDDLE_SIMD void write_row(float* out, const float* o, float a, float l, std::int64_t head_dim) {
+  const auto factor = V::set1(a);
   const auto sum = V::set1(l);
-  for (std::int64_t d = 0; d < head_dim; d += 16) V::store(out + d, V::div(V::load(o + d), sum));
+  for (std::int64_t d = 0; d < head_dim; d += 16) {
+    V::store(out + d, V::div(V::mul(factor, V::load(o + d)), sum));
+  }
 }
 
 }  // namespace

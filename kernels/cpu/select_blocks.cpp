@@ -1,9 +1,10 @@
+#include <algorithm>
 #include <cmath>
-#include <limits>
-#include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "base/error.h"
+#include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/compressed_keys.h"
 #include "kernels/cpu/cpu_tables.h"
 
@@ -148,7 +149,129 @@ void ref(const SelectBlocksArgs& args, CpuContext& context) {
   });
 }
 
+constexpr std::int64_t padded(std::int64_t n) {
+  return (n + 15) / 16 * 16;
+}
+
+/// A task's memory for rows up to a position.
+struct Scratch {
+  const float** entries = nullptr;  // of level 1, then of level 2
+  float* y1 = nullptr;              // [group][padded windows]
+  float* y2 = nullptr;
+  float* w = nullptr;
+  float* score = nullptr;
+  std::int32_t* order = nullptr;
+
+  // With null memory: the bytes needed.
+  std::size_t cut(std::byte* memory, const SelectBlocksArgs& args, std::int64_t position) {
+    const std::int64_t group = args.q.dim(1) / args.keys.k1.dim(1);
+    const std::int64_t n1 = padded(level_1(args.keys).complete(position));
+    const std::int64_t n2 = padded(level_2(args.keys).complete(position));
+    const std::int64_t n_blocks = padded(position / args.blocks.block + 1);
+    std::size_t at = 0;
+    const auto take = [&](auto*& part, std::int64_t n) {
+      if (memory != nullptr) {
+        part = reinterpret_cast<std::remove_reference_t<decltype(part)>>(memory + at);
+      }
+      at += static_cast<std::size_t>(padded(n)) * sizeof(*part);
+    };
+    take(entries, n1 + n2);
+    take(y1, group * n1);
+    take(y2, group * n2);
+    take(w, n1);
+    take(score, n_blocks);
+    take(order, n_blocks);
+    return at;
+  }
+};
+
+/// Scores of all heads of the row against the complete windows of a level; returns how many.
+std::int64_t score_level(const SelectBlocksArgs& args,
+                         const Row& row,
+                         const KeyLevel& level,
+                         const AttentionKernels& kernels,
+                         const float** entries,
+                         float* y) {
+  const std::int64_t n = level.complete(row.position);
+  for (std::int64_t j = 0; j < n; ++j) {
+    entries[j] = level.entry(row.table, j * level.stride + level.length - 1, row.g);
+  }
+  EntryScores scores;
+  scores.q = row.q;
+  scores.n_rows = row.group;
+  scores.head_dim = level.head_dim;
+  scores.entries = entries;
+  scores.n_entries = n;
+  scores.scale = args.scale;
+  scores.y = y;
+  scores.stride = padded(n);
+  kernels.score_entries(scores);
+  return n;
+}
+
+void fast_row(const SelectBlocksArgs& args,
+              const Row& row,
+              const AttentionKernels& kernels,
+              const Scratch& scratch) {
+  if (row.position < args.dense_below) {
+    *row.count = -1;
+    return;
+  }
+  const std::int64_t n1 =
+      score_level(args, row, level_1(args.keys), kernels, scratch.entries, scratch.y1);
+  const std::int64_t n2 =
+      score_level(args, row, level_2(args.keys), kernels, scratch.entries + n1, scratch.y2);
+  std::fill(scratch.w, scratch.w + padded(n1), 0.0F);
+  for (std::int64_t h = 0; n1 > 0 && h < row.group; ++h) {
+    WindowWeights weights;
+    weights.y = scratch.y1 + h * padded(n1);
+    weights.n = n1;
+    weights.norm = n2 > 0 ? scratch.y2 + h * padded(n2) : weights.y;
+    weights.n_norm = n2 > 0 ? n2 : n1;
+    weights.w = scratch.w;
+    kernels.add_weights(weights);
+  }
+  score_blocks(args, row, scratch.w, n1, scratch.score);
+  choose(args, row, scratch.score, scratch.order);
+}
+
+void fast(const SelectBlocksArgs& args, CpuContext& context, const AttentionKernels& kernels) {
+  check(args);
+  const std::int64_t n = args.q.dim(0);
+  if (n == 0) return;
+  const std::int64_t n_heads = args.keys.k1.dim(1);
+  const auto* const position = args.positions.as<const std::int32_t>();
+  const std::int64_t last = *std::max_element(position, position + n);
+  const std::size_t bytes = Scratch().cut(nullptr, args, last);
+  context.pool.run(n * n_heads, [&](std::int64_t i, int worker) {
+    Scratch scratch;
+    scratch.cut(context.worker(worker, bytes), args, last);
+    fast_row(args, Row(args, i / n_heads, i % n_heads), kernels, scratch);
+  });
+}
+
+bool accepts_shape(const SelectBlocksArgs& args) {
+  return args.q.dim(2) > 0 && args.q.dim(2) % 16 == 0;
+}
+
 constexpr Variant<SelectBlocksArgs, CpuContext> kVariants[] = {
+    {"avx512",
+     [](const SelectBlocksArgs& args, const DeviceCaps& caps) {
+       return caps.avx512 && attention_kernels_avx512() != nullptr && accepts_shape(args);
+     },
+     [](const SelectBlocksArgs& args, CpuContext& c) {
+       fast(args, c, *attention_kernels_avx512());
+     }},
+    {"avx2",
+     [](const SelectBlocksArgs& args, const DeviceCaps& caps) {
+       return caps.avx2 && attention_kernels_avx2() != nullptr && accepts_shape(args);
+     },
+     [](const SelectBlocksArgs& args, CpuContext& c) { fast(args, c, *attention_kernels_avx2()); }},
+    {"portable",
+     [](const SelectBlocksArgs& args, const DeviceCaps&) { return accepts_shape(args); },
+     [](const SelectBlocksArgs& args, CpuContext& c) {
+       fast(args, c, attention_kernels_portable());
+     }},
     {"ref", [](const SelectBlocksArgs&, const DeviceCaps&) { return true; }, ref}};
 
 }  // namespace

@@ -1,6 +1,5 @@
 // Paged attention on the CPU with sinks, first keys and block lists: hand-computed cases, every
-// variant against dense attention under a boolean mask, memory that must not be read, and bits that
-// depend on a row's own keys alone.
+// variant against dense attention under a boolean mask, and memory that must not be read.
 
 #include <gtest/gtest.h>
 
@@ -10,63 +9,25 @@
 #include <string>
 #include <vector>
 
-#include "tests/kernels/attention_support.h"
+#include "tests/kernels/attention_sparse_support.h"
 
 namespace heddle {
 namespace {
 
 using test::attend;
 using test::block_lists;
-using test::BlockLists;
 using test::Cache;
 using test::coin;
+using test::masked;
 using test::Reach;
+using test::reaches;
 using test::Rows;
 using test::rows_of;
 using test::same_bits;
 using test::Shape;
+using test::some_sinks;
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-/// Dense attention in f64 under a boolean mask, written from the formula.
-std::vector<float> masked(const Cache& cache, const Rows& rows, const Reach& reach) {
-  const Shape& shape = cache.shape();
-  const double scale = 1.0F / std::sqrt(static_cast<float>(shape.dim));
-  std::vector<float> out;
-  for (std::int64_t t = 0; t < rows.n(); ++t) {
-    const std::int64_t sequence = rows.sequence[static_cast<std::size_t>(t)];
-    const std::int64_t position = rows.position[static_cast<std::size_t>(t)];
-    for (std::int64_t h = 0; h < shape.n_q; ++h) {
-      const std::int64_t g = h / (shape.n_q / shape.n_kv);
-      const float* const q = rows.q.data() + (t * shape.n_q + h) * shape.dim;
-      std::vector<double> o(static_cast<std::size_t>(shape.dim));
-      double l =
-          reach.sinks.empty() ? 0 : std::exp(double{reach.sinks[static_cast<std::size_t>(h)]});
-      for (std::int64_t s = 0; s <= position; ++s) {
-        const bool near = reach.window == 0 || position - s < reach.window;
-        if (!(near || s < reach.first_keys) || !reach.blocks.has(t, g, s)) continue;
-        double x = 0;
-        for (std::int64_t d = 0; d < shape.dim; ++d) {
-          x += static_cast<double>(q[d]) * cache.k(sequence, s, g, d);
-        }
-        x *= scale;
-        if (reach.soft_cap != 0) x = reach.soft_cap * std::tanh(x / reach.soft_cap);
-        l += std::exp(x);
-        for (std::int64_t d = 0; d < shape.dim; ++d) {
-          o[static_cast<std::size_t>(d)] += std::exp(x) * cache.v(sequence, s, g, d);
-        }
-      }
-      const bool off =
-          !rows.mask.empty() && rows.mask[static_cast<std::size_t>(t * shape.n_q + h)] == 0;
-      for (const double x : o) out.push_back(off ? 0.0F : static_cast<float>(x / l));
-    }
-  }
-  return out;
-}
-
-std::vector<float> some_sinks(std::int64_t n) {
-  return test::Random(77).normals(n, 2.0F);
-}
 
 class AttentionSparse : public test::AttentionOf {
  protected:
@@ -204,10 +165,192 @@ TEST_P(AttentionSparse, ListsAgreeWithAMask) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants,
-                         AttentionSparse,
-                         testing::Values(std::string("ref")),
-                         test::variant_name);
+// mechanisms-seeds D2: six tokens of four dimensions, here the first four of sixteen; token i is
+// held by the n_copies positions from i * n_copies on, which changes no weighted mean.
+struct Golden {
+  static constexpr Shape kShape = {1, 1, 16, 16, DType::kF32};
+  Cache cache{kShape, {96}};
+  std::int32_t n_copies;
+
+  explicit Golden(std::int32_t copies) : n_copies(copies) {
+    for (int s = 0; s < 96; ++s) {
+      for (int a = 0; a < 16; ++a) {
+        const int x = 4 * (s / n_copies) + a;
+        cache.set_k(0, s, 0, a, a < 4 ? static_cast<float>(std::cos(0.5 * x + 0.3)) : 0.0F);
+        cache.set_v(0, s, 0, a, a < 4 ? static_cast<float>(std::sin(0.3 * x + 0.9)) : 0.0F);
+      }
+    }
+  }
+  std::vector<float> row(const std::string& variant, std::int32_t i, const Reach& reach) const {
+    const std::int32_t position = (i + 1) * n_copies - 1;
+    Rows rows = rows_of(kShape, 0, position, position + 1);
+    for (int a = 0; a < 16; ++a) {
+      rows.q[static_cast<std::size_t>(a)] = static_cast<float>(std::sin(0.7 * (4 * i + a) + 0.1));
+    }
+    std::vector<float> out = attend(variant, cache, rows, 2, 0.5F, reach);
+    out.resize(4);
+    return out;
+  }
+};
+
+const std::vector<float> kSoftmaxRow2 = {0.214296F, 0.043226F, -0.131706F, -0.294872F};
+const std::vector<float> kSoftmaxRow5 = {-0.032893F, 0.007667F, 0.047542F, 0.083170F};
+const std::vector<float> kNeighbourhoodRow5 = {-0.570357F, -0.558474F, -0.496704F, -0.390565F};
+
+// Generalised neighbourhood attention of 4 keys in groups of 2 queries: the first key of a group's
+// last query holds for all of it, so row 5 sees keys 2 to 5 and row 2 keys 0 to 2.
+TEST_P(AttentionSparse, NeighbourhoodsAreTheGoldenVectors) {
+  const Golden once(1);
+  EXPECT_TRUE(test::within(once.row(GetParam(), 2, {}), kSoftmaxRow2, 2e-6));
+  EXPECT_TRUE(test::within(once.row(GetParam(), 5, {}), kSoftmaxRow5, 2e-6));
+  Reach window;
+  window.window = 3;
+  EXPECT_TRUE(test::within(once.row(GetParam(), 2, window), kSoftmaxRow2, 2e-6));
+  window.window = 4;
+  EXPECT_TRUE(test::within(once.row(GetParam(), 5, window), kNeighbourhoodRow5, 2e-6));
+
+  const Golden blocks(16);
+  Reach listed;
+  listed.blocks.block = 16;
+  listed.blocks.capacity = 4;
+  listed.blocks.counts = {3};
+  listed.blocks.ids = {0, 1, 2, -1};
+  EXPECT_TRUE(test::within(blocks.row(GetParam(), 2, listed), kSoftmaxRow2, 2e-6));
+  listed.blocks.counts = {4};
+  listed.blocks.ids = {2, 3, 4, 5};
+  EXPECT_TRUE(test::within(blocks.row(GetParam(), 5, listed), kNeighbourhoodRow5, 2e-6));
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AttentionSparse, test::all_variants(), test::variant_name);
+
+class AttentionSparseFast : public AttentionSparse {};
+
+TEST_P(AttentionSparseFast, MixedCallAgreesWithAMask) {
+  const Shape shape = {6, 2, 32, 16, DType::kF16};
+  const Cache cache(shape, test::kMixedLengths);
+  const Rows rows = test::mixed_rows(shape);
+  for (const Reach& reach : reaches(rows, shape)) expect_masked(cache, rows, reach);
+}
+
+TEST_P(AttentionSparseFast, ContextsShorterThanABlock) {
+  const Shape shape = {3, 1, 16, 16, DType::kF16};
+  for (const std::int32_t n : {1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129}) {
+    const Cache cache(shape, {n});
+    const Rows rows = rows_of(shape, 0, 0, n);
+    Reach reach;
+    for (const std::int64_t block : {64, 128}) {
+      reach.blocks = block_lists(rows, block, 1, coin);
+      expect_masked(cache, rows, reach);
+    }
+  }
+}
+
+// Keys in groups of 16 that no row with an active head sees: NaN in their place, no cache block.
+TEST_P(AttentionSparseFast, NothingThatNoRowSeesIsRead) {
+  for (const bool with_mask : {false, true}) {
+    for (const auto& [first, end] :
+         {std::pair{499, 500}, std::pair{480, 500}, std::pair{380, 500}}) {
+      const Shape shape = {4, 2, 32, 32, DType::kF16};
+      Rows rows = rows_of(shape, 0, first, end);
+      if (with_mask) {  // of kv head 1 all heads are off, of kv head 0 every other one
+        for (std::int64_t t = 0; t < rows.n(); ++t) {
+          const bool odd = t % 2 != 0;
+          for (const bool on : {odd, !odd, false, false}) rows.mask.push_back(on ? 1 : 0);
+        }
+      }
+      for (Reach reach : reaches(rows, shape)) {
+        if (reach.blocks.block != 0) {  // the same list for all rows, so that something is unseen
+          const auto in = [](std::int64_t, std::int64_t list, std::int64_t b) {
+            return coin(0, list, b);
+          };
+          reach.blocks = block_lists(rows, reach.blocks.block, reach.blocks.n_lists, in);
+        }
+        Cache cache(shape, {500});
+        const std::vector<float> clean = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+        const auto seen = [&](std::int64_t s, std::int64_t g) {
+          if (with_mask && g == 1) return false;
+          for (std::int64_t t = 0; t < rows.n(); ++t) {
+            const std::int64_t p = rows.position[static_cast<std::size_t>(t)];
+            const bool near = reach.window == 0 || p - s < reach.window || s < reach.first_keys;
+            if (s <= p && near && reach.blocks.has(t, g, s)) return true;
+          }
+          return false;
+        };
+        std::int64_t n_lost = 0;
+        for (std::int64_t block = 0; block < 500; block += 32) {
+          bool lost = true;
+          for (std::int64_t group = block; group < std::min<std::int64_t>(500, block + 32);
+               group += 16) {
+            for (std::int64_t g = 0; g < shape.n_kv; ++g) {
+              bool unseen = true;
+              for (std::int64_t s = group; s < group + 16; ++s) unseen = unseen && !seen(s, g);
+              lost = lost && unseen;
+              for (std::int64_t s = group; unseen && s < std::min<std::int64_t>(500, group + 16);
+                   ++s) {
+                for (std::int64_t d = 0; d < shape.dim; ++d) {
+                  cache.set_k(0, s, g, d, std::nanf(""));
+                  cache.set_v(0, s, g, d, std::nanf(""));
+                }
+              }
+            }
+          }
+          if (lost) cache.lose(0, block);
+          n_lost += lost ? 1 : 0;
+        }
+        if (reach.window != 0 || reach.blocks.n_lists == 1) {
+          EXPECT_TRUE(reach.blocks.block == 0 || n_lost > 0);
+        }
+        ASSERT_TRUE(same_bits(attend(GetParam(), cache, rows, 2, std::nullopt, reach), clean))
+            << "mask " << with_mask << " rows from " << first << " block " << reach.blocks.block
+            << " window " << reach.window;
+      }
+    }
+  }
+}
+
+// Of 32 blocks a row of PowerAttention reads 8; spoiling any of them shows, spoiling others not.
+TEST_P(AttentionSparseFast, DecodeReadsTheBlocksOfItsListAndNoOthers) {
+  const Shape shape = {2, 1, 16, 16, DType::kF32};
+  const Rows rows = rows_of(shape, 0, 2047, 2048);
+  Reach reach;
+  reach.blocks = block_lists(rows, 64, 1, [](std::int64_t p, std::int64_t, std::int64_t b) {
+    const std::int64_t d = p / 64 - b;
+    return b == 0 || d < 5 || (d & (d - 1)) == 0;
+  });
+  ASSERT_EQ(reach.blocks.counts[0], 8);
+  const Cache cache(shape, {2048});
+  const std::vector<float> clean = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+  std::int64_t n_read = 0;
+  for (std::int64_t b = 0; b < 32; ++b) {
+    Cache spoiled = cache;
+    spoiled.poison(0, b * 64, (b + 1) * 64);
+    const std::vector<float> out = attend(GetParam(), spoiled, rows, 2, std::nullopt, reach);
+    const bool read = !same_bits(out, clean);
+    EXPECT_EQ(read, reach.blocks.has(0, 0, b * 64)) << b;
+    n_read += read ? 1 : 0;
+  }
+  EXPECT_EQ(n_read, 8);
+}
+
+TEST_P(AttentionSparseFast, MaskedHeadsWithLists) {
+  const Shape shape = {6, 2, 16, 16, DType::kF16};
+  const Cache cache(shape, {300});
+  Rows rows = rows_of(shape, 0, 150, 300);
+  for (const Reach& reach : reaches(rows, shape)) {
+    rows.mask.clear();
+    const std::vector<float> all = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+    test::Random random(5);
+    for (std::int64_t i = 0; i < rows.n() * shape.n_q; ++i) {
+      rows.mask.push_back(static_cast<std::uint8_t>(random.integer(0, 3) == 0));
+    }
+    const std::vector<float> some = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      ASSERT_EQ(some[i], rows.mask[i / 16] != 0 ? all[i] : 0.0F) << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AttentionSparseFast, test::fast_variants(), test::variant_name);
 
 }  // namespace
 }  // namespace heddle
