@@ -8,6 +8,7 @@
 
 #include "kernels/api/activation.h"
 #include "kernels/api/attention.h"
+#include "kernels/api/elementwise.h"
 #include "kernels/api/embed.h"
 #include "kernels/api/key_blocks.h"
 #include "kernels/api/linear_attention.h"
@@ -42,6 +43,11 @@ class Ops {
   virtual void expert_matmul(const ExpertMatmulArgs& args) = 0;
   virtual void expert_sum(const ExpertSumArgs& args) = 0;
   virtual void route_heads(const RouteHeadsArgs& args) = 0;
+  virtual void activate(const ActivateArgs& args) = 0;
+  virtual void add_scaled(const AddScaledArgs& args) = 0;
+  virtual void log_scale(const LogScaleArgs& args) = 0;
+  virtual void scale_heads(const ScaleHeadsArgs& args) = 0;
+  virtual void lrpe(const LrpeArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };
 

@@ -16,8 +16,8 @@ struct ActivateArgs {
 /// of whole rows.
 struct AddScaledArgs {
   TensorView x;    // [n_tokens, width] F32
-  TensorView y;    // like x, or absent
-  TensorView c;    // [n_tokens] F32, or absent
+  TensorView y = {};  // like x, or absent
+  TensorView c = {};  // [n_tokens] F32, or absent; only with y
   TensorView out;  // like x; may be x or y
   float a = 1.0F;
   float b = 1.0F;
@@ -27,7 +27,7 @@ struct AddScaledArgs {
 /// temperature that grows with the number of keys. Source: Su 2021 ("log-n" attention).
 struct LogScaleArgs {
   TensorView x;          // [n_tokens, ...] F32, in place
-  TensorView positions;  // [n_tokens] I32
+  TensorView positions;  // [n_tokens] I32, at least 0
   std::int64_t n0 = 0;   // at least 2
 };
 

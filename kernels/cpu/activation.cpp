@@ -14,11 +14,24 @@ void check(const GluArgs& args) {
   HEDDLE_CHECK(args.limit >= 0 && std::isfinite(args.limit) && std::isfinite(args.up_add));
 }
 
-// Elementwise, so cut regardless of rows.
-void fast(const GluArgs& args, CpuContext& context, const RowKernels& kernels) {
-  check(args);
+void check(const ActivateArgs& args) {
+  HEDDLE_CHECK(args.x.dtype == DType::kF32 && args.out.dtype == DType::kF32);
+  HEDDLE_CHECK(args.x.rank == args.out.rank && args.x.dims == args.out.dims);
+}
+
+// Elementwise, so cut regardless of rows: calls f(begin, count) for each chunk of n elements.
+template <typename F>
+void for_chunks(CpuContext& context, std::int64_t n, const F& f) {
   constexpr std::int64_t kChunk = 2048;
-  const std::int64_t n = args.gate.elements();
+  // an element costs about ten of a plain copy
+  for_rows(context, (n + kChunk - 1) / kChunk, 2 * kChunk, [&](std::int64_t chunk) {
+    const std::int64_t begin = chunk * kChunk;
+    f(begin, begin + kChunk < n ? kChunk : n - begin);
+  });
+}
+
+void glu_fast(const GluArgs& args, CpuContext& context, const RowKernels& kernels) {
+  check(args);
   GluRow all;
   all.gate = args.gate.as<const float>();
   all.up = args.up.as<const float>();
@@ -26,19 +39,26 @@ void fast(const GluArgs& args, CpuContext& context, const RowKernels& kernels) {
   all.activation = args.activation;
   all.limit = args.limit;
   all.up_add = args.up_add;
-  // an element costs about ten of a plain copy
-  for_rows(context, (n + kChunk - 1) / kChunk, 2 * kChunk, [&](std::int64_t chunk) {
-    const std::int64_t begin = chunk * kChunk;
+  for_chunks(context, args.gate.elements(), [&](std::int64_t begin, std::int64_t count) {
     GluRow row = all;
     row.gate += begin;
     row.up += begin;
     row.out += begin;
-    row.n = begin + kChunk < n ? kChunk : n - begin;
+    row.n = count;
     kernels.glu(row);
   });
 }
 
-double activate(Activation activation, double x) {
+void activate_fast(const ActivateArgs& args, CpuContext& context, const RowKernels& kernels) {
+  check(args);
+  const auto* const x = args.x.as<const float>();
+  auto* const out = args.out.as<float>();
+  for_chunks(context, args.x.elements(), [&](std::int64_t begin, std::int64_t count) {
+    kernels.activate(args.activation, x + begin, out + begin, count);
+  });
+}
+
+double activated(Activation activation, double x) {
   switch (activation) {
     case Activation::kSilu:
       return x / (1 + std::exp(-x));
@@ -62,7 +82,7 @@ double activate(Activation activation, double x) {
   return x;
 }
 
-void ref(const GluArgs& args, CpuContext&) {
+void glu_ref(const GluArgs& args, CpuContext&) {
   check(args);
   const double limit = args.limit;
   for (std::int64_t i = 0; i < args.gate.elements(); ++i) {
@@ -74,14 +94,28 @@ void ref(const GluArgs& args, CpuContext&) {
       if (up < -limit) up = -limit;
     }
     if (args.up_add != 0) up += args.up_add;
-    args.out.as<float>()[i] = static_cast<float>(activate(args.activation, gate) * up);
+    args.out.as<float>()[i] = static_cast<float>(activated(args.activation, gate) * up);
+  }
+}
+
+void activate_ref(const ActivateArgs& args, CpuContext&) {
+  check(args);
+  for (std::int64_t i = 0; i < args.x.elements(); ++i) {
+    args.out.as<float>()[i] =
+        static_cast<float>(activated(args.activation, args.x.as<const float>()[i]));
   }
 }
 
 }  // namespace
 
+const Table<ActivateArgs>& activate_table() {
+  static constexpr Table<ActivateArgs> kTable = {
+      "activate", RowVariants<ActivateArgs, activate_fast, activate_ref>::kAll};
+  return kTable;
+}
+
 const Table<GluArgs>& glu_table() {
-  static constexpr Table<GluArgs> kTable = {"glu", RowVariants<GluArgs, fast, ref>::kAll};
+  static constexpr Table<GluArgs> kTable = {"glu", RowVariants<GluArgs, glu_fast, glu_ref>::kAll};
   return kTable;
 }
 

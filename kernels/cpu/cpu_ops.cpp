@@ -28,6 +28,11 @@ void for_each_table(const F& f) {
   f(expert_matmul_table());
   f(expert_sum_table());
   f(route_heads_table());
+  f(activate_table());
+  f(add_scaled_table());
+  f(log_scale_table());
+  f(scale_heads_table());
+  f(lrpe_table());
   f(sample_table());
 }
 
@@ -115,6 +120,11 @@ CpuOps::CpuOps(CpuContext& context, const ForcedVariants& forced)
       expert_matmul_(forced_variant(forced, expert_matmul_table().op)),
       expert_sum_(forced_variant(forced, expert_sum_table().op)),
       route_heads_(forced_variant(forced, route_heads_table().op)),
+      activate_(forced_variant(forced, activate_table().op)),
+      add_scaled_(forced_variant(forced, add_scaled_table().op)),
+      log_scale_(forced_variant(forced, log_scale_table().op)),
+      scale_heads_(forced_variant(forced, scale_heads_table().op)),
+      lrpe_(forced_variant(forced, lrpe_table().op)),
       sample_(forced_variant(forced, sample_table().op)) {}
 
 void CpuOps::embed(const EmbedArgs& args) {
@@ -170,6 +180,21 @@ void CpuOps::expert_sum(const ExpertSumArgs& args) {
 }
 void CpuOps::route_heads(const RouteHeadsArgs& args) {
   run(route_heads_table(), args, route_heads_, context_);
+}
+void CpuOps::activate(const ActivateArgs& args) {
+  run(activate_table(), args, activate_, context_);
+}
+void CpuOps::add_scaled(const AddScaledArgs& args) {
+  run(add_scaled_table(), args, add_scaled_, context_);
+}
+void CpuOps::log_scale(const LogScaleArgs& args) {
+  run(log_scale_table(), args, log_scale_, context_);
+}
+void CpuOps::scale_heads(const ScaleHeadsArgs& args) {
+  run(scale_heads_table(), args, scale_heads_, context_);
+}
+void CpuOps::lrpe(const LrpeArgs& args) {
+  run(lrpe_table(), args, lrpe_, context_);
 }
 void CpuOps::sample(const SampleArgs& args) {
   run(sample_table(), args, sample_, context_);

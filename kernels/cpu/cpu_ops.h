@@ -43,6 +43,11 @@ class CpuOps final : public Ops {
   void expert_matmul(const ExpertMatmulArgs& args) override;
   void expert_sum(const ExpertSumArgs& args) override;
   void route_heads(const RouteHeadsArgs& args) override;
+  void activate(const ActivateArgs& args) override;
+  void add_scaled(const AddScaledArgs& args) override;
+  void log_scale(const LogScaleArgs& args) override;
+  void scale_heads(const ScaleHeadsArgs& args) override;
+  void lrpe(const LrpeArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:
@@ -50,7 +55,8 @@ class CpuOps final : public Ops {
   // The forced variant of each op, "" for none; resolved once.
   std::string embed_, gather_rows_, rms_norm_, matmul_, rope_angles_, rope_, kv_write_, attention_,
       linear_attention_, pattern_blocks_, compress_keys_, select_blocks_, glu_, soft_cap_, route_,
-      expert_matmul_, expert_sum_, route_heads_, sample_;
+      expert_matmul_, expert_sum_, route_heads_, activate_, add_scaled_, log_scale_, scale_heads_,
+      lrpe_, sample_;
 };
 
 }  // namespace heddle::cpu

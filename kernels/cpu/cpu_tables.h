@@ -3,6 +3,7 @@
 
 #include "kernels/api/activation.h"
 #include "kernels/api/attention.h"
+#include "kernels/api/elementwise.h"
 #include "kernels/api/embed.h"
 #include "kernels/api/key_blocks.h"
 #include "kernels/api/linear_attention.h"
@@ -39,6 +40,11 @@ const Table<RouteArgs>& route_table();
 const Table<ExpertMatmulArgs>& expert_matmul_table();
 const Table<ExpertSumArgs>& expert_sum_table();
 const Table<RouteHeadsArgs>& route_heads_table();
+const Table<ActivateArgs>& activate_table();
+const Table<AddScaledArgs>& add_scaled_table();
+const Table<LogScaleArgs>& log_scale_table();
+const Table<ScaleHeadsArgs>& scale_heads_table();
+const Table<LrpeArgs>& lrpe_table();
 const Table<SampleArgs>& sample_table();
 
 }  // namespace heddle::cpu

@@ -1,6 +1,5 @@
-#include <cmath>
-
 #include "base/error.h"
+#include "kernels/cpu/angle.h"
 #include "kernels/cpu/simd16_variants.h"
 
 namespace heddle::cpu {
@@ -14,17 +13,15 @@ void check(const RopeAnglesArgs& args) {
   HEDDLE_CHECK(args.cos_sin.dim(2) == args.inv_freq.dim(0));
 }
 
-// The f32 product is part of the op; cos and sin in f64 make every processor agree to the bit,
-// except where a libm's f64 error straddles an f32 rounding boundary (about one in 10^8).
 void angles_of(const RopeAnglesArgs& args, std::int64_t t) {
   const std::int64_t half = args.inv_freq.dim(0);
   const auto position = static_cast<float>(args.positions.as<const std::int32_t>()[t]);
   float* const cos = args.cos_sin.as<float>() + t * 2 * half;
   float* const sin = cos + half;
   for (std::int64_t i = 0; i < half; ++i) {
-    const double angle = position * args.inv_freq.as<const float>()[i];
-    cos[i] = static_cast<float>(args.scale * std::cos(angle));
-    sin[i] = static_cast<float>(args.scale * std::sin(angle));
+    const CosSin c = cos_sin(position, args.inv_freq.as<const float>()[i], args.scale);
+    cos[i] = c.cos;
+    sin[i] = c.sin;
   }
 }
 

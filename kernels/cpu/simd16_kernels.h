@@ -56,11 +56,28 @@ struct WeightedSum {
   std::int64_t width = 0;
 };
 
+/// out = fma(b, y, a x).
+struct ScaledSumRow {
+  const float* x = nullptr;
+  const float* y = nullptr;
+  float* out = nullptr;
+  std::int64_t n = 0;
+  float a = 1.0F;
+  float b = 1.0F;
+};
+
 struct RowKernels {
   void (*rms_norm)(const NormRow& row) = nullptr;
   /// One head's 2 * half rotated elements, in place.
   void (*rope)(const float* cos, const float* sin, float* head, std::int64_t half) = nullptr;
   void (*glu)(const GluRow& row) = nullptr;
+  // Elementwise; out may be x or y.
+  void (*activate)(Activation activation, const float* x, float* out, std::int64_t n) = nullptr;
+  /// out = a x.
+  void (*scale)(float a, const float* x, float* out, std::int64_t n) = nullptr;
+  void (*add_scaled)(const ScaledSumRow& row) = nullptr;
+  /// out = x y.
+  void (*multiply)(const float* x, const float* y, float* out, std::int64_t n) = nullptr;
   /// x = cap * tanh(x * (1 / cap)), in place.
   void (*soft_cap)(float* x, std::int64_t n, float cap) = nullptr;
   void (*weighted_sum)(const WeightedSum& row) = nullptr;

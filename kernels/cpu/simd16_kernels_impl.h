@@ -128,6 +128,40 @@ void glu_row(const GluRow& row) {
 }
 
 template <typename V>
+void activate_row(Activation activation, const float* x, float* out, std::int64_t n_all) {
+  with_activation<V>(activation, [&](const auto& act) {
+    for_groups(n_all, [&](std::int64_t i, int n) {
+      store_some<V>(out + i, n, act(load_some<V>(x + i, n)));
+    });
+  });
+}
+
+template <typename V>
+void scale_row(float a, const float* x, float* out, std::int64_t n_all) {
+  const auto factor = V::set1(a);
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    store_some<V>(out + i, n, V::mul(factor, load_some<V>(x + i, n)));
+  });
+}
+
+template <typename V>
+void add_scaled_row(const ScaledSumRow& row) {
+  const auto a = V::set1(row.a);
+  const auto b = V::set1(row.b);
+  for_groups(row.n, [&](std::int64_t i, int n) {
+    const auto scaled = V::mul(a, load_some<V>(row.x + i, n));
+    store_some<V>(row.out + i, n, V::fma(b, load_some<V>(row.y + i, n), scaled));
+  });
+}
+
+template <typename V>
+void multiply_row(const float* x, const float* y, float* out, std::int64_t n_all) {
+  for_groups(n_all, [&](std::int64_t i, int n) {
+    store_some<V>(out + i, n, V::mul(load_some<V>(x + i, n), load_some<V>(y + i, n)));
+  });
+}
+
+template <typename V>
 void soft_cap_row(float* x, std::int64_t n_all, float cap) {
   const SoftCap<V> soft_cap(cap);
   for_groups(n_all, [&](std::int64_t i, int n) {
@@ -265,6 +299,10 @@ constexpr RowKernels row_kernels() {
   k.rms_norm = rms_norm_row<V>;
   k.rope = rope_head<V>;
   k.glu = glu_row<V>;
+  k.activate = activate_row<V>;
+  k.scale = scale_row<V>;
+  k.add_scaled = add_scaled_row<V>;
+  k.multiply = multiply_row<V>;
   k.soft_cap = soft_cap_row<V>;
   k.weighted_sum = weighted_sum_row<V>;
   k.sum_squares = sum_squares_row<V>;

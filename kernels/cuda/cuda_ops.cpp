@@ -243,6 +243,21 @@ void CudaOps::expert_sum(const ExpertSumArgs& /*args*/) {
 void CudaOps::route_heads(const RouteHeadsArgs& /*args*/) {
   no_kernel("route_heads");
 }
+void CudaOps::activate(const ActivateArgs& /*args*/) {
+  no_kernel("activate");
+}
+void CudaOps::add_scaled(const AddScaledArgs& /*args*/) {
+  no_kernel("add_scaled");
+}
+void CudaOps::log_scale(const LogScaleArgs& /*args*/) {
+  no_kernel("log_scale");
+}
+void CudaOps::scale_heads(const ScaleHeadsArgs& /*args*/) {
+  no_kernel("scale_heads");
+}
+void CudaOps::lrpe(const LrpeArgs& /*args*/) {
+  no_kernel("lrpe");
+}
 void CudaOps::sample(const SampleArgs& /*args*/) {
   no_kernel("sample");
 }

@@ -40,6 +40,11 @@ class CudaOps final : public Ops {
   void expert_matmul(const ExpertMatmulArgs& args) override;
   void expert_sum(const ExpertSumArgs& args) override;
   void route_heads(const RouteHeadsArgs& args) override;
+  void activate(const ActivateArgs& args) override;
+  void add_scaled(const AddScaledArgs& args) override;
+  void log_scale(const LogScaleArgs& args) override;
+  void scale_heads(const ScaleHeadsArgs& args) override;
+  void lrpe(const LrpeArgs& args) override;
   void sample(const SampleArgs& args) override;
 
  private:

@@ -258,6 +258,11 @@ TEST(CudaBackend, OpsWithoutAKernelSayTheirName) {
   expect_named("rope", [&] { ops.rope({}); });
   expect_named("kv_write", [&] { ops.kv_write({}); });
   expect_named("attention", [&] { ops.attention({}); });
+  expect_named("activate", [&] { ops.activate({}); });
+  expect_named("add_scaled", [&] { ops.add_scaled({}); });
+  expect_named("log_scale", [&] { ops.log_scale({}); });
+  expect_named("scale_heads", [&] { ops.scale_heads({}); });
+  expect_named("lrpe", [&] { ops.lrpe({}); });
   expect_named("sample", [&] { ops.sample({}); });
 }
 

@@ -2,6 +2,9 @@
 // What the files that make cases for `heddle bench --kernels` share: kernel_cases*.cpp only.
 
 #include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
@@ -9,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/tensor_view.h"
 #include "kernels/cpu/cpu_tables.h"
 #include "tools/heddle/kernel_cases.h"
 
@@ -39,6 +43,7 @@ struct Job {
   std::function<void(Args& args, std::int64_t repetition)> next;
 };
 
+/// The list that the add_..._ops functions fill.
 class Cases {
  public:
   Cases(const DeviceCaps& caps, std::size_t arena)
@@ -105,8 +110,13 @@ inline std::vector<float> random_floats(std::int64_t n) {
   return x;
 }
 
+inline void fill_sink(Workbench& bench, std::int64_t n, float value) {
+  std::fill_n(reinterpret_cast<float*>(bench.sink()), n, value);
+}
+
 void add_attention_cases(Cases& cases);
 void add_linear_attention_cases(Cases& cases);
 void add_moe_cases(Cases& cases);
+void add_elementwise_cases(Cases& cases);
 
 }  // namespace heddle::cli

@@ -16,10 +16,6 @@
 namespace heddle::cli {
 namespace {
 
-void fill_sink(Workbench& bench, std::int64_t n, float value) {
-  std::fill_n(reinterpret_cast<float*>(bench.sink()), n, value);
-}
-
 // ---- weights
 
 /// Weight rows out of the source, moved on with every repetition. The bytes are taken as packed
@@ -303,6 +299,7 @@ std::vector<KernelCase> kernel_cases(const DeviceCaps& caps, std::size_t arena_b
   add_attention_cases(cases);
   add_linear_attention_cases(cases);
   add_moe_cases(cases);
+  add_elementwise_cases(cases);
   return cases.take();
 }
 
