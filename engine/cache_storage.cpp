@@ -33,7 +33,8 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
       mixer.compressed.push_back({.k1 = level(c.stride),
                                   .k2 = level(kCoarse * c.stride),
                                   .kernel = c.kernel,
-                                  .stride = c.stride});
+                                  .stride = c.stride,
+                                  .block_tokens = tokens});
     }
     for (const RecurrentNeed& r : need.recurrent) {
       const auto part = [&](std::int64_t rows, int cols) {

@@ -65,6 +65,9 @@ class ModeReader {
     throw refusal(mode_, fmt::format("{} {}", what, quote_text(values_[i])), allowed);
   }
   int block() const { return take(0, "BLOCK", 16, kMostBlock, 16); }
+  Error wrong_block(std::string_view allowed) const {
+    return refusal(mode_, fmt::format("BLOCK {}", quote_text(values_[0])), allowed);
+  }
   int at(std::size_t i, std::string_view what, int otherwise) const {
     return i < values_.size() ? take(i, what, 1, kMostBlock) : otherwise;
   }
@@ -88,6 +91,7 @@ SelectSpec read_infllm(const ModeReader& reader) {
   const int extra = reader.take(1, "TOPK", 1, kMostBlock);
   s.stride = s.block / 4;
   s.kernel = s.block / 2;
+  if (!is_stride_of(s.stride, s.block)) throw reader.wrong_block("powers of two from 16");
   s.init_blocks = 1;
   s.local_blocks = 4;
   s.top_k = extra + s.init_blocks + s.local_blocks;

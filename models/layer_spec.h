@@ -59,6 +59,11 @@ struct SelectSpec {
   int dense_below = 0;
 };
 
+/// Windows of keys must lie evenly in cache blocks of 16, 32 and 64 tokens.
+constexpr bool is_stride_of(int stride, int block) {
+  return stride > 0 && (stride & (stride - 1)) == 0 && block % stride == 0;
+}
+
 using SparseSpec = std::variant<std::monostate, PatternSpec, SelectSpec>;
 
 /// Softmax attention with grouped queries over a paged cache; see kernels/api/attention.h.

@@ -15,10 +15,10 @@ struct ActivateArgs {
 /// y. y absent: out = a x. c absent: 1. Residuals with factors, scaled embeddings and logits, gates
 /// of whole rows.
 struct AddScaledArgs {
-  TensorView x;    // [n_tokens, width] F32
+  TensorView x;       // [n_tokens, width] F32
   TensorView y = {};  // like x, or absent
   TensorView c = {};  // [n_tokens] F32, or absent; only with y
-  TensorView out;  // like x; may be x or y
+  TensorView out;     // like x; may be x or y
   float a = 1.0F;
   float b = 1.0F;
 };

@@ -19,7 +19,6 @@
 namespace heddle::cpu {
 namespace {
 
-
 // Where a tile's keys are: 16 keys each. K: element (d, key) at k[j][d * k_stride + key % 16].
 // V: element (key, d) at v[j][key % 16 * head_dim + d].
 template <typename T>

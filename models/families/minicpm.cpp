@@ -44,9 +44,9 @@ SparseSpec read_sparse(const ConfigJson& config) {
     throw sparse->error("block_size", std::to_string(spec.block), "multiples of 16");
   }
   spec.stride = count_in(*sparse, "kernel_stride", 1, spec.block / 4);
-  if (spec.block % spec.stride != 0) {
+  if (!is_stride_of(spec.stride, spec.block)) {
     throw sparse->error("kernel_stride", std::to_string(spec.stride),
-                        fmt::format("divisors of block_size = {}", spec.block));
+                        fmt::format("powers of two that divide block_size = {}", spec.block));
   }
   spec.kernel = count_in(*sparse, "kernel_size", 1, 2 * spec.stride);
   if (spec.kernel % spec.stride != 0) {

@@ -90,9 +90,9 @@ SelectSpec read_select(const StrictObject& config, int block) {
   SelectSpec select;
   select.block = block;
   select.stride = config.integer("stride", {1, block}, std::max(1, block / 4));
-  if (block % select.stride != 0) {
+  if (!is_stride_of(select.stride, block)) {
     throw config.error("stride", std::to_string(select.stride),
-                       fmt::format("divisors of block = {}", block));
+                       fmt::format("powers of two that divide block = {}", block));
   }
   select.kernel = config.integer("kernel", {select.stride, 65'536}, 2 * select.stride);
   if (select.kernel % select.stride != 0) {

@@ -93,10 +93,26 @@ TEST(AttentionMode, RefusalsNameWhatIsWrong) {
             "--attention: 'power:7x': got BLOCK '7x', allowed multiples of 16 from 16 to 65536");
   EXPECT_EQ(refusal("power:40"),
             "--attention: 'power:40': got BLOCK '40', allowed multiples of 16 from 16 to 65536");
-  for (const char* mode : {"", "cubist:3", "sliding", "sliding:", "sliding:1,2", "streaming:4",
-                           "power:64,0", "strided:64", "strided:64,0", "dilated:64,4,4",
-                           "infllm:64", "infllm:64,0", "dense:1", "sliding:8@", "sliding:8@1-",
-                           "sliding:8@3-1", "sliding:8;", "sliding:99999999999", "power:+64"}) {
+  for (const char* mode : {"",
+                           "cubist:3",
+                           "sliding",
+                           "sliding:",
+                           "sliding:1,2",
+                           "streaming:4",
+                           "power:64,0",
+                           "strided:64",
+                           "strided:64,0",
+                           "dilated:64,4,4",
+                           "infllm:64",
+                           "infllm:64,0",
+                           "infllm:48,4",
+                           "dense:1",
+                           "sliding:8@",
+                           "sliding:8@1-",
+                           "sliding:8@3-1",
+                           "sliding:8;",
+                           "sliding:99999999999",
+                           "power:+64"}) {
     EXPECT_NE(refusal(mode), "accepted") << mode;
     EXPECT_NE(refusal(mode).find(", allowed "), std::string::npos) << mode;
   }
