@@ -145,7 +145,9 @@ TEST_P(GoldenCase, AreReached) {
   engine->submit(std::move(request), [](const RequestEvent&) {});
   engine->run();
 
-  const double allowed = kernels == "ref" ? 1e-5 : 1e-4;
+  // The fast kernels round the inputs of quantised experts to int16.
+  const double fast = name.starts_with("gpt_oss") ? 2e-4 : 1e-4;
+  const double allowed = kernels == "ref" ? 1e-5 : fast;
   for (std::size_t i = 0; i < golden.positions.size(); ++i) {
     const std::vector<float>& row = rows[golden.positions[i]];
     ASSERT_EQ(row.size(), golden.vocab) << "position " << golden.positions[i];

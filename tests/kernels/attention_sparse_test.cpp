@@ -332,6 +332,23 @@ TEST_P(AttentionSparseFast, DecodeReadsTheBlocksOfItsListAndNoOthers) {
   EXPECT_EQ(n_read, 8);
 }
 
+// No cache block exists any more, which a lookup of any would not survive.
+TEST_P(AttentionSparseFast, AllHeadsMaskedReadNothing) {
+  const Shape shape = {4, 2, 16, 16, DType::kF16};
+  for (const std::int32_t first : {499, 300}) {
+    Cache cache(shape, {500});
+    for (std::int64_t s = 0; s < 500; s += shape.tokens) cache.lose(0, s);
+    Rows rows = rows_of(shape, 0, first, 500);
+    rows.mask.assign(static_cast<std::size_t>(rows.n() * shape.n_q), 0);
+    for (const Reach& reach : reaches(rows, shape)) {
+      for (const float f : attend(GetParam(), cache, rows, 2, std::nullopt, reach)) {
+        ASSERT_EQ(f, 0.0F);
+      }
+    }
+    for (const float f : attend(GetParam(), cache, rows)) ASSERT_EQ(f, 0.0F);
+  }
+}
+
 TEST_P(AttentionSparseFast, MaskedHeadsWithLists) {
   const Shape shape = {6, 2, 16, 16, DType::kF16};
   const Cache cache(shape, {300});

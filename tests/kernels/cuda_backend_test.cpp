@@ -258,6 +258,14 @@ TEST(CudaBackend, OpsWithoutAKernelSayTheirName) {
   expect_named("rope", [&] { ops.rope({}); });
   expect_named("kv_write", [&] { ops.kv_write({}); });
   expect_named("attention", [&] { ops.attention({}); });
+  expect_named("linear_attention", [&] { ops.linear_attention({}); });
+  expect_named("pattern_blocks", [&] { ops.pattern_blocks({}); });
+  expect_named("compress_keys", [&] { ops.compress_keys({}); });
+  expect_named("select_blocks", [&] { ops.select_blocks({}); });
+  expect_named("route", [&] { ops.route({}); });
+  expect_named("expert_matmul", [&] { ops.expert_matmul({}); });
+  expect_named("expert_sum", [&] { ops.expert_sum({}); });
+  expect_named("route_heads", [&] { ops.route_heads({}); });
   expect_named("activate", [&] { ops.activate({}); });
   expect_named("add_scaled", [&] { ops.add_scaled({}); });
   expect_named("log_scale", [&] { ops.log_scale({}); });
