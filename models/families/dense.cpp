@@ -238,13 +238,11 @@ std::string DenseNaming::name(DensePart part, int layer, std::string_view suffix
   HEDDLE_CHECK(names.part == part);
   const bool outside =
       part == DensePart::kEmbedding || part == DensePart::kFinalNorm || part == DensePart::kHead;
-  if (style_ == Style::kGguf) {
-    return outside ? fmt::format("{}.{}", names.gguf, suffix)
-                   : fmt::format("{}{}.{}", this->layer(layer), names.gguf, suffix);
-  }
-  std::string_view own = style_ == Style::kFolderPostNorms ? names.folder_post_norms : names.folder;
+  std::string_view own = style_ == Style::kGguf              ? names.gguf
+                         : style_ == Style::kFolderPostNorms ? names.folder_post_norms
+                                                             : names.folder;
   if (const auto renamed = own_.find(part); renamed != own_.end()) own = renamed->second;
-  if (part == DensePart::kHead) return fmt::format("{}.{}", head_, suffix);
+  if (style_ != Style::kGguf && part == DensePart::kHead) return fmt::format("{}.{}", head_, suffix);
   return outside ? fmt::format("{}{}.{}", prefix_, own, suffix)
                  : fmt::format("{}{}.{}", this->layer(layer), own, suffix);
 }

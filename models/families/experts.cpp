@@ -5,7 +5,9 @@
 #include <string>
 
 #include "models/families/families.h"
+#include "models/families/fields.h"
 #include "models/families/folder_dense.h"
+#include "models/families/gguf_dense.h"
 #include "models/families/limits.h"
 
 namespace heddle {
@@ -86,6 +88,36 @@ void read_qwen3_moe_folder(const ConfigJson& config, Checkpoint& checkpoint) {
   folder.window_from_layer();
   read_qwen_experts(folder, 768);
   folder.build();
+}
+
+void read_olmoe_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
+  const GgufFields fields(file, "olmoe");
+  TensorCheck tensors(*checkpoint.weights);
+  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.experts = true});
+  model.qk_norm = model.qk_norm_all_heads = true;
+  read_gguf_experts(fields, false, model);
+  build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
+}
+
+void read_qwen2_moe_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
+  const GgufFields fields(file, "qwen2moe");
+  TensorCheck tensors(*checkpoint.weights);
+  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.experts = true});
+  model.qkv_bias = true;
+  read_gguf_experts(fields, false, model);
+  model.moe->shared = SharedExpert::kGated;
+  model.moe->shared_intermediate = count_or(fields, "expert_shared_feed_forward_length",
+                                            ModelLimits::kIntermediate, model.intermediate);
+  build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
+}
+
+void read_qwen3_moe_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
+  const GgufFields fields(file, "qwen3moe");
+  TensorCheck tensors(*checkpoint.weights);
+  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.experts = true});
+  model.qk_norm = true;
+  read_gguf_experts(fields, true, model);
+  build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
 }
 
 }  // namespace heddle

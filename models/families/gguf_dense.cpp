@@ -12,16 +12,17 @@
 namespace heddle {
 namespace {
 
-void refuse_variations(const GgufFields& fields) {
-  if (const auto n = fields.integer("expert_count", {0, ModelLimits::kHeads}); n && *n > 0) {
-    throw fields.error("expert_count", std::to_string(*n),
-                       "0 (this version does not read mixtures of experts)");
+void refuse_variations(const GgufFields& fields, const GgufMeanings& meanings) {
+  const auto n_experts = fields.integer("expert_count", {0, ModelLimits::kHeads});
+  if (!meanings.experts && n_experts && *n_experts > 0) {
+    throw fields.error("expert_count", std::to_string(*n_experts),
+                       "0 (this architecture has no experts)");
   }
   if (const auto causal = fields.boolean("attention.causal"); causal && !*causal) {
     throw fields.error("attention.causal", "false", "true");
   }
   for (const std::string_view field : {"embedding_scale", "residual_scale", "logit_scale"}) {
-    require_neutral(fields, field, 1.0);
+    if (!meanings.scales) require_neutral(fields, field, 1.0);
   }
   for (const std::string_view field : {"attention.clamp_kqv", "attention.max_alibi_bias"}) {
     require_neutral(fields, field, 0.0);
@@ -74,10 +75,11 @@ std::int64_t original_context(const GgufFields& fields) {
   return require_count(fields, "rope.scaling.original_context_length", ModelLimits::kContext);
 }
 
-RopeSpec yarn(const GgufFields& fields, double theta, int rotary_dim) {
+RopeSpec yarn(const GgufFields& fields, double theta, int rotary_dim, bool truncates) {
   YarnRopeScaling scaling;
   scaling.factor = scaling_factor(fields);
   scaling.original_context = original_context(fields);
+  scaling.truncate = truncates;
   scaling.beta_fast = real_or(fields, "rope.scaling.yarn_beta_fast", 1e-3, 1e6, 32.0);
   scaling.beta_slow =
       real_or(fields, "rope.scaling.yarn_beta_slow", 1e-6, scaling.beta_fast * 0.999, 1.0);
@@ -108,12 +110,13 @@ RopeSpec longrope(const GgufFields& fields, double theta, int rotary_dim, Tensor
 RopeSpec read_gguf_rope(const GgufFields& fields,
                         double theta,
                         int rotary_dim,
-                        TensorCheck& tensors) {
+                        TensorCheck& tensors,
+                        bool yarn_truncates) {
   const std::string type(fields.text("rope.scaling.type").value_or(""));
   if (tensors.store().has("rope_factors_short.weight")) {
     return longrope(fields, theta, rotary_dim, tensors);
   }
-  if (type == "yarn") return yarn(fields, theta, rotary_dim);
+  if (type == "yarn") return yarn(fields, theta, rotary_dim, yarn_truncates);
   RopeSpec rope = plain_rope(theta, rotary_dim);
   if (type == "linear" || (type.empty() && has_scaling_factor(fields))) {
     // Without a type, readers of this format take a factor as linear scaling.
@@ -145,8 +148,27 @@ void refuse_gguf_key(const GgufFields& fields, std::string_view field) {
   }
 }
 
-DenseModel read_gguf_dense(const GgufFields& fields, TensorCheck& tensors, Checkpoint& checkpoint) {
-  refuse_variations(fields);
+void read_gguf_experts(const GgufFields& fields, bool renormalise, DenseModel& model) {
+  MoeFfnSpec spec;
+  RouterSpec& router = spec.router;
+  router.n_experts = require_count(fields, "expert_count", ModelLimits::kHeads);
+  const std::string_view used = "expert_used_count";
+  const auto top_k = fields.integer(used, {1, router.n_experts});
+  if (!top_k) throw fields.missing(used, fmt::format("1 to {}", router.n_experts));
+  router.top_k = static_cast<int>(*top_k);
+  router.renormalise = renormalise;
+  spec.intermediate = count_or(fields, "expert_feed_forward_length", ModelLimits::kIntermediate,
+                               model.intermediate);
+  spec.activation = model.activation;
+  model.moe = spec;
+  model.moe_naming = gguf_experts();
+}
+
+DenseModel read_gguf_dense(const GgufFields& fields,
+                           TensorCheck& tensors,
+                           Checkpoint& checkpoint,
+                           const GgufMeanings& meanings) {
+  refuse_variations(fields, meanings);
   DenseModel model;
   model.layers = require_count(fields, "block_count", ModelLimits::kLayers);
   model.hidden = require_count(fields, "embedding_length", ModelLimits::kWidth);
@@ -175,7 +197,7 @@ DenseModel read_gguf_dense(const GgufFields& fields, TensorCheck& tensors, Check
                        fmt::format("even numbers from 2 to the head's {}", model.head_dim));
   }
   const double theta = real_or(fields, "rope.freq_base", 1.0, ModelLimits::kRopeTheta, 10'000.0);
-  model.rope = read_gguf_rope(fields, theta, rotary_dim, tensors);
+  model.rope = read_gguf_rope(fields, theta, rotary_dim, tensors, meanings.yarn_truncates);
   checkpoint.config.vocab = read_vocab(fields, tensors.store());
   model.tied_head = !tensors.store().has("output.weight");
   return model;

@@ -38,10 +38,23 @@ class GgufFields {
   std::string prefix_;
 };
 
+/// Keys that only some architectures give a meaning.
+struct GgufMeanings {
+  bool experts = false;
+  bool scales = false;  // embedding_scale, residual_scale, logit_scale
+  bool yarn_truncates = true;
+};
+
 /// Sizes, norm, rotation, scale and context. Sets checkpoint.config.vocab. Refuses keys that would
-/// change the results in ways that no dense family here computes: experts, non-causal attention,
-/// ALiBi, residual scales.
-DenseModel read_gguf_dense(const GgufFields& fields, TensorCheck& tensors, Checkpoint& checkpoint);
+/// change the results in ways that the architecture does not compute: experts, non-causal
+/// attention, ALiBi, residual scales.
+DenseModel read_gguf_dense(const GgufFields& fields,
+                           TensorCheck& tensors,
+                           Checkpoint& checkpoint,
+                           const GgufMeanings& meanings = {});
+
+/// The experts of all layers, with shared ones where the file has them.
+void read_gguf_experts(const GgufFields& fields, bool renormalise, DenseModel& model);
 
 /// "attention.sliding_window": 0 where it is absent.
 int read_gguf_window(const GgufFields& fields);
@@ -52,6 +65,7 @@ void refuse_gguf_key(const GgufFields& fields, std::string_view field);
 RopeSpec read_gguf_rope(const GgufFields& fields,
                         double theta,
                         int rotary_dim,
-                        TensorCheck& tensors);
+                        TensorCheck& tensors,
+                        bool yarn_truncates = true);
 
 }  // namespace heddle

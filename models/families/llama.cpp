@@ -6,6 +6,7 @@
 #include "models/families/families.h"
 #include "models/families/folder_dense.h"
 #include "models/families/gguf_dense.h"
+#include "models/families/limits.h"
 #include "models/strict_object.h"
 
 namespace heddle {
@@ -45,7 +46,9 @@ std::optional<HeadRouterSpec> read_head_router(const FolderDense& folder, int vo
 void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   const GgufFields fields(file, "llama");
   TensorCheck tensors(*checkpoint.weights);
-  DenseModel model = read_gguf_dense(fields, tensors, checkpoint);
+  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.experts = true});
+  const auto n_experts = fields.integer("expert_count", {0, ModelLimits::kHeads});
+  if (n_experts && *n_experts > 0) read_gguf_experts(fields, true, model);  // Mixtral
   refuse_gguf_key(fields, "attn_logit_softcapping");
   refuse_gguf_key(fields, "final_logit_softcapping");
   model.interleaved_rows = true;
