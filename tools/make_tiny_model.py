@@ -21,10 +21,11 @@ except ImportError:
 import tiny_families
 import tiny_hybrids
 import tiny_moe
+import tiny_native
 import tiny_tokenizer
 from gguf_types import ENCODERS, block_elements, encode
 
-FAMILIES = {**tiny_families.FAMILIES, **tiny_moe.FAMILIES, **tiny_hybrids.FAMILIES}
+FAMILIES = {**tiny_families.FAMILIES, **tiny_moe.FAMILIES, **tiny_hybrids.FAMILIES, **tiny_native.FAMILIES}
 FORMATS = ("safetensors", "gguf")
 PLAIN = ("F32", "F16", "BF16")
 
