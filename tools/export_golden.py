@@ -60,10 +60,11 @@ CASES = {
     "minicpm_sala": ["--family", "minicpm_sala", "--seed", "78"],
     "minicpm4": ["--family", "minicpm4", "--seed", "64"],
     "minicpm4-dense": ["--family", "minicpm4", "--seed", "45", "--dense-attention"],
+    "heddle": ["--family", "heddle", "--seed", "120"],
 }
 MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss")  # golden by transformers, checked by the oracle
 ORACLE = ("minimax_text_01", "minimax_m1", "minimax", "bailing_moe_linear", "transnormer", "moh_llama3",
-          "minicpm_sala", "minicpm4")  # golden by the oracle
+          "minicpm_sala", "minicpm4", "heddle")  # golden by the oracle
 SPARSE = ("minicpm_sala", "minicpm4")
 
 

@@ -63,21 +63,21 @@ class Native:
             self.layer(self.linear(slope_rule="alibi_by_layer", slope_layer_offset=1, activation="silu", lrpe=True,
                                    norm="all", norm_weight=False, gate="multiply"),
                        ffn=self.dense(activation="gelu"), norm_weights=False),
-            self.layer(self.softmax(qk_norm="all_heads", qk_norm_eps=1e-6, log_scale=32),
+            self.layer(self.softmax(qk_norm="all_heads", qk_norm_eps=1e-3, log_scale=32),
                        ffn=self.moe(16, 4, score="sigmoid", groups=4, top_groups=2, choice_bias=True, renormalise=True,
                                     scale=2.5, shared="added")),
             self.layer(self.linear(slopes=[1.5, 0.25, 0.03125, 0.0], qk_norm="head", norm="group", norm_groups=2,
-                                   norm_eps=1e-6, gate="sigmoid",
+                                   norm_eps=1e-3, gate="sigmoid",
                                    rope={"rope_theta": 600000.0, "partial_rotary_factor": 0.5}),
                        ffn=self.dense()),
             self.layer(self.softmax(window=48, sinks=True, bias="qkvo",
                                     rope={"rope_theta": 150000.0, "rope_scaling": yarn}),
                        ffn=self.moe(top_k=3, score="softmax_of_chosen", router_bias=True, bias=True,
                                     activation="quick_gelu", limit=7.0, up_add=1.0)),
-            self.layer(self.softmax(window=32, first_keys=4, bias="qkv", rope={"rope_theta": 10000.0}),
+            self.layer(self.softmax(window=32, first_keys=4, bias="qkv", rope={}),
                        ffn=self.dense(), norms="post"),
             self.layer(self.softmax(soft_cap=5.0, output_gate=True, scale=0.3, rope={
-                           "rope_theta": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+                           "rope_theta": 30000.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
                        ffn=self.moe(shared="gated", activation="gelu_tanh"), norms="both"),
         ]
 
@@ -86,14 +86,14 @@ class Native:
         llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                   "original_max_position_embeddings": 512}
         infllm = {"kind": "infllm", "block": 16, "top_k": 4, "local_blocks": 2, "dense_below": 128}
-        rope = {"rope_theta": 10000.0}
+        rope = {"rope_theta": 20000.0}
         return [
             self.layer(self.softmax(8, 4, head_router={"shared": 2, "top_k": 3}, rope=rope),
                        ffn=self.dense(activation="gelu_tanh")),
             self.layer(self.softmax(8, 4, head_router={"shared": 4, "top_k": 2, "score": "query_norm"},
                                     rope={"rope_theta": 500000.0, "rope_scaling": llama3}),
                        ffn=self.moe(shared="blended", renormalise=True)),
-            self.layer(self.softmax(head_router={"top_k": 2}, sparse={"kind": "power", "block": 16, "local": 2},
+            self.layer(self.softmax(head_router={"top_k": 2}, sparse={"kind": "power", "block": 16, "local": 3},
                                     rope=rope),
                        ffn=self.dense()),
             self.layer(self.softmax(sinks=True, sparse={"kind": "strided", "block": 16, "step": 5}, rope=rope),
@@ -107,8 +107,8 @@ class Native:
         """Mixers side by side, a parallel layer, and a repeated group."""
         return [
             self.layer(self.linear(6, slope_rule="alibi", activation="elu1", v_activation="gelu", norm="head"),
-                       self.softmax(4, 1, window=64, rope={"rope_theta": 10000.0}), ffn=self.dense(activation="relu")),
-            self.layer(self.softmax(4, 4, rope={"rope_theta": 10000.0}), ffn=self.dense(), parallel=True, norm_eps=1e-6),
+                       self.softmax(4, 1, window=64, rope={"rope_theta": 5000.0}), ffn=self.dense(activation="relu")),
+            self.layer(self.softmax(4, 4, rope={"rope_theta": 1000.0}), ffn=self.dense(), parallel=True, norm_eps=0.01),
             {"repeat": 2, "layers": [
                 self.layer(self.linear(slope_rule="alibi"), ffn=self.moe(), mixer_residual={"residual": 0.75},
                            ffn_residual={"residual": 0.875, "branch": 1.25}),
@@ -181,7 +181,7 @@ class Native:
     def ffn(self, r, p, c):
         if c["kind"] == "dense":
             return self.glu(r, p, c["intermediate"])
-        tensors = {p + "router.weight": r.matrix(c["experts"], self.hidden, 2.0)}
+        tensors = {p + "router.weight": r.matrix(c["experts"], self.hidden, 3.0)}
         if c.get("router_bias"):
             tensors[p + "router.bias"] = r.uniform((c["experts"],), -0.5, 0.5)
         if c.get("choice_bias"):
