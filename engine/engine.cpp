@@ -107,7 +107,8 @@ SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
           .n_blocks = static_cast<int>(n_blocks(o)),
           .n_state_slots = recurrent ? static_cast<int>(o.max_sequences) : 0,
           .state_block_tokens = static_cast<int>(kLinearBlock),
-          .shuffle_seed = o.shuffle_blocks};
+          .shuffle_seed = o.shuffle_blocks,
+          .chunk_seed = o.random_chunks};
 }
 
 }  // namespace

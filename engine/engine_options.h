@@ -27,6 +27,7 @@ struct EngineOptions {
   int block_tokens = 16;          // 16, 32, 64
   std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences
   std::uint64_t shuffle_blocks = 0;  // tests: seed of a shuffled block order; 0: off
+  std::uint64_t random_chunks = 0;   // tests: seed of chunk sizes up to max_chunk; 0: off
   std::uint64_t memory_limit = 0;    // bytes; 0: what the machine has free
   bool allow_nonfinite = false;      // load weights with NaN and infinities, with a warning
 };

@@ -138,10 +138,11 @@ class Selftest {
   }
 
   std::vector<SelftestRow> run() {
-    for (const std::int64_t chunk : {1, 7, 64}) {
+    for (const std::int64_t chunk : {1, 7, 64, 100}) {
       same(fmt::format("chunks of {} = one shot", chunk),
            [&](EngineOptions& o) { o.max_chunk = chunk; });
     }
+    same("chunks of random size = one shot", [](EngineOptions& o) { o.random_chunks = 5; });
     row("batched = alone", [this] { return batched({}); });
     row("batched in chunks of 13 = alone",
         [this] { return batched([](EngineOptions& o) { o.max_chunk = 13; }); });

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/philox.h"
 
 namespace heddle {
 namespace {
@@ -108,6 +109,11 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
                                     const Sequence& s,
                                     std::int64_t reserved) const {
   std::int64_t n = std::min(remaining(s), options_.max_chunk);
+  if (options_.chunk_seed != 0 && n > 0) {
+    const double u = philox_uniform(options_.chunk_seed, static_cast<std::uint32_t>(s.id),
+                                    static_cast<std::uint64_t>(s.n_computed));
+    n = 1 + static_cast<std::int64_t>(u * static_cast<double>(n));
+  }
   n = std::min(n, options_.max_step_tokens - plan.n_tokens - reserved);
   const std::int64_t outputs = options_.max_step_outputs - plan.n_outputs - reserved;
   if (s.all_outputs && s.n_computed + n > s.n_scored) {

@@ -27,6 +27,7 @@ struct SchedulerOptions {
   /// A state can go back to any position from its last multiple of this on, and no further.
   int state_block_tokens = 1;
   std::uint64_t shuffle_seed = 0;  // BlockPool
+  std::uint64_t chunk_seed = 0;    // tests: other than 0, chunks of random size up to max_chunk
 };
 
 struct SchedulerStats {

@@ -242,7 +242,8 @@ std::string DenseNaming::name(DensePart part, int layer, std::string_view suffix
                          : style_ == Style::kFolderPostNorms ? names.folder_post_norms
                                                              : names.folder;
   if (const auto renamed = own_.find(part); renamed != own_.end()) own = renamed->second;
-  if (style_ != Style::kGguf && part == DensePart::kHead) return fmt::format("{}.{}", head_, suffix);
+  if (style_ != Style::kGguf && part == DensePart::kHead)
+    return fmt::format("{}.{}", head_, suffix);
   return outside ? fmt::format("{}{}.{}", prefix_, own, suffix)
                  : fmt::format("{}{}.{}", this->layer(layer), own, suffix);
 }

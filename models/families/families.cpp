@@ -1,6 +1,8 @@
 #include "models/families/families.h"
 
+#include <algorithm>
 #include <array>
+#include <vector>
 
 namespace heddle {
 
@@ -71,20 +73,22 @@ std::span<const Family> families() {
        "5 sliding windows to 1 full, qk-norm, two rotations", read_gemma3_gguf, read_gemma3_folder},
       {"phi3", "", "phi3", "Phi 3, 3.5, 4 mini", "softmax, sliding window, longrope",
        read_phi3_gguf, read_phi3_folder},
-      {"mixtral", "", "", "Mixtral 8x7B, 8x22B", "softmax; experts", nullptr, read_mixtral_folder},
-      {"olmoe", "", "", "OLMoE", "softmax, qk-norm; experts", nullptr, read_olmoe_folder},
-      {"qwen2_moe", "", "", "Qwen 1.5 and 2 MoE", "softmax, biases; experts, shared expert",
-       nullptr, read_qwen2_moe_folder},
-      {"qwen3_moe", "", "", "Qwen 3 MoE", "softmax, qk-norm; experts", nullptr,
+      {"mixtral", "", "llama", "Mixtral 8x7B, 8x22B", "softmax; experts", read_llama_gguf,
+       read_mixtral_folder},
+      {"olmoe", "", "olmoe", "OLMoE", "softmax, qk-norm; experts", read_olmoe_gguf,
+       read_olmoe_folder},
+      {"qwen2_moe", "", "qwen2moe", "Qwen 1.5 and 2 MoE", "softmax, biases; experts, shared expert",
+       read_qwen2_moe_gguf, read_qwen2_moe_folder},
+      {"qwen3_moe", "", "qwen3moe", "Qwen 3 MoE", "softmax, qk-norm; experts", read_qwen3_moe_gguf,
        read_qwen3_moe_folder},
-      {"gpt_oss", "", "", "gpt-oss 20B, 120B", "softmax with sinks, windows in turn; experts",
-       nullptr, read_gpt_oss_folder},
-      {"minimax_text_01", "minimax_m1", "", "MiniMax-Text-01, MiniMax-M1",
-       "7 lightning to 1 softmax; experts", nullptr, read_minimax_original_folder},
+      {"gpt_oss", "", "gpt-oss", "gpt-oss 20B, 120B",
+       "softmax with sinks, windows in turn; experts", read_gpt_oss_gguf, read_gpt_oss_folder},
+      {"minimax_text_01", "minimax_m1", "minimax-01", "MiniMax-Text-01, MiniMax-M1",
+       "7 lightning to 1 softmax; experts", read_minimax_gguf, read_minimax_original_folder},
       {"minimax", "", "", "MiniMax-Text-01 in transformers' form", "lightning and softmax; experts",
        nullptr, read_minimax_folder},
-      {"minicpm4", "minicpm", "", "MiniCPM 4, 4.1", "softmax, InfLLM-V2 blocks", nullptr,
-       read_minicpm4_folder},
+      {"minicpm4", "minicpm", "minicpm", "MiniCPM 4, 4.1", "softmax, InfLLM-V2 blocks",
+       read_minicpm4_gguf, read_minicpm4_folder},
       {"minicpm_sala", "", "", "MiniCPM-SALA", "lightning, InfLLM-V2 blocks", nullptr,
        read_minicpm_sala_folder},
       {"bailing_moe_linear", "", "", "Ring-linear and Ling-linear 2.0",
@@ -109,10 +113,12 @@ std::string family_names() {
 
 std::string gguf_architectures() {
   std::string names;
-  std::string_view last;
+  std::vector<std::string_view> known;  // llama's is mistral's and mixtral's too
   for (const Family& family : families()) {
-    if (family.gguf.empty() || family.gguf == last) continue;  // llama's is mistral's too
-    last = family.gguf;
+    if (family.gguf.empty() || std::find(known.begin(), known.end(), family.gguf) != known.end()) {
+      continue;
+    }
+    known.push_back(family.gguf);
     if (!names.empty()) names += ", ";
     names += family.gguf;
   }

@@ -58,6 +58,12 @@ void read_minicpm_sala_folder(const ConfigJson& config, Checkpoint& checkpoint);
 void read_bailing_moe_linear_folder(const ConfigJson& config, Checkpoint& checkpoint);
 void read_transnormer_folder(const ConfigJson& config, Checkpoint& checkpoint);
 void read_gpt_oss_folder(const ConfigJson& config, Checkpoint& checkpoint);
+void read_olmoe_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_qwen2_moe_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_qwen3_moe_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_gpt_oss_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_minicpm4_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
+void read_minimax_gguf(const GgufDirectory& file, Checkpoint& checkpoint);
 void read_native_folder(const ConfigJson& config, Checkpoint& checkpoint);
 
 }  // namespace heddle

@@ -100,7 +100,10 @@ RopeSpec longrope(const GgufFields& fields, double theta, int rotary_dim, Tensor
   rope.rotary_dim = rotary_dim;
   rope.inv_freq = table("rope_factors_short.weight");
   rope.long_inv_freq = table("rope_factors_long.weight");
-  rope.short_context = original_context(fields);
+  // Converters of MiniCPM leave it out: the short factors then hold for the whole context.
+  const int context = require_count(fields, "context_length", ModelLimits::kContext);
+  rope.short_context = count_or(fields, "rope.scaling.original_context_length",
+                                ModelLimits::kContext, context);
   rope.scale = static_cast<float>(real_or(fields, "rope.scaling.attn_factor", 1e-3, 1e3, 1.0));
   return rope;
 }

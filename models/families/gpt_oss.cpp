@@ -73,8 +73,8 @@ void read_gpt_oss_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   const GgufFields fields(file, "gpt-oss");
   TensorCheck tensors(*checkpoint.weights);
   // This format has no key for yarn's "truncate", which the published models switch off.
-  DenseModel model = read_gguf_dense(fields, tensors, checkpoint,
-                                     {.experts = true, .yarn_truncates = false});
+  DenseModel model =
+      read_gguf_dense(fields, tensors, checkpoint, {.experts = true, .yarn_truncates = false});
   model.qkv_bias = model.o_bias = model.sinks = true;
   read_gguf_experts(fields, false, model);
   model.moe = clamped_experts(*model.moe, kLimit);

@@ -11,6 +11,7 @@
 #include "models/families/families.h"
 #include "models/families/fields.h"
 #include "models/families/folder_dense.h"
+#include "models/families/gguf_dense.h"
 #include "models/quote_text.h"
 #include "models/slopes.h"
 
@@ -126,6 +127,20 @@ void read_minicpm4_folder(const ConfigJson& config, Checkpoint& checkpoint) {
   read_scales(folder);
   folder.model.sparse = read_sparse(folder.config());
   folder.build();
+}
+
+void read_minicpm4_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
+  const GgufFields fields(file, "minicpm");
+  TensorCheck tensors(*checkpoint.weights);
+  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.scales = true});
+  model.interleaved_rows = true;
+  model.embedding_scale = static_cast<float>(real_or(fields, "embedding_scale", 1e-6, kMost, 1.0));
+  // The logits are divided by it.
+  model.logit_scale = static_cast<float>(1.0 / real_or(fields, "logit_scale", 1e-6, kMost, 1.0));
+  const ResidualSpec residual{
+      1.0F, static_cast<float>(real_or(fields, "residual_scale", 1e-6, kMost, 1.0)), false};
+  model.softmax_residual = model.ffn_residual = residual;
+  build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
 }
 
 void read_minicpm_sala_folder(const ConfigJson& config, Checkpoint& checkpoint) {

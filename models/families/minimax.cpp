@@ -11,6 +11,7 @@
 #include "models/families/families.h"
 #include "models/families/fields.h"
 #include "models/families/folder_dense.h"
+#include "models/families/gguf_dense.h"
 #include "models/quote_text.h"
 #include "models/slopes.h"
 
@@ -199,6 +200,31 @@ void read_minimax_original_folder(const ConfigJson& config, Checkpoint& checkpoi
 void read_minimax_folder(const ConfigJson& config, Checkpoint& checkpoint) {
   FolderDense folder(config, checkpoint, defaults());
   read(folder, read_layer_types(folder.config(), folder.model.layers), transformers_keys(), true);
+}
+
+void read_minimax_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
+  const GgufFields fields(file, "minimax-01");
+  TensorCheck tensors(*checkpoint.weights);
+  DenseModel model =
+      read_gguf_dense(fields, tensors, checkpoint, {.experts = true, .scales = true});
+  read_gguf_experts(fields, true, model);
+  const double alpha = real_or(fields, "residual_scale", 0.0, 1e6, 1.0);
+  const ResidualSpec residual{static_cast<float>(alpha), 1.0F, true};
+  model.softmax_residual = model.linear_residual = model.ffn_residual = residual;
+  model.linear_naming = linear_naming();
+  model.linear_naming.qkv = "attn_qkv";
+  model.linear_naming.o = "attn_output";
+  model.linear_naming.gate = "attn_gate";
+  model.linear_naming.norm = "attn_norm_2";
+  const int interval = require_count(fields, "full_attention_interval", ModelLimits::kLayers);
+  const std::vector<double> table = alibi_slopes(model.q_heads);
+  LinearAttentionSpec spec = linear_spec(model, model.norm_eps);
+  for (int i = 0; i < model.layers; ++i) {
+    if ((i + 1) % interval == 0) continue;
+    spec.slopes = layer_slopes(table, i, model.layers);
+    model.linear[i] = spec;
+  }
+  build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
 }
 
 }  // namespace heddle

@@ -22,6 +22,7 @@ void expand(const std::vector<ConfigJson>& entries, std::vector<ConfigJson>& lay
     const int n = group.integer("repeat", {1, ModelLimits::kLayers}, 1);
     const auto inner = group.objects("layers");
     if (inner) group.done();
+    if (inner && inner->empty()) throw entry.missing("layers", "one or more");
     for (int i = 0; i < n; ++i) {
       if (!inner) {
         layers.push_back(entry);

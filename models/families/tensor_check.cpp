@@ -14,7 +14,7 @@ namespace {
 std::string_view hint(std::string_view name) {
   const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
   if (has("_exps") || has("ffn_gate_inp") || has(".experts.") || has("block_sparse_moe")) {
-    return "this version does not read mixtures of experts";
+    return "this family, or its config, has no experts";
   }
   if (has("lora_")) return "adapters are not read";
   if (name.ends_with("bias")) return "this family has no such bias";
