@@ -23,13 +23,13 @@ struct TensorPart {
   /// Permutation among the rows taken, applied when packing (GGUF llama stores the rows of q and k
   /// for interleaved rotation; packed rows are in NeoX order); empty: as stored.
   std::vector<std::int32_t> row_order;
+  float add = 0.0F;  // vectors: added to every element (norms that store w - 1)
   /// With a row_order that takes some of the rows only (the q of heads stored as q|k|v): it picks
   /// from this many rows after first_row; 0: from `rows`.
   std::int64_t picked_from = 0;
   /// The tensor's shape where it is not [of_rows, cols], or [of_rows] of a vector: experts'
   /// matrices in one tensor of rank 3, a matrix taken as a vector, a vector taken as a row.
   std::vector<std::int64_t> shape;
-  float add = 0.0F;  // vectors: added to every element (norms that store w - 1)
 
   bool absent() const { return tensor.empty(); }
 };

@@ -19,4 +19,14 @@ std::vector<float> layer_slopes(const std::vector<double>& table,
 /// The table itself, as f32.
 std::vector<float> plain_slopes(const std::vector<double>& table);
 
+/// How a model's layers come by their slopes.
+struct SlopeRule {
+  std::vector<double> table;
+  bool by_layer = false;  // layer_slopes(), else plain_slopes()
+  int offset = 0;
+  std::vector<float> of(int layer, int n_layers) const {
+    return by_layer ? layer_slopes(table, layer, n_layers, offset) : plain_slopes(table);
+  }
+};
+
 }  // namespace heddle

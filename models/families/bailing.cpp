@@ -127,15 +127,13 @@ void read_bailing_moe_linear_folder(const ConfigJson& config, Checkpoint& checkp
   naming.rename(DensePart::kKNorm, "attention.key_layernorm");
   read_experts(folder);
   model.linear_naming = linear_naming();
-  LinearAttentionSpec linear = read_linear(folder);
+  model.linear = read_linear(folder);
   const int size = folder.count("layer_group_size", ModelLimits::kLayers, 1);
   // The published code counts layers from -1 here, other implementations from 0.
   const auto offset = folder.config().integer("slope_layer_offset", {0, 1}).value_or(1);
-  const std::vector<double> table = alibi_slopes(model.q_heads);
+  model.slopes = {alibi_slopes(model.q_heads), true, static_cast<int>(offset)};
   for (int i = 0; i < model.layers; ++i) {
-    if (is_softmax(i, model.layers, size)) continue;
-    linear.slopes = layer_slopes(table, i, model.layers, static_cast<int>(offset));
-    model.linear[i] = linear;
+    if (!is_softmax(i, model.layers, size)) model.linear_layers.push_back(i);
   }
   folder.build();
 }

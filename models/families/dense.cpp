@@ -55,9 +55,16 @@ std::vector<std::int32_t> neox_order(int heads, int head_dim, int rotary_dim) {
   return order;
 }
 
+bool contains(const std::vector<int>& layers, int layer) {
+  return std::binary_search(layers.begin(), layers.end(), layer);
+}
+
 bool has_experts(const DenseModel& model, int layer) {
-  const auto& dense = model.dense_layers;
-  return model.moe && !std::binary_search(dense.begin(), dense.end(), layer);
+  return model.moe && !contains(model.dense_layers, layer);
+}
+
+bool is_linear(const DenseModel& model, int layer) {
+  return model.linear && contains(model.linear_layers, layer);
 }
 
 /// Resolves the tensors of one layer.
@@ -69,12 +76,11 @@ class LayerReader {
   LayerNames read() {
     LayerNames names;
     names.mixer_norm = norm(DensePart::kMixerNorm, model_.hidden);
-    const auto linear = model_.linear.find(layer_);
-    if (linear == model_.linear.end()) {
-      names.mixers.emplace_back(attention());
-    } else {
-      names.mixers.emplace_back(linear_names(linear->second, model_.hidden, model_.linear_naming,
+    if (is_linear(model_, layer_)) {
+      names.mixers.emplace_back(linear_names(*model_.linear, model_.hidden, model_.linear_naming,
                                              naming_.layer(layer_), tensors_));
+    } else {
+      names.mixers.emplace_back(attention());
     }
     names.ffn_norm = norm(DensePart::kFfnNorm, model_.hidden);
     if (has_experts(model_, layer_)) {
@@ -193,13 +199,14 @@ SoftmaxAttentionSpec softmax_spec(const DenseModel& model, int index) {
 
 LayerSpec layer_spec(const DenseModel& model, int index) {
   LayerSpec layer;
-  const auto linear = model.linear.find(index);
-  if (linear == model.linear.end()) {
+  if (is_linear(model, index)) {
+    LinearAttentionSpec linear = *model.linear;
+    linear.slopes = model.slopes.of(index, model.layers);
+    layer.mixers.emplace_back(std::move(linear));
+    layer.mixer_residual = model.linear_residual;
+  } else {
     layer.mixers.emplace_back(softmax_spec(model, index));
     layer.mixer_residual = model.softmax_residual;
-  } else {
-    layer.mixers.emplace_back(linear->second);
-    layer.mixer_residual = model.linear_residual;
   }
   layer.ffn_residual = model.ffn_residual;
   if (has_experts(model, index)) {

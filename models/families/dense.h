@@ -14,6 +14,7 @@
 #include "models/families/linear_parts.h"
 #include "models/families/moe_parts.h"
 #include "models/families/tensor_check.h"
+#include "models/slopes.h"
 
 namespace heddle {
 
@@ -57,8 +58,11 @@ struct DenseModel {
   std::optional<HeadRouterSpec> heads;
   SparseSpec sparse;
   float logit_scale = 1.0F;
-  bool output_gate = false;                   // of softmax attention
-  std::map<int, LinearAttentionSpec> linear;  // by layer: in place of softmax attention
+  bool output_gate = false;  // of softmax attention
+  /// In place of softmax attention in linear_layers (ascending); its slopes by `slopes`.
+  std::optional<LinearAttentionSpec> linear;
+  std::vector<int> linear_layers;
+  SlopeRule slopes;
   LinearNaming linear_naming;
   ResidualSpec softmax_residual, linear_residual, ffn_residual;
   float norm_add = 0.0F;  // norms of the file + this are the norms of the formula

@@ -92,7 +92,11 @@ RopeSpec yarn(const GgufFields& fields, double theta, int rotary_dim, bool trunc
 }
 
 /// Phi 3's two tables: the short one up to the original context.
-RopeSpec longrope(const GgufFields& fields, double theta, int rotary_dim, TensorCheck& tensors) {
+RopeSpec longrope(const GgufFields& fields,
+                  double theta,
+                  int rotary_dim,
+                  TensorCheck& tensors,
+                  bool states_context) {
   const auto table = [&](const std::string& name) {
     return scale_per_pair(theta, rotary_dim, read_factors(name, rotary_dim, tensors));
   };
@@ -100,10 +104,9 @@ RopeSpec longrope(const GgufFields& fields, double theta, int rotary_dim, Tensor
   rope.rotary_dim = rotary_dim;
   rope.inv_freq = table("rope_factors_short.weight");
   rope.long_inv_freq = table("rope_factors_long.weight");
-  // Converters of MiniCPM leave it out: the short factors then hold for the whole context.
-  const int context = require_count(fields, "context_length", ModelLimits::kContext);
-  rope.short_context = count_or(fields, "rope.scaling.original_context_length",
-                                ModelLimits::kContext, context);
+  rope.short_context = states_context || fields.has("rope.scaling.original_context_length")
+                           ? original_context(fields)
+                           : require_count(fields, "context_length", ModelLimits::kContext);
   rope.scale = static_cast<float>(real_or(fields, "rope.scaling.attn_factor", 1e-3, 1e3, 1.0));
   return rope;
 }
@@ -114,12 +117,12 @@ RopeSpec read_gguf_rope(const GgufFields& fields,
                         double theta,
                         int rotary_dim,
                         TensorCheck& tensors,
-                        bool yarn_truncates) {
+                        const GgufMeanings& meanings) {
   const std::string type(fields.text("rope.scaling.type").value_or(""));
   if (tensors.store().has("rope_factors_short.weight")) {
-    return longrope(fields, theta, rotary_dim, tensors);
+    return longrope(fields, theta, rotary_dim, tensors, meanings.longrope_context);
   }
-  if (type == "yarn") return yarn(fields, theta, rotary_dim, yarn_truncates);
+  if (type == "yarn") return yarn(fields, theta, rotary_dim, meanings.yarn_truncates);
   RopeSpec rope = plain_rope(theta, rotary_dim);
   if (type == "linear" || (type.empty() && has_scaling_factor(fields))) {
     // Without a type, readers of this format take a factor as linear scaling.
@@ -200,7 +203,7 @@ DenseModel read_gguf_dense(const GgufFields& fields,
                        fmt::format("even numbers from 2 to the head's {}", model.head_dim));
   }
   const double theta = real_or(fields, "rope.freq_base", 1.0, ModelLimits::kRopeTheta, 10'000.0);
-  model.rope = read_gguf_rope(fields, theta, rotary_dim, tensors, meanings.yarn_truncates);
+  model.rope = read_gguf_rope(fields, theta, rotary_dim, tensors, meanings);
   checkpoint.config.vocab = read_vocab(fields, tensors.store());
   model.tied_head = !tensors.store().has("output.weight");
   return model;

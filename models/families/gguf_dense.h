@@ -43,6 +43,7 @@ struct GgufMeanings {
   bool experts = false;
   bool scales = false;  // embedding_scale, residual_scale, logit_scale
   bool yarn_truncates = true;
+  bool longrope_context = true;  // absent original_context_length is an error, else the context
 };
 
 /// Sizes, norm, rotation, scale and context. Sets checkpoint.config.vocab. Refuses keys that would
@@ -66,6 +67,6 @@ RopeSpec read_gguf_rope(const GgufFields& fields,
                         double theta,
                         int rotary_dim,
                         TensorCheck& tensors,
-                        bool yarn_truncates = true);
+                        const GgufMeanings& meanings = {});
 
 }  // namespace heddle

@@ -110,7 +110,6 @@ LinearAttentionSpec read_lightning(const FolderDense& folder) {
   }
   spec.head_dim = folder.count("lightning_head_dim", ModelLimits::kHeadDim, model.head_dim);
   spec.scale = read_lightning_scale(config, spec.head_dim);
-  spec.slopes = plain_slopes(alibi_slopes(spec.n_heads));
   if (folder.flag("qk_norm", true)) spec.qk_norm = QkNormSpec{model.norm_eps, false};
   if (folder.flag("lightning_use_rope", true)) spec.rope = model.rope;
   spec.norm_weight = folder.flag("use_output_norm", true);
@@ -132,7 +131,8 @@ void read_minicpm4_folder(const ConfigJson& config, Checkpoint& checkpoint) {
 void read_minicpm4_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   const GgufFields fields(file, "minicpm");
   TensorCheck tensors(*checkpoint.weights);
-  DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.scales = true});
+  DenseModel model =
+      read_gguf_dense(fields, tensors, checkpoint, {.scales = true, .longrope_context = false});
   model.interleaved_rows = true;
   model.embedding_scale = static_cast<float>(real_or(fields, "embedding_scale", 1e-6, kMost, 1.0));
   // The logits are divided by it.
@@ -151,10 +151,11 @@ void read_minicpm_sala_folder(const ConfigJson& config, Checkpoint& checkpoint) 
   LinearNaming& naming = model.linear_naming;
   naming.gate = "self_attn.z_proj";
   naming.norm = "self_attn.o_norm";
-  const LinearAttentionSpec lightning = read_lightning(folder);
+  model.linear = read_lightning(folder);
+  model.slopes = {alibi_slopes(model.linear->n_heads), false, 0};
   const std::vector<bool> linear = read_mixer_types(folder.config(), model.layers);
   for (int i = 0; i < model.layers; ++i) {
-    if (linear[static_cast<std::size_t>(i)]) model.linear[i] = lightning;
+    if (linear[static_cast<std::size_t>(i)]) model.linear_layers.push_back(i);
   }
   model.sparse = read_sparse(folder.config());
   model.output_gate = folder.flag("attn_use_output_gate", true);

@@ -165,12 +165,11 @@ void read(FolderDense& folder,
   model.moe_naming = mixtral_experts();
   model.linear_naming = linear_naming();
   const double eps = config.real("linear_norm_eps").value_or(model.norm_eps);
-  LinearAttentionSpec spec = linear_spec(model, norm_eps(config, "linear_norm_eps", eps));
-  const std::vector<double> table = alibi_slopes(model.q_heads);
+  model.linear = linear_spec(model, norm_eps(config, "linear_norm_eps", eps));
+  model.slopes = {alibi_slopes(model.q_heads), true, 0};
   for (int i = 0; i < model.layers; ++i) {
     if (!linear[static_cast<std::size_t>(i)]) continue;
-    spec.slopes = layer_slopes(table, i, model.layers);
-    model.linear[i] = spec;
+    model.linear_layers.push_back(i);
     // decay tables that converters leave in the file; ours are computed
     for (const std::string_view table_name :
          {"slope_rate", "query_decay", "key_decay", "diagonal_decay"}) {
@@ -217,12 +216,10 @@ void read_minimax_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   model.linear_naming.gate = "attn_gate";
   model.linear_naming.norm = "attn_norm_2";
   const int interval = require_count(fields, "full_attention_interval", ModelLimits::kLayers);
-  const std::vector<double> table = alibi_slopes(model.q_heads);
-  LinearAttentionSpec spec = linear_spec(model, model.norm_eps);
+  model.linear = linear_spec(model, model.norm_eps);
+  model.slopes = {alibi_slopes(model.q_heads), true, 0};
   for (int i = 0; i < model.layers; ++i) {
-    if ((i + 1) % interval == 0) continue;
-    spec.slopes = layer_slopes(table, i, model.layers);
-    model.linear[i] = spec;
+    if ((i + 1) % interval != 0) model.linear_layers.push_back(i);
   }
   build_dense(model, DenseNaming::gguf(), tensors, checkpoint);
 }

@@ -35,12 +35,9 @@ TEST_P(EveryFamily, PassesTheSelftest) {
   for (const SelftestRow& row : rows) EXPECT_TRUE(row.ok) << row.name << ": " << row.detail;
 }
 
-INSTANTIATE_TEST_SUITE_P(Families,
-                         EveryFamily,
-                         testing::ValuesIn(cases()),
-                         [](const auto& param) {
-                           return param.param.first + "_" + param.param.second;
-                         });
+INSTANTIATE_TEST_SUITE_P(Families, EveryFamily, testing::ValuesIn(cases()), [](const auto& param) {
+  return param.param.first + "_" + param.param.second;
+});
 
 }  // namespace
 }  // namespace heddle

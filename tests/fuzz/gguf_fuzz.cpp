@@ -139,7 +139,10 @@ void check_checkpoint(const Checkpoint& checkpoint) {
   weights.require(checkpoint.names.embedding.tensor,
                   {checkpoint.config.vocab, checkpoint.config.hidden});
   for (std::size_t i = 0; i < checkpoint.config.layers.size(); ++i) {
-    const auto& mixer = std::get<SoftmaxAttentionSpec>(checkpoint.config.layers[i].mixers.at(0));
+    const auto* const spec =
+        std::get_if<SoftmaxAttentionSpec>(&checkpoint.config.layers[i].mixers.at(0));
+    if (spec == nullptr) continue;
+    const SoftmaxAttentionSpec& mixer = *spec;
     const auto& names = std::get<SoftmaxAttentionNames>(checkpoint.names.layers[i].mixers.at(0));
     const std::int64_t rows = std::int64_t{mixer.n_q_heads} * mixer.head_dim;
     weights.require(names.q.tensor, {names.q.of_rows, checkpoint.config.hidden});

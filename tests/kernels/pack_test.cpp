@@ -231,7 +231,7 @@ TEST(Pack, ReadCallbackCoversTheSourceOnceInOrderAndNeverARowStillNeeded) {
   }
 }
 
-TEST(Pack, RefusesWhatIsNoWeightOrNoPermutation) {
+TEST(Pack, RefusesWhatIsNoWeightOrNoOrder) {
   ThreadPool pool(1);
   const std::vector<std::int32_t> ids(64, 0);
   const TensorView integers(ids.data(), DType::kI32, {2, 32});
@@ -243,9 +243,30 @@ TEST(Pack, RefusesWhatIsNoWeightOrNoPermutation) {
     EXPECT_THAT(e.what(), testing::HasSubstr("known: F32, F16, BF16, Q4_0, Q4_1, Q5_0"));
   }
   const TensorView floats(ids.data(), DType::kF32, {2, 32});
-  EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0}, nullptr, pool), Error);
+  EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {-1}, nullptr, pool), Error);
   EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0, 0}, nullptr, pool), Error);
   EXPECT_THROW(cpu::pack(floats, WeightLayout::kRows16, {0, 2}, nullptr, pool), Error);
+}
+
+TEST(Pack, AnOrderMayTakeSomeOfTheRows) {
+  ThreadPool pool(2);
+  std::vector<float> rows(40 * 32);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i / 32);
+  const TensorView all(rows.data(), DType::kF32, {40, 32});
+  std::vector<std::int32_t> order;
+  for (int r = 39; r > 0; r -= 2) order.push_back(r);
+  for (const WeightLayout layout : kLayouts) {
+    std::size_t read = 0;
+    const PackedMatrix packed = cpu::pack(
+        all, layout, order, [&](std::size_t begin, std::size_t end) { read += end - begin; }, pool);
+    ASSERT_EQ(packed.n_rows, 20);
+    std::vector<double> row(32);
+    for (std::int64_t r = 0; r < packed.n_rows; ++r) {
+      cpu::dequantise_row(packed, r, row.data());
+      EXPECT_EQ(row[31], static_cast<double>(order[static_cast<std::size_t>(r)]));
+    }
+    EXPECT_EQ(read, rows.size() * sizeof(float) - 32 * sizeof(float));  // row 0 is not needed
+  }
 }
 
 TEST(Pack, EmptyMatrixIsEmpty) {
