@@ -29,7 +29,7 @@ struct TensorPart {
   std::int64_t picked_from = 0;
   /// The tensor's shape where it is not [of_rows, cols], or [of_rows] of a vector: experts'
   /// matrices in one tensor of rank 3, a matrix taken as a vector, a vector taken as a row.
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape = {};
 
   bool absent() const { return tensor.empty(); }
 };
