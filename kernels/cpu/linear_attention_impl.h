@@ -74,11 +74,10 @@ void load_block(const LinearProblem& p,
     copy_row<V>(b.v + j * b.columns, v + task.column_begin, b.columns);
     if (!in_tail) copy_row<V>(b.q + j * b.padded, p.q + row * p.key_dim, p.key_dim);
   }
-  if (!b.folds) return;
-  for (std::int64_t j = 0; j < kLinearRows; ++j) {
-    const auto decay = V::set1(task.decay.power[kLinearRows - 1 - j]);
+  for (std::int64_t j = 0; b.folds && j < kLinearRows; ++j) {
+    const auto factor = V::set1(task.decay.power[kLinearRows - 1 - j]);
     for (std::int64_t d = j * b.padded; d < (j + 1) * b.padded; d += 16) {
-      V::store(b.decayed + d, V::mul(decay, V::load(b.k + d)));
+      V::store(b.decayed + d, V::mul(factor, V::load(b.k + d)));
     }
   }
 }
@@ -110,15 +109,6 @@ void intra_weights(const LinearBlock& b, const LinearDecay& decay) {
   }
 }
 
-// f<C>(c) for the columns c .. c + 16 C, as many at once as rows' sums leave registers for.
-template <typename V, int R, typename Fn>
-HEDDLE_SIMD void for_columns(std::int64_t n_columns, const Fn& f) {
-  constexpr int kColumns = V::columns(R);
-  std::int64_t c = 0;
-  for (; c + kColumns * 16 <= n_columns; c += kColumns * 16) f.template operator()<kColumns>(c);
-  for (; c < n_columns; c += 16) f.template operator()<1>(c);
-}
-
 // f<R>(i) for the rows i .. i + R of [begin, end).
 template <typename V, typename Fn>
 HEDDLE_SIMD void for_row_groups(std::int64_t begin, std::int64_t end, const Fn& f) {
@@ -128,76 +118,78 @@ HEDDLE_SIMD void for_row_groups(std::int64_t begin, std::int64_t end, const Fn& 
   }
 }
 
-template <int C>
-HEDDLE_SIMD void set_columns(const float* (&p)[C], const float* first) {
+// o[r][0 .. 16) += sum over n rows of S of q[r][d] S[d][0 .. 16); from +0 if they are S's first.
+// One vector of columns at a time: more of them would share broadcasts, but read the caches in an
+// order that is slower by more than that.
+template <typename V, int R>
+HEDDLE_SIMD void inter_rows(const float* q,
+                            const float* s,
+                            std::int64_t value_dim,
+                            const LinearBlock& b,
+                            std::int64_t n,
+                            bool first,
+                            float* o) {
+  typename V::F sum[R][1];
 #pragma GCC unroll 8
-  for (int c = 0; c < C; ++c) p[c] = first + c * 16;
-}
-
-// o[r][c ..] += sum over n rows of S of q[r][d] S[d][c ..]; from +0 if they are S's first.
-template <typename V, int R, int C>
-HEDDLE_SIMD void inter_block(const float* q,
-                             const float* s,
-                             std::int64_t value_dim,
-                             const LinearBlock& b,
-                             std::int64_t n,
-                             bool first,
-                             float* o) {
-  typename V::F sum[R][C];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) sum[r][c] = first ? V::zero() : V::load(o + r * b.columns + c * 16);
-  }
+  for (int r = 0; r < R; ++r) sum[r][0] = first ? V::zero() : V::load(o + r * b.columns);
   for (std::int64_t d = 0; d < n; ++d) {
-    const float* columns[C];
-    set_columns<C>(columns, s);
-    multiply_add<V, R, C>(sum, columns, [&](int r) { return V::set1(q[r * b.padded + d]); });
+    const float* const row[1] = {s};
+    multiply_add<V, R, 1>(sum, row, [&](int r) { return V::set1(q[r * b.padded + d]); });
     s += value_dim;
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) V::store(o + r * b.columns + c * 16, sum[r][c]);
+  for (int r = 0; r < R; ++r) V::store(o + r * b.columns, sum[r][0]);
+}
+
+// The same for one row of q, where S comes from memory: strictly in order of addresses, three times
+// as fast as by columns, whose sums would stay in registers.
+template <typename V>
+void inter_row(const float* q,
+               const float* s,
+               std::int64_t value_dim,
+               std::int64_t n_columns,
+               std::int64_t n,
+               bool first,
+               float* o) {
+  for (std::int64_t c = 0; first && c < n_columns; c += 16) V::store(o + c, V::zero());
+  for (std::int64_t d = 0; d < n; ++d) {
+    const auto x = V::set1(q[d]);
+    for (std::int64_t c = 0; c < n_columns; c += 16) {
+      V::store(o + c, V::fma(x, V::load(s + c), V::load(o + c)));
+    }
+    s += value_dim;
   }
 }
 
-// R rows of S, from d on, become those after the block.
-template <typename V, int R, int C>
-HEDDLE_SIMD void fold_block(const LinearBlock& b,
-                            const LinearDecay& decay,
-                            std::int64_t d,
-                            std::int64_t c0,
-                            float* s,
-                            std::int64_t value_dim) {
-  typename V::F sum[R][C];
+// R rows of S, from d on, become those after the block; columns c .. c + 16.
+template <typename V, int R>
+HEDDLE_SIMD void fold_rows(const LinearBlock& b,
+                           const LinearDecay& decay,
+                           std::int64_t d,
+                           std::int64_t c,
+                           float* s,
+                           std::int64_t value_dim) {
+  typename V::F sum[R][1];
   const auto fold = V::set1(decay.fold);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      if (!b.has_state) {
-        sum[r][c] = V::zero();
-        continue;
-      }
-      const auto old = V::load(s + r * value_dim + c * 16);
-      sum[r][c] = decay.fold_is_minus_one ? V::fma(fold, old, old) : V::mul(fold, old);
+    if (!b.has_state) {
+      sum[r][0] = V::zero();
+      continue;
     }
+    const auto old = V::load(s + r * value_dim);
+    sum[r][0] = decay.fold_is_minus_one ? V::fma(fold, old, old) : V::mul(fold, old);
   }
   const float* keys = b.decayed + d;
-  const float* values = b.v + c0;
+  const float* values = b.v + c;
   for (std::int64_t j = 0; j < kLinearRows; ++j) {
-    const float* columns[C];
-    set_columns<C>(columns, values);
-    multiply_add<V, R, C>(sum, columns, [&](int r) { return V::set1(keys[r]); });
+    const float* const row[1] = {values};
+    multiply_add<V, R, 1>(sum, row, [&](int r) { return V::set1(keys[r]); });
     keys += b.padded;
     values += b.columns;
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) V::store(s + r * value_dim + c * 16, sum[r][c]);
-  }
+  for (int r = 0; r < R; ++r) V::store(s + r * value_dim, sum[r][0]);
 }
 
 // Everything that touches S, which is read once.
@@ -206,51 +198,48 @@ void pass_state(const LinearProblem& p, const LinearTask& task, const LinearBloc
   float* s = p.s + task.state * p.key_dim * p.value_dim + task.column_begin;
   for (std::int64_t d = 0; d < p.key_dim; d += kStateRows) {
     const std::int64_t n = p.key_dim - d < kStateRows ? p.key_dim - d : kStateRows;
-    if (b.has_state) {
+    if (b.has_state && b.end - b.begin == 1) {
+      inter_row<V>(b.q + b.begin * b.padded + d, s, p.value_dim, b.columns, n, d == 0,
+                   b.o + b.begin * b.columns);
+    } else if (b.has_state) {
       for_row_groups<V>(b.begin, b.end, [&]<int R>(std::int64_t i) {
-        for_columns<V, R>(b.columns, [&]<int C>(std::int64_t c) {
-          inter_block<V, R, C>(b.q + i * b.padded + d, s + c, p.value_dim, b, n, d == 0,
-                               b.o + i * b.columns + c);
-        });
+        for (std::int64_t c = 0; c < b.columns; c += 16) {
+          inter_rows<V, R>(b.q + i * b.padded + d, s + c, p.value_dim, b, n, d == 0,
+                           b.o + i * b.columns + c);
+        }
       });
     }
     if (b.folds) {
       for_row_groups<V>(0, n, [&]<int R>(std::int64_t i) {
-        for_columns<V, R>(b.columns, [&]<int C>(std::int64_t c) {
-          fold_block<V, R, C>(b, task.decay, d + i, c, s + i * p.value_dim + c, p.value_dim);
-        });
+        for (std::int64_t c = 0; c < b.columns; c += 16) {
+          fold_rows<V, R>(b, task.decay, d + i, c, s + i * p.value_dim + c, p.value_dim);
+        }
       });
     }
     s += n * p.value_dim;
   }
 }
 
-// Rows i .. i + R: what is in o decays, the block's own values come on top; each row ends with its
-// own. to: where the first row's columns go.
-template <typename V, int R, int C>
-HEDDLE_SIMD void finish_block(const LinearProblem& p,
-                              const LinearDecay& decay,
-                              const LinearBlock& b,
-                              std::int64_t i,
-                              std::int64_t c0,
-                              float* to) {
-  typename V::F sum[R][C];
+// Rows i .. i + R, columns c .. c + 16: what is in o decays, the block's own values come on top;
+// each row ends with its own. to: where the first row's go.
+template <typename V, int R>
+HEDDLE_SIMD void finish_rows(const LinearProblem& p,
+                             const LinearDecay& decay,
+                             const LinearBlock& b,
+                             std::int64_t i,
+                             std::int64_t c,
+                             float* to) {
+  typename V::F sum[R][1];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const auto factor = V::set1(decay.power[i + r + 1]);
-    const float* const o = b.o + (i + r) * b.columns + c0;
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      sum[r][c] = b.has_state ? V::mul(factor, V::load(o + c * 16)) : V::zero();
-    }
+    sum[r][0] = b.has_state ? V::mul(factor, V::load(b.o + (i + r) * b.columns + c)) : V::zero();
   }
   const float* const weights = b.intra + i * kLinearRows;
-  const float* values = b.v + c0;
+  const float* values = b.v + c;
   for (std::int64_t j = 0; j <= i; ++j) {
-    const float* columns[C];
-    set_columns<C>(columns, values);
-    multiply_add<V, R, C>(sum, columns,
-                          [&](int r) { return V::set1(weights[r * kLinearRows + j]); });
+    const float* const row[1] = {values};
+    multiply_add<V, R, 1>(sum, row, [&](int r) { return V::set1(weights[r * kLinearRows + j]); });
     values += b.columns;
   }
 #pragma GCC unroll 8
@@ -258,20 +247,13 @@ HEDDLE_SIMD void finish_block(const LinearProblem& p,
 #pragma GCC unroll 8
     for (int j = 1; j <= r; ++j) {
       const auto weight = V::set1(weights[r * kLinearRows + i + j]);
-      const float* const value = values + (j - 1) * b.columns;
-#pragma GCC unroll 8
-      for (int c = 0; c < C; ++c) {
-        sum[r][c] = V::fma(weight, V::load(value + c * 16), sum[r][c]);
-      }
+      sum[r][0] = V::fma(weight, V::load(values + (j - 1) * b.columns), sum[r][0]);
     }
   }
   const auto scale = V::set1(p.scale);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) {
-      V::store(to + r * p.n_heads * p.value_dim + c * 16, V::mul(scale, sum[r][c]));
-    }
+    V::store(to + r * p.n_heads * p.value_dim, V::mul(scale, sum[r][0]));
   }
 }
 
@@ -291,9 +273,9 @@ void run_linear_task(const LinearProblem& p, const LinearTask& task, float* scra
     pass_state<V>(p, task, b);
     for_row_groups<V>(b.begin, b.end, [&]<int R>(std::int64_t i) {
       float* const out = p.out + ((row + i - b.begin) * p.n_heads + task.head) * p.value_dim;
-      for_columns<V, R>(b.columns, [&]<int C>(std::int64_t c) {
-        finish_block<V, R, C>(p, task.decay, b, i, c, out + task.column_begin + c);
-      });
+      for (std::int64_t c = 0; c < b.columns; c += 16) {
+        finish_rows<V, R>(p, task.decay, b, i, c, out + task.column_begin + c);
+      }
     });
     const std::int64_t n = b.end - b.begin;
     row += n;
