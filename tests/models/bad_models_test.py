@@ -162,7 +162,8 @@ def gguf_config_cases():
     for kind in ("linear", "yarn"):
         gguf_case(f"{kind} rope without a factor", "config: llama.rope.scaling.factor is missing")(
             lambda m, kind=kind: m.set_text("llama.rope.scaling.type", kind))
-    config("with experts", "llama.expert_count", mf.U32, "I", 8, "got 8, allowed 0 (")
+    gguf_case("with experts of which none is used", "config: llama.expert_used_count is missing, allowed 1 to 8")(
+        lambda m: m.set("llama.expert_count", mf.U32, "I", 8))
     gguf_case("one layer more than it has", "tensor 'blk.2.", "is missing")(
         lambda m: m.set("llama.block_count", mf.U32, "I", 3))
     gguf_case("one layer less than it has", "has no place in family llama")(

@@ -334,7 +334,7 @@ TEST(ModelFolderErrors, NameAFamilyThatIsUnknown) {
           {{"config.json",
             R"({"model_type":"hyena","num_experts":8,"kv_lora_rank":null,"use_alibi":false,"alibi":1})"},
            {"model.safetensors", model}}),
-      HasSubstr("phi3; its config also asks for num_experts (mixture of experts), alibi "
+      HasSubstr("heddle; its config also asks for num_experts (mixture of experts), alibi "
                 "(ALiBi)"));
   EXPECT_EQ(refusal_of({{"config.json", "{}"}, {"model.safetensors", model}}),
             "F/config.json: config: model_type is missing");
