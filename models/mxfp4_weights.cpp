@@ -18,6 +18,13 @@ const StoredTensor* find_u8(const std::vector<StoredTensor>& tensors, std::strin
   return at == tensors.end() || at->foreign != "U8" ? nullptr : &*at;
 }
 
+/// The scales of blocks that are there.
+bool is_second(const StoredTensor& tensor, const std::vector<StoredTensor>& tensors) {
+  if (tensor.foreign != "U8" || !tensor.name.ends_with(kScales)) return false;
+  const std::string name = tensor.name.substr(0, tensor.name.size() - kScales.size());
+  return find_u8(tensors, name + std::string(kBlocks)) != nullptr;
+}
+
 std::string shape_of(const TensorView& view) {
   std::string text = shape_text(view);
   return text.substr(0, text.find(']') + 1);
@@ -27,8 +34,7 @@ std::string shape_of(const TensorView& view) {
 
 Mxfp4Weights::Mxfp4Weights(std::unique_ptr<WeightStore> inner) : inner_(std::move(inner)) {
   for (const StoredTensor& tensor : inner_->tensors()) {
-    const bool second = tensor.foreign == "U8" && tensor.name.ends_with(kScales);
-    if (second) continue;  // with its blocks
+    if (is_second(tensor, inner_->tensors())) continue;  // with its blocks
     if (tensor.foreign != "U8" || !tensor.name.ends_with(kBlocks)) {
       tensors_.push_back(tensor);
       continue;

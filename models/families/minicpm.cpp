@@ -11,6 +11,7 @@
 #include "models/families/families.h"
 #include "models/families/fields.h"
 #include "models/families/folder_dense.h"
+#include "models/families/folder_rope.h"
 #include "models/families/gguf_dense.h"
 #include "models/quote_text.h"
 #include "models/slopes.h"
@@ -19,6 +20,7 @@ namespace heddle {
 namespace {
 
 constexpr double kMost = 1e6;
+constexpr double kRopeTheta = 10'000.0;
 
 void read_scales(FolderDense& folder) {
   const ConfigJson& config = folder.config();
@@ -109,9 +111,15 @@ LinearAttentionSpec read_lightning(const FolderDense& folder) {
                        fmt::format("lightning_nh = {}", spec.n_heads));
   }
   spec.head_dim = folder.count("lightning_head_dim", ModelLimits::kHeadDim, model.head_dim);
+  if (spec.head_dim % 2 != 0) {
+    throw config.error("lightning_head_dim", std::to_string(spec.head_dim),
+                       fmt::format("even numbers from 2 to {}", ModelLimits::kHeadDim));
+  }
   spec.scale = read_lightning_scale(config, spec.head_dim);
   if (folder.flag("qk_norm", true)) spec.qk_norm = QkNormSpec{model.norm_eps, false};
-  if (folder.flag("lightning_use_rope", true)) spec.rope = model.rope;
+  if (folder.flag("lightning_use_rope", true)) {
+    spec.rope = read_folder_rope(config, spec.head_dim, model.context, kRopeTheta);
+  }
   spec.norm_weight = folder.flag("use_output_norm", true);
   spec.norm_groups = spec.norm_weight ? 1 : 0;
   spec.norm_eps = model.norm_eps;
@@ -145,7 +153,9 @@ void read_minicpm4_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
 
 void read_minicpm_sala_folder(const ConfigJson& config, Checkpoint& checkpoint) {
   FolderDense folder(config, checkpoint,
-                     {.context = 524'288, .known_needs = {"sparse_config", "mixer_types"}});
+                     {.context = 524'288,
+                      .rope_theta = kRopeTheta,
+                      .known_needs = {"sparse_config", "mixer_types"}});
   read_scales(folder);
   DenseModel& model = folder.model;
   LinearNaming& naming = model.linear_naming;

@@ -67,8 +67,8 @@ std::vector<bool> read_lrpe(const ConfigJson& config, int layers) {
 
 /// What other members of the family have and this reader does not compute.
 void refuse_others(const ConfigJson& config) {
-  if (config.has("gate_dim")) {
-    throw config.error("gate_dim", *config.asked("gate_dim"), "none: TransNormerLLM 3 is not read");
+  if (const auto gate = config.asked("gate_dim")) {
+    throw config.error("gate_dim", *gate, "none: TransNormerLLM 3 is not read");
   }
   const std::string norm = config.text("norm_type").value_or("simplermsnorm");
   if (norm != "simplermsnorm") throw config.error("norm_type", quote_text(norm), "simplermsnorm");
