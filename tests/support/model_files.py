@@ -134,6 +134,23 @@ class Safetensors:
             whole["__metadata__"] = self.metadata
         return json.dumps(whole).encode()
 
+    def drop(self, *names):
+        """Takes tensors out, with their bytes."""
+        data = b""
+        for name in names:
+            del self.entries[name]
+        for entry in self.entries.values():
+            begin, end = entry["data_offsets"]
+            entry["data_offsets"] = [len(data), len(data) + end - begin]
+            data += self.data[begin:end]
+        self.data = data
+
+    def add(self, name, dtype, shape, size):
+        """Puts a tensor of zeros, `size` bytes, behind the others."""
+        end = len(self.data) + size
+        self.entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(self.data), end]}
+        self.data += bytes(size)
+
     def serialise(self):
         header = self.header_text()
         return struct.pack("<Q", len(header) if self.length is None else self.length) + header + self.data
