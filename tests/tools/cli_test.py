@@ -15,12 +15,11 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
+from command_line import HEDDLE, TIMEOUT, Cli, as_json, environment, good, heddle  # noqa: E402
 from default_model import default_model  # noqa: E402
 
-HEDDLE = os.environ.get("HEDDLE", str(ROOT / "build" / "heddle"))
 DEFAULT = default_model()
 NEEDS_DEFAULT = unittest.skipUnless(pathlib.Path(DEFAULT).exists(), "the default model is not there")
-TIMEOUT = 300
 
 FOLDER = None  # of this run: tiny models, input files
 MODEL = ""  # with a chat template
@@ -56,41 +55,6 @@ def patched(name, old, new):
     data = pathlib.Path(MODEL).read_bytes()
     assert data.count(old) == 1 and len(old) == len(new)
     return file(name, data.replace(old, new))
-
-
-def environment(**extra):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("HEDDLE_") or k == "HEDDLE_CPU_ISA"}
-    return {**clean, **extra}
-
-
-def heddle(*args, stdin=b"", env=None, stdout=subprocess.PIPE):
-    """(exit code, stdout, stderr)"""
-    p = subprocess.run([HEDDLE, *map(str, args)], input=stdin, stdout=stdout, stderr=subprocess.PIPE,
-                       timeout=TIMEOUT, env=environment(**(env or {})))
-    return p.returncode, (p.stdout or b"").decode(), p.stderr.decode()
-
-
-def good(*args, **kw):
-    rc, out, err = heddle(*args, **kw)
-    if rc != 0:
-        raise AssertionError(f"exit {rc}: {err}")
-    return out
-
-
-def as_json(*args, **kw):
-    return json.loads(good(*args, "--json", **kw))
-
-
-class Cli(unittest.TestCase):
-    def assertRefused(self, args, *parts, code=2, **kw):
-        rc, out, err = heddle(*args, **kw)
-        self.assertEqual(rc, code, err)
-        self.assertEqual(out, "")
-        lines = [x for x in err.splitlines() if x.startswith("error: ")]
-        self.assertEqual(len(lines), 1, err)
-        self.assertTrue(err.endswith(lines[0] + "\n"), "a message is one line")
-        for part in parts:
-            self.assertIn(part, lines[0])
 
 
 class Usage(Cli):

@@ -333,13 +333,13 @@ class Parser {
   void check_operands() const {
     const auto count = static_cast<int>(result_.operands_.size());
     const bool kernels = find("kernels") != nullptr && result_.on("kernels");
-    const bool no_model = kernels || !result_.model_config_.empty();
-    if (no_model && count > 0) {
-      throw bad_input(fmt::format("{}: MODEL {} and {} exclude each other", command_.name,
-                                  quote_text(result_.operands_[0]),
-                                  kernels ? "--kernels" : "the model of --config"));
+    const bool planned = !result_.model_config_.empty();
+    if (planned && (kernels || count > 0)) {  // with --kernels the operand is a filter
+      const std::string what = kernels ? "--kernels" : "MODEL " + quote_text(result_.operands_[0]);
+      throw bad_input(
+          fmt::format("{}: {} and the model of --config exclude each other", command_.name, what));
     }
-    if (count < command_.min_operands && !no_model) {
+    if (count < command_.min_operands && !kernels && !planned) {
       throw bad_input(fmt::format("{0}: {1} is missing; usage: heddle {0} {1} [flags]",
                                   command_.name, command_.operands));
     }
