@@ -107,6 +107,8 @@ struct LinearAttentionSpec {
   int key_dim() const { return lrpe ? 2 * head_dim : head_dim; }
 };
 
+using MixerSpec = std::variant<SoftmaxAttentionSpec, LinearAttentionSpec>;
+
 /// down(act(gate(x)) * up(x))
 struct DenseFfnSpec {
   int intermediate = 0;
@@ -140,7 +142,6 @@ struct MoeFfnSpec {
   int shared_intermediate = 0;
 };
 
-using MixerSpec = std::variant<SoftmaxAttentionSpec, LinearAttentionSpec>;
 using FfnSpec = std::variant<DenseFfnSpec, MoeFfnSpec>;
 
 /// How a branch's result y joins the stream x, whose norm is n: x' = residual * (x or n) + branch *

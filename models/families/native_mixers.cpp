@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "models/families/fields.h"
 #include "models/families/folder_rope.h"
@@ -267,22 +268,40 @@ LinearAttentionNames linear_names(const LinearAttentionSpec& spec, const NativeL
   return names;
 }
 
-}  // namespace
+using MixerAndNames = std::pair<MixerSpec, MixerNames>;
 
-std::pair<MixerSpec, MixerNames> read_native_mixer(const StrictObject& config,
-                                                   const NativeLayer& layer) {
-  if (!config.has("kind")) throw config.missing("kind", "softmax, linear");
-  if (config.choice("kind", {"softmax", "linear"}, "") == 1) {
-    LinearAttentionSpec spec = read_linear_spec(config, layer);
-    config.done();
-    LinearAttentionNames names = linear_names(spec, layer);
-    return {std::move(spec), std::move(names)};
-  }
+MixerAndNames read_softmax(const StrictObject& config, const NativeLayer& layer) {
   SoftmaxAttentionSpec spec = read_softmax_spec(config, layer);
   const std::size_t biases = config.choice("bias", {"none", "qkv", "qkvo"}, "none");
   config.done();
   SoftmaxAttentionNames names = softmax_names(spec, biases, layer);
   return {std::move(spec), std::move(names)};
+}
+
+MixerAndNames read_linear(const StrictObject& config, const NativeLayer& layer) {
+  LinearAttentionSpec spec = read_linear_spec(config, layer);
+  config.done();
+  LinearAttentionNames names = linear_names(spec, layer);
+  return {std::move(spec), std::move(names)};
+}
+
+struct MixerKind {
+  std::string_view kind;
+  MixerAndNames (*read)(const StrictObject& config, const NativeLayer& layer);
+};
+constexpr MixerKind kMixerKinds[] = {
+    {"softmax", read_softmax},
+    {"linear", read_linear},
+};
+
+}  // namespace
+
+std::pair<MixerSpec, MixerNames> read_native_mixer(const StrictObject& config,
+                                                   const NativeLayer& layer) {
+  std::vector<std::string_view> kinds;
+  for (const MixerKind& kind : kMixerKinds) kinds.push_back(kind.kind);
+  if (!config.has("kind")) throw config.missing("kind", fmt::format("{}", fmt::join(kinds, ", ")));
+  return kMixerKinds[config.choice("kind", kinds, "")].read(config, layer);
 }
 
 }  // namespace heddle

@@ -143,8 +143,8 @@ TEST(NativeFormat, UnknownKeysAreNamedWithTheKnownOnes) {
 
 TEST(NativeFormat, WrongMixersAreRefused) {
   const std::string m = "layers[0].mixers[0].";
-  EXPECT_EQ(mixer_refusal(softmax(), "kind", "mamba"),
-            m + "kind, got 'mamba', allowed softmax, linear");
+  EXPECT_TRUE(mixer_refusal(softmax(), "kind", "mamba")
+                  .starts_with(m + "kind, got 'mamba', allowed softmax, linear"));
   EXPECT_EQ(mixer_refusal(softmax(), "window", 0), m + "window, got 0, allowed 1 to 1073741824");
   EXPECT_EQ(mixer_refusal(softmax(), "kv_heads", 3),
             m + "kv_heads, got 3, allowed divisors of heads = 4");

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/half.h"
 #include "kernels/backend.h"
@@ -16,10 +17,12 @@ namespace {
 
 constexpr std::size_t kArena = std::size_t{2} << 20;
 
+// An op that has only `ref` is not worth timing; its first fast variant brings its case.
 TEST(KernelCases, AreAllVariantsOfAllOpsThatRunHere) {
   const DeviceCaps caps = detect_cpu();
   std::set<std::string> expected;
   for (const auto& [op, variants] : list_variants(DeviceKind::kCpu)) {
+    if (variants == std::vector<std::string>{"ref"}) continue;
     for (const std::string& variant : variants) {
       if (runs_on(variant, caps)) expected.insert(op + "/" + variant);
     }
