@@ -5,7 +5,7 @@
 //
 // Weights are widened on their way from the packed bytes to the multiply-add, every time a tile of
 // x rows passes: a shift and a mask per 32 quants cost less than reading a widened copy back from
-// the second cache (docs/kernels.md has the measurement).
+// the second cache (docs/kernels_matmul.md has the measurement).
 //
 // V: F (16 floats), I (16 int32, or 32 int16 in pairs), kMaxWidth, and the operations used below.
 // Each is one IEEE operation per lane (fma is fused), so all variants give the same bits.

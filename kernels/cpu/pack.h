@@ -5,7 +5,7 @@
 //
 // kRows16: groups of 16 consecutive rows (the last one filled up with zero rows), group after
 // group; inside a group everything is interleaved so that a vector of 16 lanes holds the same k of
-// 16 rows and no kernel ever adds across lanes. docs/kernels.md has drawings.
+// 16 rows and no kernel ever adds across lanes. docs/kernels_matmul.md has drawings.
 //
 //   F32, F16, BF16   [k][16 rows] elements
 //   quantised        block after block (32 k, or 256 k for the K types), each
