@@ -16,13 +16,11 @@
 namespace heddle {
 namespace {
 
-const Family& find_family(const ConfigJson& config) {
+const Family& require_family(const ConfigJson& config) {
   const std::string_view key = "model_type";
   const std::optional<std::string> wanted = config.text(key);
   if (!wanted) throw config.missing(key);
-  for (const Family& family : families()) {
-    if (family.name == *wanted || family.other_name == *wanted) return family;
-  }
+  if (const Family* const family = find_family(*wanted)) return *family;
   std::string got = quote_text(*wanted);
   const auto architectures = config.texts("architectures").value_or(std::vector<std::string>());
   if (!architectures.empty()) {
@@ -78,7 +76,7 @@ std::vector<TokenId> read_stop_ids(const ModelFolder& folder, int vocab) {
 }  // namespace
 
 Checkpoint checkpoint_from_folder(ModelFolder& folder) {
-  const Family& family = find_family(folder.config());
+  const Family& family = require_family(folder.config());
   Checkpoint checkpoint;
   checkpoint.file_bytes = folder.weight_file_bytes();
   checkpoint.weights = folder.take_weights();

@@ -10,12 +10,12 @@
 namespace heddle {
 
 /// The tensors of a model folder: model.safetensors, or the shards that
-/// model.safetensors.index.json names. Other weight files (consolidated.safetensors, *.bin) are not
-/// read.
+/// model.safetensors.index.json names. Other weight files (consolidated.safetensors) are not read;
+/// for *.bin see bin_weights.h.
 class FolderWeights final : public TensorTable {
  public:
-  /// Maps the files and validates their headers. Throws kBadInput.
-  static std::unique_ptr<FolderWeights> open(const Folder& folder);
+  /// Maps the files and validates their headers. Throws kBadInput; `bin_allowed` is for the text.
+  static std::unique_ptr<FolderWeights> open(const Folder& folder, bool bin_allowed = false);
 
   const std::vector<std::string>& files() const { return files_; }  // names, ascending
   std::uint64_t file_bytes() const { return file_bytes_; }

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/bin_weights.h"
+#include "models/families/families.h"
 #include "models/file_guess.h"
 #include "models/folder_weights.h"
 
@@ -14,6 +16,12 @@ namespace {
 
 constexpr std::size_t kConfigBytes = 16U << 20U;
 
+bool reads_bin(const ConfigJson& config) {
+  const std::optional<std::string> type = config.text("model_type");
+  const Family* const family = type ? find_family(*type) : nullptr;
+  return family != nullptr && family->reads_bin;
+}
+
 }  // namespace
 
 ModelFolder::ModelFolder(const std::string& path)
@@ -21,10 +29,17 @@ ModelFolder::ModelFolder(const std::string& path)
   if (has("generation_config.json")) {
     generation_ = read_json("generation_config.json", kConfigBytes, "config");
   }
-  std::unique_ptr<FolderWeights> weights = FolderWeights::open(folder_);
-  weight_files_ = weights->files();
-  weight_file_bytes_ = weights->file_bytes();
-  weights_ = std::move(weights);
+  const auto take = [this](auto weights) {
+    weight_files_ = weights->files();
+    weight_file_bytes_ = weights->file_bytes();
+    weights_ = std::move(weights);
+  };
+  const bool bin_allowed = reads_bin(config_);
+  if (bin_allowed && BinWeights::chosen(folder_)) {
+    take(BinWeights::open(folder_));
+  } else {
+    take(FolderWeights::open(folder_, bin_allowed));
+  }
 }
 
 std::string ModelFolder::read_text(const std::string& name, std::size_t limit) const {

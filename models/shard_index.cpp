@@ -19,7 +19,6 @@ namespace heddle {
 namespace {
 
 constexpr std::size_t kMaxShards = 4096;
-constexpr std::string_view kExtension = ".safetensors";
 
 Error mismatch(const std::string& source, const std::string& text) {
   return bad_input(fmt::format("{}: index_mismatch: {}", source, text));
@@ -99,19 +98,16 @@ ShardIndex parse_shard_index(std::string_view text, const std::string& source) {
   return index;
 }
 
-void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory> shards) {
+void check_shards(const ShardIndex& index, std::span<const std::vector<std::string_view>> shards) {
   std::unordered_map<std::string_view, std::size_t> found;
-  CheckedSize bytes = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
-    for (const SafetensorsTensor& tensor : shards[i].tensors()) {
-      const auto [at, is_new] = found.emplace(tensor.name, i);
-      if (!is_new) {
-        throw mismatch(
-            index.source,
-            fmt::format("tensor {}, got it in {} and in {}, allowed once", quote_text(tensor.name),
-                        quote_text(index.shards[at->second]), quote_text(index.shards[i])));
-      }
-      bytes = checked_add(bytes, tensor.bytes);
+    for (const std::string_view tensor : shards[i]) {
+      const auto [at, is_new] = found.emplace(tensor, i);
+      if (is_new) continue;
+      throw mismatch(
+          index.source,
+          fmt::format("tensor {}, got it in {} and in {}, allowed once", quote_text(tensor),
+                      quote_text(index.shards[at->second]), quote_text(index.shards[i])));
     }
   }
   for (const auto& [name, shard] : index.tensors) {
@@ -133,6 +129,18 @@ void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory>
                                quote_text(first->first), quote_text(index.shards[first->second]),
                                found.size()));
   }
+}
+
+void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory> shards) {
+  std::vector<std::vector<std::string_view>> names(shards.size());
+  CheckedSize bytes = 0;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    for (const SafetensorsTensor& tensor : shards[i].tensors()) {
+      names[i].push_back(tensor.name);
+      bytes = checked_add(bytes, tensor.bytes);
+    }
+  }
+  check_shards(index, names);
   if (index.total_bytes && index.total_bytes != bytes) {
     throw mismatch(index.source,
                    fmt::format("metadata.total_size, got {}, allowed {} (the bytes of "
@@ -141,19 +149,36 @@ void check_shards(const ShardIndex& index, std::span<const SafetensorsDirectory>
   }
 }
 
-void check_no_other_shards(const ShardIndex& index, std::span<const std::string> names) {
-  std::set<std::string, std::less<>> prefixes = {"model"};
+void check_all_there(const ShardIndex& index, std::span<const std::string> files) {
   for (const std::string& shard : index.shards) {
-    if (const auto prefix = shard_prefix(shard, kExtension)) prefixes.emplace(*prefix);
+    if (std::binary_search(files.begin(), files.end(), shard)) continue;
+    throw bad_input(fmt::format("{}: shard_missing: got no file {}, allowed all {} that it names",
+                                index.source, quote_text(shard), index.shards.size()));
   }
-  for (const std::string& name : names) {
-    const auto prefix = shard_prefix(name, kExtension);
-    const bool like_a_shard = prefix ? prefixes.count(*prefix) > 0 : name == "model.safetensors";
+}
+
+std::string first_shard(std::span<const std::string> files, const WeightFileNames& names) {
+  for (const std::string& file : files) {
+    if (shard_prefix(file, names.extension) == names.stem) return file;
+  }
+  return "";
+}
+
+void check_no_other_shards(const ShardIndex& index,
+                           std::span<const std::string> files,
+                           const WeightFileNames& names) {
+  std::set<std::string, std::less<>> prefixes = {std::string(names.stem)};
+  for (const std::string& shard : index.shards) {
+    if (const auto prefix = shard_prefix(shard, names.extension)) prefixes.emplace(*prefix);
+  }
+  for (const std::string& file : files) {
+    const auto prefix = shard_prefix(file, names.extension);
+    const bool like_a_shard = prefix ? prefixes.count(*prefix) > 0 : file == names.single();
     if (!like_a_shard) continue;
-    if (std::binary_search(index.shards.begin(), index.shards.end(), name)) continue;
+    if (std::binary_search(index.shards.begin(), index.shards.end(), file)) continue;
     throw mismatch(index.source, fmt::format("shards, got a file {} that weight_map does not name, "
                                              "allowed exactly the {} it names",
-                                             quote_text(name), index.shards.size()));
+                                             quote_text(file), index.shards.size()));
   }
 }
 

@@ -21,6 +21,27 @@ std::string dims_text(const std::int64_t* dims, std::size_t rank) {
 
 }  // namespace
 
+StoredTensor stored_tensor(std::string name,
+                           std::string_view dtype_name,
+                           std::optional<DType> dtype,
+                           std::span<const std::int64_t> dims,
+                           std::span<const std::byte> bytes) {
+  constexpr std::size_t kMost = TensorView::kMaxRank;
+  StoredTensor out;
+  out.name = std::move(name);
+  const bool foreign = !dtype || dims.size() > kMost;
+  out.view = TensorView(bytes.data(), dtype.value_or(DType::kU8), {});
+  if (foreign) {
+    out.foreign =
+        dtype ? fmt::format("{} of rank {}", dtype_name, dims.size()) : std::string(dtype_name);
+    out.view = TensorView(bytes.data(), DType::kU8, {static_cast<std::int64_t>(bytes.size())});
+    if (dtype_name != "U8" || dims.empty() || dims.size() > kMost) return out;
+  }
+  out.view.rank = static_cast<int>(dims.size());
+  std::copy(dims.begin(), dims.end(), out.view.dims.begin());
+  return out;
+}
+
 std::span<const std::byte> TensorTable::keep(MappedFile file) {
   files_.push_back(std::move(file));
   return files_.back().bytes();

@@ -13,6 +13,14 @@
 
 namespace heddle {
 
+/// A tensor of a folder's file as the store lists it: `foreign` where no kernel reads its type
+/// (`dtype` then is nullopt) or its rank.
+StoredTensor stored_tensor(std::string name,
+                           std::string_view dtype_name,
+                           std::optional<DType> dtype,
+                           std::span<const std::int64_t> dims,
+                           std::span<const std::byte> bytes);
+
 /// What the stores of all formats share: named views into mapped files, and who asked for which. A
 /// format fills it and adds nothing but its own metadata.
 class TensorTable : public WeightStore {

@@ -94,11 +94,19 @@ std::span<const Family> families() {
       {"bailing_moe_linear", "", "", "Ring-linear and Ling-linear 2.0",
        "lightning and softmax; experts", nullptr, read_bailing_moe_linear_folder},
       {"transnormer", "", "", "TransNormerLLM 1, 2", "lightning, LRPE", nullptr,
-       read_transnormer_folder},
+       read_transnormer_folder, true},
       {"heddle", "", "", "Heddle's own format", "any mix: docs/native_format.md", nullptr,
        read_native_folder},
   }};
   return kFamilies;
+}
+
+const Family* find_family(std::string_view model_type) {
+  for (const Family& family : families()) {
+    if (family.name == model_type) return &family;
+    if (!family.other_name.empty() && family.other_name == model_type) return &family;
+  }
+  return nullptr;
 }
 
 std::string family_names() {

@@ -22,9 +22,12 @@ struct Family {
   std::string_view attention;   // what mixes tokens, for the documentation
   void (*read_gguf)(const GgufDirectory& file, Checkpoint& checkpoint) = nullptr;
   void (*read_folder)(const ConfigJson& config, Checkpoint& checkpoint) = nullptr;
+  bool reads_bin = false;  // a folder may hold PyTorch's files: the models were published so
 };
 
 std::span<const Family> families();
+/// By config.json's model_type; nullptr: none.
+const Family* find_family(std::string_view model_type);
 /// What config.json's model_type and GGUF's general.architecture may be: for error texts.
 std::string family_names();
 std::string gguf_architectures();
