@@ -209,8 +209,9 @@ std::string families_markdown() {
   for (const Family& family : families()) {
     std::string types = fmt::format("`{}`", family.name);
     if (!family.other_name.empty()) types += fmt::format(", `{}`", family.other_name);
-    text += fmt::format("| {} | {} | {} | {} | `{}` |\n", family.name, family.models,
-                        family.attention, types, family.gguf);
+    const std::string gguf = family.gguf.empty() ? "" : fmt::format("`{}`", family.gguf);
+    text += fmt::format("| {} | {} | {} | {} | {} |\n", family.name, family.models,
+                        family.attention, types, gguf);
   }
   return text;
 }
