@@ -141,7 +141,9 @@ def edit_kernels(name, type_):
     cuda = Source("kernels/cuda/cuda_ops.cpp")
     cuda.insert("void CudaOps::sample(", f"void CudaOps::{name}(const {type_}Args& /*args*/) {{\n"
                                          f'  no_kernel("{name}");\n}}\n')
-    return [ops, tables, cpu_h, cpu, cuda_h, cuda]
+    cuda_test = Source("tests/kernels/cuda_backend_test.cpp")
+    cuda_test.insert('  expect_named("sample",', f'  expect_named("{name}", [&] {{ ops.{name}({{}}); }});\n')
+    return [ops, tables, cpu_h, cpu, cuda_h, cuda, cuda_test]
 
 
 def without_comments(text):

@@ -21,7 +21,8 @@ COMPILED = ("models/mixers/gated_trace.cpp", "models/mixers/mixer.cpp", "models/
             "kernels/cpu/cpu_ops.cpp", "tests/kernels/gated_trace_test.cpp", "tests/models/gated_trace_test.cpp")
 EDITED = {"models/layer_spec.h", "models/checkpoint.h", "models/mixers/mixer.h", "models/mixers/mixer.cpp",
           "models/spec_hash.cpp", "models/families/native_mixers.cpp", "kernels/ops.h", "kernels/cpu/cpu_tables.h",
-          "kernels/cpu/cpu_ops.h", "kernels/cpu/cpu_ops.cpp", "kernels/cuda/cuda_ops.h", "kernels/cuda/cuda_ops.cpp"}
+          "kernels/cpu/cpu_ops.h", "kernels/cpu/cpu_ops.cpp", "kernels/cuda/cuda_ops.h", "kernels/cuda/cuda_ops.cpp",
+          "tests/kernels/cuda_backend_test.cpp"}
 
 
 def contents(root):
@@ -115,9 +116,9 @@ class NewMixer(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder) / "tree"
             shutil.copytree(self.pristine, root)
-            ops = root / "kernels/cuda/cuda_ops.cpp"  # the last one to be edited
-            ops.write_text(ops.read_text().replace("void CudaOps::sample(", "void CudaOps::draw("))
-            self.assertIn("kernels/cuda/cuda_ops.cpp: 0 lines begin with", self.refused(root, NAME))
+            last = root / "tests/kernels/cuda_backend_test.cpp"  # to be edited
+            last.write_text(last.read_text().replace('expect_named("sample"', 'expect_named("draw"'))
+            self.assertIn("tests/kernels/cuda_backend_test.cpp: 0 lines begin with", self.refused(root, NAME))
 
 
 if __name__ == "__main__":
