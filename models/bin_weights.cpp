@@ -71,9 +71,12 @@ std::vector<BinTensor> read_bin(std::span<const std::byte> file, const std::stri
                                   source, quote_text(name), storage->bytes, tensor.storage_bytes,
                                   quote_text(tensor.name)));
     }
-    tensors.push_back({std::move(tensor.name), tensor.dtype_name, tensor.dtype,
+    tensors.push_back({std::move(tensor.name),
+                       tensor.dtype_name,
+                       tensor.dtype,
                        {tensor.dims.begin(), tensor.dims.begin() + tensor.rank},
-                       storage->offset + tensor.offset, tensor.bytes});
+                       storage->offset + tensor.offset,
+                       tensor.bytes});
   }
   return tensors;
 }

@@ -40,8 +40,8 @@ class Machine {
 
   Graph run() {
     if (pickle_.size() > PickleLimits::kBytes) {
-      throw error(fmt::format("bytes, got {}, allowed up to {}", pickle_.size(),
-                              PickleLimits::kBytes));
+      throw error(
+          fmt::format("bytes, got {}, allowed up to {}", pickle_.size(), PickleLimits::kBytes));
     }
     if (take_byte() != 0x80 || take_byte() != 2) {
       throw error(fmt::format("protocol, got {}, allowed 2",
@@ -58,9 +58,7 @@ class Machine {
   }
 
  private:
-  Error error(const std::string& text) const {
-    return pickle_error(source_, text);
-  }
+  Error error(const std::string& text) const { return pickle_error(source_, text); }
   /// Of the opcode that is being read.
   Error error_here(std::string_view what, std::string_view got, std::string_view allowed) const {
     return error(fmt::format("{} at byte {}, got {}, allowed {}", what, opcode_at_, got, allowed));
@@ -259,15 +257,16 @@ class Machine {
   /// A tuple of the values from `begin` to the top, which it takes away.
   void push_tuple(std::size_t begin) {
     const Tuple tuple = {graph_.items.size(), stack_.size() - begin};
-    graph_.items.insert(graph_.items.end(), stack_.begin() + static_cast<std::ptrdiff_t>(begin), stack_.end());
+    graph_.items.insert(graph_.items.end(), stack_.begin() + static_cast<std::ptrdiff_t>(begin),
+                        stack_.end());
     stack_.resize(begin);
     push(Kind::kTuple, add(graph_.tuples, tuple));
   }
   void pack_tuple(std::size_t n) {
     const std::size_t floor = stack_.size() < n ? stack_.size() : stack_.size() - n;
-    const bool marked = std::any_of(stack_.begin() + static_cast<std::ptrdiff_t>(floor),
-                                    stack_.end(),
-                                    [](const Value& value) { return value.kind == Kind::kMark; });
+    const bool marked =
+        std::any_of(stack_.begin() + static_cast<std::ptrdiff_t>(floor), stack_.end(),
+                    [](const Value& value) { return value.kind == Kind::kMark; });
     if (stack_.size() < n || marked) {
       throw error_here("stack", "too few values", fmt::format("{}", n));
     }
@@ -276,7 +275,8 @@ class Machine {
   void pack_marked_tuple() {
     const std::size_t begin = above_mark();
     const Tuple tuple = {graph_.items.size(), stack_.size() - begin};
-    graph_.items.insert(graph_.items.end(), stack_.begin() + static_cast<std::ptrdiff_t>(begin), stack_.end());
+    graph_.items.insert(graph_.items.end(), stack_.begin() + static_cast<std::ptrdiff_t>(begin),
+                        stack_.end());
     stack_.resize(begin - 1);
     push(Kind::kTuple, add(graph_.tuples, tuple));
   }
@@ -284,10 +284,10 @@ class Machine {
   /// Keys and values from `begin` to the top go into the dict below them and `n_marks` marks.
   void set_items(std::size_t begin, std::size_t n_marks) {
     const std::size_t n = stack_.size() - begin;
-    const bool whole = n % 2 == 0 && begin > n_marks &&
-                       std::none_of(stack_.begin() + static_cast<std::ptrdiff_t>(begin),
-                                    stack_.end(),
-                                    [](const Value& v) { return v.kind == Kind::kMark; });
+    const bool whole =
+        n % 2 == 0 && begin > n_marks &&
+        std::none_of(stack_.begin() + static_cast<std::ptrdiff_t>(begin), stack_.end(),
+                     [](const Value& v) { return v.kind == Kind::kMark; });
     if (!whole) throw error_here("items of a dict", std::to_string(n), "keys with values");
     const Value& target = stack_[begin - n_marks - 1];
     if (target.kind != Kind::kDict) throw error_here("target", kind_name(target), "a dict");
@@ -355,11 +355,10 @@ class Machine {
       push(Kind::kGlobal, static_cast<std::int64_t>(i));
       return;
     }
-    throw error_here(
-        "GLOBAL",
-        quote_text(fmt::format("{}.{}", module, name), 128) +
-            " (never run: a pickle can hold code)",
-        kAllowedGlobals);
+    throw error_here("GLOBAL",
+                     quote_text(fmt::format("{}.{}", module, name), 128) +
+                         " (never run: a pickle can hold code)",
+                     kAllowedGlobals);
   }
 
   /// The values of a tuple, which must be of these kinds.
@@ -388,12 +387,14 @@ class Machine {
         {Kind::kText, Kind::kGlobal, Kind::kText, Kind::kText, Kind::kInt}, "persistent id");
     const Global& type = kGlobals[index(v[1])];
     if (graph_.texts[index(v[0])] != "storage" || type.use != Use::kStorage) {
-      throw error_here("persistent id", quote_text(graph_.texts[index(v[0])]), "'storage' with its type");
+      throw error_here("persistent id", quote_text(graph_.texts[index(v[0])]),
+                       "'storage' with its type");
     }
     if (v[4].number < 0) {
       throw error_here("elements of a storage", std::to_string(v[4].number), "0 or more");
     }
-    const Storage storage = {graph_.texts[index(v[2])], &type, static_cast<std::uint64_t>(v[4].number)};
+    const Storage storage = {graph_.texts[index(v[2])], &type,
+                             static_cast<std::uint64_t>(v[4].number)};
     push(Kind::kStorage, add(graph_.storages, storage));
   }
 
@@ -435,9 +436,10 @@ class Machine {
     }
     for (const auto& [key, value] : state.items) {
       if (key.kind == Kind::kText && graph_.texts[index(key)] == "_metadata") continue;
-      throw error_here("state of BUILD",
-                       key.kind == Kind::kText ? quote_text(graph_.texts[index(key)]) : kind_name(key),
-                       "'_metadata'");
+      throw error_here(
+          "state of BUILD",
+          key.kind == Kind::kText ? quote_text(graph_.texts[index(key)]) : kind_name(key),
+          "'_metadata'");
     }
   }
 
@@ -449,13 +451,12 @@ class Machine {
   Graph graph_;
 };
 
-
 }  // namespace
 
 std::string_view kind_name(Kind kind) {
   constexpr std::array<std::string_view, 11> kNames = {
-      "a mark",  "None",   "a bool",   "an integer", "a string", "a tuple",
-      "a list",  "a dict", "a global", "a storage",  "a tensor"};
+      "a mark", "None",   "a bool",   "an integer", "a string", "a tuple",
+      "a list", "a dict", "a global", "a storage",  "a tensor"};
   return kNames[static_cast<std::size_t>(kind)];
 }
 

@@ -28,8 +28,7 @@ class TensorReader {
 
   std::vector<PickledTensor> run() const {
     if (graph_.top.kind != Kind::kDict) {
-      throw error(
-          fmt::format("result, got {}, allowed a dict of tensors", kind_name(graph_.top)));
+      throw error(fmt::format("result, got {}, allowed a dict of tensors", kind_name(graph_.top)));
     }
     const Dict& dict = graph_.dicts[index(graph_.top)];
     if (dict.items.size() > PickleLimits::kTensors) {

@@ -59,8 +59,10 @@ class ZipParser {
   Error error(const std::string& text) const {
     return bad_input(fmt::format("{}: zip_archive: {}", out_.source_, text));
   }
-  Error error(std::string_view what, std::string_view name, std::uint64_t got, std::string_view ok)
-      const {
+  Error error(std::string_view what,
+              std::string_view name,
+              std::uint64_t got,
+              std::string_view ok) const {
     return error(fmt::format("{} of {}, got {}, allowed {}", what, quote_text(name), got, ok));
   }
 
@@ -145,8 +147,8 @@ class ZipParser {
               std::uint64_t absent,
               std::uint64_t value64) const {
     if (value != absent && value != value64) {
-      throw error(fmt::format("{}, got {} and {} (zip64), allowed one value", what, value,
-                              value64));
+      throw error(
+          fmt::format("{}, got {} and {} (zip64), allowed one value", what, value, value64));
     }
     value = value64;
   }
@@ -234,8 +236,7 @@ class ZipParser {
       throw error("bytes", entry.name, entry.bytes,
                   fmt::format("up to {} (the directory)", directory_ - data));
     }
-    const bool is_new =
-        out_.by_name_.emplace(std::string(entry.name), out_.entries_.size()).second;
+    const bool is_new = out_.by_name_.emplace(std::string(entry.name), out_.entries_.size()).second;
     if (!is_new) {
       throw error(fmt::format("entry {}, got it twice, allowed once", quote_text(entry.name)));
     }
@@ -249,7 +250,8 @@ class ZipParser {
     if (u16(at + 6) != entry.flags) {
       throw error("flags in the header", entry.name, u16(at + 6), fmt::format("{}", entry.flags));
     }
-    if (u16(at + 8) != 0) throw error("method in the header", entry.name, u16(at + 8), "0 (stored)");
+    if (u16(at + 8) != 0)
+      throw error("method in the header", entry.name, u16(at + 8), "0 (stored)");
     std::uint64_t packed = u32(at + 18), bytes = u32(at + 22);
     if ((entry.flags & kSizesBehind) != 0 && packed == 0 && bytes == 0) return;
     if (packed == kIn64 || bytes == kIn64) {
