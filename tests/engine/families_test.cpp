@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/selftest.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/tiny_model.h"
 
 namespace heddle {
@@ -30,7 +31,7 @@ TEST_P(EveryFamily, PassesTheSelftest) {
   EngineOptions options;
   options.model = model.path();
   options.backend.threads = 2;
-  const std::vector<SelftestRow> rows = run_selftest(options, false);
+  const std::vector<SelftestRow> rows = run_selftest(options, test::kSanitized);
   EXPECT_GE(rows.size(), 8U);
   for (const SelftestRow& row : rows) EXPECT_TRUE(row.ok) << row.name << ": " << row.detail;
 }
