@@ -15,10 +15,10 @@ namespace heddle {
 namespace {
 
 using nlohmann::json;
-using test::family_configs::experts;
 using test::family_configs::expect_residual;
-using test::family_configs::kVocab;
+using test::family_configs::experts;
 using test::family_configs::kinds;
+using test::family_configs::kVocab;
 using test::family_configs::linear;
 using test::family_configs::linear_names;
 using test::family_configs::merged;
@@ -93,8 +93,7 @@ TEST(MiniMax, ExpertsAreRenormalisedAndASharedOneIsBlended) {
     const Checkpoint shared = read(minimax({{"shared_intermediate_size", size}}));
     EXPECT_EQ(experts(shared, 1).shared, SharedExpert::kBlended);
     EXPECT_EQ(experts(shared, 1).shared_intermediate, 48);
-    EXPECT_EQ(test::shape_of(shared, "model.layers.1.coefficient.weight"),
-              "[1, 64] BF16");
+    EXPECT_EQ(test::shape_of(shared, "model.layers.1.coefficient.weight"), "[1, 64] BF16");
   }
   EXPECT_EQ(experts(read(minimax({{"shared_intermediate_size", {0}}})), 1).shared,
             SharedExpert::kNone);
@@ -123,7 +122,8 @@ TEST(MiniMax, M1IsTheSameFamily) {
 TEST(MiniMax, TablesThatConvertersLeaveAreNotNeeded) {
   const auto with_tensor = [](const std::string& name) {
     return test::refusal_of([&] {
-      test::read_family(minimax(), {{"model.embed_tokens.weight", {kVocab, 64}}, {name, {4, 1, 1}}});
+      test::read_family(minimax(),
+                        {{"model.embed_tokens.weight", {kVocab, 64}}, {name, {4, 1, 1}}});
     });
   };
   EXPECT_EQ(with_tensor("model.layers.0.self_attn.slope_rate"), "accepted");

@@ -16,8 +16,8 @@ namespace {
 
 using nlohmann::json;
 using test::family_configs::expect_residual;
-using test::family_configs::kVocab;
 using test::family_configs::kinds;
+using test::family_configs::kVocab;
 using test::family_configs::linear;
 using test::family_configs::linear_names;
 using test::family_configs::merged;
@@ -45,9 +45,10 @@ json minicpm(const std::string& type, const json& more = json::object()) {
 }
 
 json sala(const json& more = json::object()) {
-  return minicpm("minicpm_sala",
-                 merged({{"mixer_types", {"minicpm4", "lightning-attn", "lightning-attn", "minicpm4"}}},
-                        more));
+  return minicpm(
+      "minicpm_sala",
+      merged({{"mixer_types", {"minicpm4", "lightning-attn", "lightning-attn", "minicpm4"}}},
+             more));
 }
 
 const SelectSpec& selection(const Checkpoint& checkpoint, std::size_t layer) {

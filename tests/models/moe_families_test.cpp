@@ -96,7 +96,8 @@ TEST(Olmoe, AllHeadsAreNormedTogether) {
   EXPECT_EQ(softmax_names(checkpoint, 0).k_norm.rows, 32);
   EXPECT_FALSE(experts(checkpoint, 0).router.renormalise);
   EXPECT_EQ(experts(checkpoint, 0).intermediate, 32);  // intermediate_size is that of an expert
-  EXPECT_TRUE(experts(read(with_experts("olmoe", {{"norm_topk_prob", true}})), 0).router.renormalise);
+  EXPECT_TRUE(
+      experts(read(with_experts("olmoe", {{"norm_topk_prob", true}})), 0).router.renormalise);
 }
 
 TEST(Qwen2Moe, ASharedExpertIsGated) {
@@ -110,7 +111,8 @@ TEST(Qwen2Moe, ASharedExpertIsGated) {
   EXPECT_EQ(test::shape_of(checkpoint, "model.layers.0.mlp.shared_expert_gate.weight"),
             "[1, 64] BF16");
   EXPECT_FALSE(softmax_names(checkpoint, 0).q_bias.absent());
-  EXPECT_TRUE(softmax_names(read(with_experts("qwen2_moe", {{"qkv_bias", false}})), 0).q_bias.absent());
+  EXPECT_TRUE(
+      softmax_names(read(with_experts("qwen2_moe", {{"qkv_bias", false}})), 0).q_bias.absent());
 }
 
 TEST(Qwen2Moe, AbsentSizesAreThePublishedOnes) {
@@ -122,7 +124,9 @@ TEST(Qwen2Moe, AbsentSizesAreThePublishedOnes) {
 }
 
 TEST(Qwen3Moe, SomeLayersMayBeDense) {
-  const auto layers = [](const json& more) { return ffns(read(with_experts("qwen3_moe", more, 6))); };
+  const auto layers = [](const json& more) {
+    return ffns(read(with_experts("qwen3_moe", more, 6)));
+  };
   EXPECT_EQ(layers(json::object()), "MMMMMM");
   EXPECT_EQ(layers({{"decoder_sparse_step", 2}}), "DMDMDM");
   EXPECT_EQ(layers({{"mlp_only_layers", {4, 0}}}), "DMMMDM");
@@ -146,7 +150,8 @@ Checkpoint read_gpt_oss(const json& config) {
   std::map<std::string, test::TensorShape> there = {{"model.embed_tokens.weight", {kVocab, 64}},
                                                     {"lm_head.weight", {kVocab, 64}},
                                                     {"model.norm.weight", {64}}};
-  for (const std::string& layer : {std::string("model.layers.0."), std::string("model.layers.1.")}) {
+  for (const std::string& layer :
+       {std::string("model.layers.0."), std::string("model.layers.1.")}) {
     for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) {
       there[layer + norm] = {64};
     }
@@ -183,10 +188,10 @@ TEST(GptOss, ExpertsAreClampedAndScoredAmongTheChosen) {
 TEST(GptOss, WindowsAreInTurnUnlessLayerTypesSayOtherwise) {
   EXPECT_THAT(windows(read_gpt_oss(gpt_oss())), ElementsAre(128, 0));
   EXPECT_THAT(windows(read_gpt_oss(gpt_oss({{"sliding_window", 7}}))), ElementsAre(7, 0));
-  EXPECT_THAT(windows(read_gpt_oss(
-                  gpt_oss({{"sliding_window", 7},
-                           {"layer_types", {"full_attention", "sliding_attention"}}}))),
-              ElementsAre(0, 7));
+  EXPECT_THAT(
+      windows(read_gpt_oss(gpt_oss(
+          {{"sliding_window", 7}, {"layer_types", {"full_attention", "sliding_attention"}}}))),
+      ElementsAre(0, 7));
 }
 
 TEST(GptOss, GateAndUpStandRowByRow) {
@@ -312,9 +317,11 @@ TEST(Moh, ThePublishedModelIsKnownByItsCodeVocabularyAndHeads) {
   EXPECT_EQ(heads->n_shared, 16);
   EXPECT_EQ(heads->top_k, 8);
   EXPECT_TRUE(heads->by_query_norm);
-  for (const auto& [vocab, n_heads] : std::vector<std::pair<int, int>>{{160'895, 32}, {160'896, 16}}) {
-    EXPECT_THAT(refusal(moh(vocab, n_heads)),
-                HasSubstr("config: auto_map, got code of the checkpoint's own, allowed no auto_map"));
+  for (const auto& [vocab, n_heads] :
+       std::vector<std::pair<int, int>>{{160'895, 32}, {160'896, 16}}) {
+    EXPECT_THAT(
+        refusal(moh(vocab, n_heads)),
+        HasSubstr("config: auto_map, got code of the checkpoint's own, allowed no auto_map"));
   }
 }
 

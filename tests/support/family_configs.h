@@ -16,16 +16,11 @@ inline constexpr int kVocab = 6;
 
 /// Four query heads on two KV heads of 16, hidden 64.
 inline json tiny(const std::string& type, int layers) {
-  return {{"model_type", type},
-          {"hidden_size", 64},
-          {"intermediate_size", 32},
-          {"num_hidden_layers", layers},
-          {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},
-          {"head_dim", 16},
-          {"max_position_embeddings", 4096},
-          {"rms_norm_eps", 1e-5},
-          {"vocab_size", kVocab}};
+  return {{"model_type", type},       {"hidden_size", 64},
+          {"intermediate_size", 32},  {"num_hidden_layers", layers},
+          {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+          {"head_dim", 16},           {"max_position_embeddings", 4096},
+          {"rms_norm_eps", 1e-5},     {"vocab_size", kVocab}};
 }
 
 inline json merged(json config, const json& more) {
@@ -33,7 +28,8 @@ inline json merged(json config, const json& more) {
   return config;
 }
 
-inline Checkpoint read(const json& config, const std::string& embedding = "model.embed_tokens.weight") {
+inline Checkpoint read(const json& config,
+                       const std::string& embedding = "model.embed_tokens.weight") {
   std::int64_t hidden = 64;
   for (const char* key : {"hidden_size", "decoder_embed_dim"}) {
     if (config.contains(key)) hidden = config[key];

@@ -1,0 +1,220 @@
+// The engine's promises where layers keep recurrent states: a continued, preempted or batched
+// request gives the bits that it gives alone.
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+#include "kernels/api/linear_attention.h"
+#include "tests/support/tiny_model.h"
+
+namespace heddle {
+namespace {
+
+using Tokens = std::vector<std::int32_t>;
+
+/// What a request gave.
+struct Answer {
+  RequestId id = 0;
+  Tokens tokens;
+  std::vector<float> scores;
+  FinishReason finish = FinishReason::kNone;
+  std::map<std::int64_t, std::vector<float>> logits;
+};
+
+RequestId submit(Engine& engine, Request request, Answer& answer) {
+  request.on_logits = [&answer](std::int64_t position, std::span<const float> row) {
+    answer.logits[position].assign(row.begin(), row.end());
+  };
+  request.ignore_eos = true;
+  answer.id = engine.submit(std::move(request), [&answer](const RequestEvent& event) {
+    if (event.token) answer.tokens.push_back(*event.token);
+    answer.scores.insert(answer.scores.end(), event.scores.begin(), event.scores.end());
+    answer.finish = event.finish;
+  });
+  return answer.id;
+}
+
+Answer run(Engine& engine, Request request) {
+  Answer answer;
+  submit(engine, std::move(request), answer);
+  engine.run();
+  EXPECT_EQ(answer.finish, FinishReason::kLength);
+  return answer;
+}
+
+Tokens prompt_of(int n, int salt = 0) {
+  Tokens prompt;
+  for (int i = 0; i < n; ++i) prompt.push_back(3 + (i * 37 + salt * 11) % 300);
+  return prompt;
+}
+
+/// The first `n` of `tokens`, then others.
+Tokens departing(const Tokens& tokens, std::size_t n, int length) {
+  Tokens prompt(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(n));
+  while (prompt.size() < static_cast<std::size_t>(length)) {
+    const std::size_t i = prompt.size();
+    const std::int32_t old = i < tokens.size() ? tokens[i] : 0;
+    prompt.push_back(old == 7 ? 8 : 7);
+  }
+  return prompt;
+}
+
+/// The parameter is a family of make_tiny_model.py.
+class HybridEngine : public testing::TestWithParam<const char*> {
+ protected:
+  HybridEngine() : model_({"--family", GetParam(), "--seed", "9"}, "safetensors") {}
+
+  std::unique_ptr<Engine> load(const std::function<void(EngineOptions&)>& change = {}) const {
+    EngineOptions options;
+    options.model = model_.path();
+    options.backend.threads = 2;
+    options.context = 512;
+    options.max_sequences = 4;
+    if (change) change(options);
+    return Engine::load(options);
+  }
+  Answer alone(const Request& request) const { return run(*load(), request); }
+
+  test::TinyModel model_;
+};
+
+constexpr int kPrompt = 60;
+constexpr int kAnswer = 10;
+constexpr std::int64_t kComputed = kPrompt + kAnswer - 1;  // the last token was never computed
+constexpr std::int64_t kFolded = kComputed / kLinearBlock * kLinearBlock;
+
+TEST_P(HybridEngine, ASecondTurnReusesWhatTheStateCanGoBackTo) {
+  static_assert(kFolded > 0 && kFolded < kComputed);
+  const auto engine = load();
+  const auto cold = load();
+  for (const std::int64_t departure : {kComputed, kComputed - 1, kFolded + 1, kFolded, kFolded - 1,
+                                       std::int64_t{kLinearBlock}, std::int64_t{1}}) {
+    const Answer first =
+        run(*engine, {.prompt = prompt_of(kPrompt), .max_new_tokens = kAnswer, .keep = true});
+    Tokens known = prompt_of(kPrompt);
+    known.insert(known.end(), first.tokens.begin(), first.tokens.end());
+    const Request second{.prompt = departing(known, static_cast<std::size_t>(departure), 75),
+                         .max_new_tokens = 12};
+    Request continued = second;
+    continued.continue_from = first.id;
+    const EngineStats before = engine->stats();
+    const Answer got = run(*engine, continued);
+    const std::int64_t reused = engine->stats().reused_tokens - before.reused_tokens;
+    EXPECT_EQ(reused, departure >= kFolded ? departure : 0) << "departs at " << departure;
+    EXPECT_EQ(engine->stats().computed_tokens - before.computed_tokens, 75 - reused + 11);
+    const Answer want = run(*cold, second);
+    EXPECT_EQ(got.tokens, want.tokens) << "departs at " << departure;
+    EXPECT_EQ(got.logits, want.logits) << "departs at " << departure;
+  }
+}
+
+TEST_P(HybridEngine, ManyTurnsOfOneSequenceEqualColdOnes) {
+  const auto engine = load([](EngineOptions& o) { o.max_chunk = 13; });
+  const auto cold = load();
+  Tokens prompt = prompt_of(21);
+  Request request{.prompt = prompt, .max_new_tokens = 9, .keep = true};
+  for (int turn = 0; turn < 12; ++turn) {
+    const Answer got = run(*engine, request);
+    const Answer want = run(*cold, {.prompt = prompt, .max_new_tokens = 9});
+    ASSERT_EQ(got.tokens, want.tokens) << "turn " << turn;
+    ASSERT_EQ(got.logits, want.logits) << "turn " << turn;
+    Tokens known = prompt;
+    known.insert(known.end(), got.tokens.begin(), got.tokens.end());
+    // a little back, and in every third turn further than the state can
+    const std::size_t back = turn % 3 == 2 ? 20 : static_cast<std::size_t>(turn % 5);
+    prompt = departing(known, known.size() - 1 - back, static_cast<int>(known.size()) + 6);
+    request = {.prompt = prompt, .max_new_tokens = 9, .keep = true, .continue_from = got.id};
+  }
+  EXPECT_GT(engine->stats().reused_tokens, 0);
+}
+
+TEST_P(HybridEngine, ScoreOfAContinuedRequestLosesNoRow) {
+  const auto engine = load();
+  const Answer first =
+      run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2, .keep = true});
+  const Answer scored =
+      run(*engine, {.prompt = prompt_of(40), .score = true, .continue_from = first.id});
+  EXPECT_EQ(scored.scores.size(), 39U);
+  EXPECT_EQ(scored.scores, alone({.prompt = prompt_of(40), .score = true}).scores);
+}
+
+TEST_P(HybridEngine, SmallCachePreemptsAndAnswersStayTheSame) {
+  const auto engine = load([](EngineOptions& o) { o.kv_tokens = 512; });
+  std::vector<Answer> answers(4);
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back({.prompt = prompt_of(90 + 7 * i, i), .max_new_tokens = 100});
+    submit(*engine, requests.back(), answers[static_cast<std::size_t>(i)]);
+  }
+  engine->run();
+  EXPECT_GT(engine->stats().preemptions, 0);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const Answer want = alone(requests[i]);
+    EXPECT_EQ(answers[i].tokens, want.tokens) << i;
+    EXPECT_EQ(answers[i].logits, want.logits) << i;
+  }
+}
+
+TEST_P(HybridEngine, APreemptedRequestStartsWithAFreshState) {
+  const auto engine = load();
+  std::vector<Answer> answers(2);
+  std::vector<Request> requests;
+  for (int i = 0; i < 2; ++i) {
+    requests.push_back({.prompt = prompt_of(50, i), .max_new_tokens = 40});
+    submit(*engine, requests.back(), answers[static_cast<std::size_t>(i)]);
+  }
+  for (int step = 0; step < 30; ++step) {
+    engine->step();
+    if (step % 7 == 5) engine->preempt(answers[static_cast<std::size_t>(step / 7 % 2)].id);
+  }
+  engine->run();
+  EXPECT_GE(engine->stats().preemptions, 2);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const Answer want = alone(requests[i]);
+    EXPECT_EQ(answers[i].tokens, want.tokens) << i;
+    EXPECT_EQ(answers[i].logits, want.logits) << i;
+  }
+}
+
+TEST_P(HybridEngine, RequestsInTurnOnTheSameStateSlotsEqualThemselvesAlone) {
+  const auto engine = load([](EngineOptions& o) {
+    o.max_sequences = 2;
+    o.max_chunk = 19;
+  });
+  std::vector<Answer> answers(7);
+  std::vector<Request> requests;
+  for (int i = 0; i < 7; ++i) {
+    Request request{.prompt = prompt_of(1 + 23 * i, i), .max_new_tokens = 5 + 6 * i};
+    request.keep = i == 1;  // its slot is wanted by others
+    requests.push_back(request);
+    submit(*engine, request, answers[static_cast<std::size_t>(i)]);
+  }
+  Answer cancelled;
+  submit(*engine, {.prompt = prompt_of(30, 9), .max_new_tokens = 50}, cancelled);
+  engine->step();
+  engine->cancel(cancelled.id);
+  engine->run();
+  EXPECT_EQ(cancelled.finish, FinishReason::kCancelled);
+  const auto cold = load();
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    requests[i].keep = false;
+    const Answer want = run(*cold, requests[i]);
+    EXPECT_EQ(answers[i].tokens, want.tokens) << i;
+    EXPECT_EQ(answers[i].logits, want.logits) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families,
+                         HybridEngine,
+                         testing::Values("transnormer", "minimax_text_01", "minicpm_sala", "heddle"),
+                         [](const auto& param) { return std::string(param.param); });
+
+}  // namespace
+}  // namespace heddle
