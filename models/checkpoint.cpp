@@ -54,7 +54,16 @@ Checkpoint open_folder(const std::string& path) {
   return checkpoint_from_folder(folder);
 }
 
-/// `path` is a file of safetensors: its folder is the model, if it is read from this very file.
+/// One of PyTorch's files that belongs to a model folder.
+bool is_bin_of_folder(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  const bool named = name == kBinNames.single() ||
+                     shard_prefix(name, kBinNames.extension).value_or("") == kBinNames.stem;
+  return named && std::filesystem::exists(path.parent_path() / "config.json");
+}
+
+/// `path` is a file of safetensors, or of PyTorch: its folder is the model, if it is read from this
+/// very file.
 Checkpoint open_folder_around(const std::string& path) {
   const std::filesystem::path file(path);
   const std::filesystem::path parent = file.parent_path();
@@ -81,7 +90,7 @@ Checkpoint open_folder_around(const std::string& path) {
 
 Checkpoint open_checkpoint(const std::string& path) {
   if (std::filesystem::is_directory(path)) return open_folder(path);
-  if (ends_with(path, ".safetensors")) return open_folder_around(path);
+  if (ends_with(path, ".safetensors") || is_bin_of_folder(path)) return open_folder_around(path);
   return checkpoint_from_gguf(GgufWeights::open(path));
 }
 
