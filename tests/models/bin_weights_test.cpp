@@ -47,10 +47,9 @@ Files sharded() {
   return {{"config.json", kConfig},
           {"pytorch_model-00001-of-00002.bin", bin({"a", "b"})},
           {"pytorch_model-00002-of-00002.bin", bin({"c"})},
-          {"pytorch_model.bin.index.json",
-           index_of(R"("a":"pytorch_model-00001-of-00002.bin",)"
-                    R"("b":"pytorch_model-00001-of-00002.bin",)"
-                    R"("c":"pytorch_model-00002-of-00002.bin")")}};
+          {"pytorch_model.bin.index.json", index_of(R"("a":"pytorch_model-00001-of-00002.bin",)"
+                                                    R"("b":"pytorch_model-00001-of-00002.bin",)"
+                                                    R"("c":"pytorch_model-00002-of-00002.bin")")}};
 }
 
 void write(const TempFolder& folder, const Files& files) {
@@ -90,8 +89,8 @@ TEST(BinWeights, AreReadFromShards) {
   const TempFolder folder;
   write(folder, sharded());
   ModelFolder model(folder.path());
-  EXPECT_THAT(model.weight_files(), ElementsAre("pytorch_model-00001-of-00002.bin",
-                                                "pytorch_model-00002-of-00002.bin"));
+  EXPECT_THAT(model.weight_files(),
+              ElementsAre("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"));
   EXPECT_EQ(model.weights().tensors().size(), 3U);
   EXPECT_EQ(std::string(model.weights().require("c", {2}).as<const char>(), 4), "c...");
   EXPECT_EQ(model.weights().source(), folder.path());
@@ -158,13 +157,15 @@ TEST(BinWeights, RefuseShardsThatAreNotTheIndexs) {
   };
   const std::string index = "F/pytorch_model.bin.index.json: ";
   EXPECT_EQ(of("pytorch_model.bin.index.json", {}),
-            "F: shard_missing: got '" + first + "' without pytorch_model.bin.index.json, allowed "
-                                                "both");
+            "F: shard_missing: got '" + first +
+                "' without pytorch_model.bin.index.json, allowed "
+                "both");
   EXPECT_EQ(of(first, {}),
             index + "shard_missing: got no file '" + first + "', allowed all 2 that it names");
   EXPECT_EQ(of("pytorch_model.bin", bin({"a"})),
-            index + "index_mismatch: shards, got a file 'pytorch_model.bin' that weight_map does "
-                    "not name, allowed exactly the 2 it names");
+            index +
+                "index_mismatch: shards, got a file 'pytorch_model.bin' that weight_map does "
+                "not name, allowed exactly the 2 it names");
   EXPECT_THAT(of(first, bin({"a"})), HasSubstr("index_mismatch: tensor 'b', got no file that has"));
   EXPECT_THAT(of(first, bin({"a", "b", "x"})), HasSubstr("got no entry in weight_map"));
   EXPECT_THAT(of(first, bin({"a", "b", "c"})), HasSubstr("index_mismatch: tensor 'c', got it in"));

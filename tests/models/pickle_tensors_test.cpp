@@ -116,7 +116,9 @@ TEST(PickleTensors, ReadEveryFormThatTorchWrites) {
 TEST(PickleTensors, ForgetWhatMetadataHolds) {
   PickleText list = pickle();
   list.ordered_dict().op("}").text("_metadata").op("]Na(").integer(1).integer(-1).integer(300);
-  list.integer(1LL << 40).text("x").op("\x88\x89N)}](Nt\x85\x86\x87" "esb.");
+  list.integer(1LL << 40).text("x").op(
+      "\x88\x89N)}](Nt\x85\x86\x87"
+      "esb.");
   EXPECT_EQ(refusal_of(list), "accepted");
   EXPECT_THAT(refusal_of(pickle().op("}Na.")), HasSubstr("target of APPEND at byte 4, got a dict"));
 }
@@ -151,15 +153,15 @@ TEST(PickleTensors, NeverRunAGlobal) {
       "HalfStorage, FloatStorage and those of integers";
   EXPECT_EQ(refusal_of(pickle().global("os", "system").op("(").text("true").op("tR.")),
             "pickle: GLOBAL at byte 2, got 'os.system'" + told);
-  for (const auto& [module, name] : std::vector<std::pair<std::string, std::string>>{
-           {"builtins", "eval"},
-           {"torch", "load"},
-           {"torch.FloatStorage", "__reduce__"},
-           {"torch", "FloatStorage.from_file"},
-           {"collections", "OrderedDict.fromkeys"},
-           {"torch._utils", "_rebuild_tensor_v3"},
-           {"", "FloatStorage"},
-           {"torch", "FloatStorage "}}) {
+  for (const auto& [module, name] :
+       std::vector<std::pair<std::string, std::string>>{{"builtins", "eval"},
+                                                        {"torch", "load"},
+                                                        {"torch.FloatStorage", "__reduce__"},
+                                                        {"torch", "FloatStorage.from_file"},
+                                                        {"collections", "OrderedDict.fromkeys"},
+                                                        {"torch._utils", "_rebuild_tensor_v3"},
+                                                        {"", "FloatStorage"},
+                                                        {"torch", "FloatStorage "}}) {
     EXPECT_EQ(refusal_of(pickle().global(module, name).op(".")),
               fmt::format("pickle: GLOBAL at byte 2, got '{}.{}'", module, name) + told);
   }
@@ -193,8 +195,9 @@ TEST(PickleTensors, RefuseCallsOfAnotherForm) {
               HasSubstr("got 'FloatStorage', allowed a dict or a tensor"));
   EXPECT_THAT(refusal_of(pickle().global("collections", "OrderedDict").op("N\x85R.")),
               HasSubstr("arguments of OrderedDict at byte 29, got (None), allowed ()"));
-  EXPECT_THAT(refusal_of(pickle().global("torch._utils", "_rebuild_tensor_v2").op(")R.")),
-              HasSubstr("arguments of _rebuild_tensor_v2 at byte 36, got (), allowed (a storage, "));
+  EXPECT_THAT(
+      refusal_of(pickle().global("torch._utils", "_rebuild_tensor_v2").op(")R.")),
+      HasSubstr("arguments of _rebuild_tensor_v2 at byte 36, got (), allowed (a storage, "));
   EXPECT_THAT(refusal_of(pickle().global("torch._utils", "_rebuild_parameter").op("}NN\x87R.")),
               HasSubstr("got (a dict, None, None), allowed (a tensor, a bool, a dict)"));
   EXPECT_THAT(refusal_of(pickle().op("NQ.")), HasSubstr("persistent id at byte 3, got None"));
@@ -252,8 +255,12 @@ TEST(PickleTensors, RefuseCountsBeyondTheLimits) {
 TEST(PickleTensors, RefuseWhatIsNoDictOfTensors) {
   EXPECT_EQ(refusal_of(pickle().op("}").text("epoch").integer(3).op("s.")),
             "pickle: value of 'epoch', got an integer, allowed a tensor");
-  EXPECT_EQ(refusal_of(pickle().op("}q").op(std::string_view("\0", 1)).text("self").op("h").op(
-                std::string_view("\0s.", 3))),
+  EXPECT_EQ(refusal_of(pickle()
+                           .op("}q")
+                           .op(std::string_view("\0", 1))
+                           .text("self")
+                           .op("h")
+                           .op(std::string_view("\0s.", 3))),
             "pickle: value of 'self', got a dict, allowed a tensor");
   EXPECT_EQ(refusal_of(pickle().op("}NNs.")),
             "pickle: name of a tensor, got None, allowed a string of 1 to 1024 bytes");
