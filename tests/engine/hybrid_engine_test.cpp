@@ -137,8 +137,7 @@ TEST_P(HybridEngine, ManyTurnsOfOneSequenceEqualColdOnes) {
 
 TEST_P(HybridEngine, ScoreOfAContinuedRequestLosesNoRow) {
   const auto engine = load();
-  const Answer first =
-      run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2, .keep = true});
+  const Answer first = run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2, .keep = true});
   const Answer scored =
       run(*engine, {.prompt = prompt_of(40), .score = true, .continue_from = first.id});
   EXPECT_EQ(scored.scores.size(), 39U);
@@ -211,10 +210,11 @@ TEST_P(HybridEngine, RequestsInTurnOnTheSameStateSlotsEqualThemselvesAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families,
-                         HybridEngine,
-                         testing::Values("transnormer", "minimax_text_01", "minicpm_sala", "heddle"),
-                         [](const auto& param) { return std::string(param.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Families,
+    HybridEngine,
+    testing::Values("transnormer", "minimax_text_01", "minicpm_sala", "heddle"),
+    [](const auto& param) { return std::string(param.param); });
 
 }  // namespace
 }  // namespace heddle

@@ -84,7 +84,8 @@ BinDoc document_of(const std::vector<BinTensor>& tensors, std::string_view bytes
 }
 
 bool same(const std::vector<BinTensor>& a, const std::vector<BinTensor>& b) {
-  return std::equal(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())),
+  return std::equal(a.begin(),
+                    a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())),
                     b.begin(), b.end(), [](const BinTensor& x, const BinTensor& y) {
                       return x.name == y.name && x.dtype_name == y.dtype_name && x.dims == y.dims &&
                              x.bytes == y.bytes;

@@ -29,7 +29,8 @@ TEST(KernelCases, AreAllVariantsOfAllOpsThatRunHere) {
   }
   std::set<std::string> found;
   for (const KernelCase& c : kernel_cases(caps, kArena)) {
-    if (c.op != "gather_rows") found.insert(c.op + "/" + c.variant);  // ref only, timed all the same
+    if (c.op != "gather_rows")
+      found.insert(c.op + "/" + c.variant);  // ref only, timed all the same
   }
   EXPECT_EQ(found, expected);
 }
