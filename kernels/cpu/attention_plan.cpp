@@ -66,6 +66,17 @@ std::int64_t active_pairs(const AttentionProblem& p, const Piece& piece) {
   return n;
 }
 
+// Whether any of the row's pairs in the piece, which may begin and end inside a group, is not
+// masked.
+bool any_active(const AttentionProblem& p, const Piece& piece, std::int64_t row) {
+  if (p.head_mask == nullptr) return true;
+  const std::int64_t first = (row - piece.first_row) * p.group;
+  const std::int64_t begin = std::max(piece.pair_begin - first, std::int64_t{0});
+  const std::int64_t end = std::min(piece.pair_begin + piece.n_pairs - first, p.group);
+  const std::uint8_t* const mask = p.head_mask + row * p.n_q_heads + piece.kv_head * p.group;
+  return std::any_of(mask + begin, mask + end, [](std::uint8_t on) { return on != 0; });
+}
+
 // Whether rows may skip tiles between the first and the last they see: then a piece's tiles are
 // listed.
 bool has_gaps(const AttentionProblem& p) {
@@ -85,14 +96,7 @@ class TileMarks {
     n_words_ = (piece.tile_end + 63) / 64;
     std::fill(words_, words_ + n_words_, 0);
     for_rows_of(p, piece, [&](std::int64_t row) {
-      const std::uint8_t* const mask =
-          p.head_mask == nullptr ? nullptr
-                                 : p.head_mask + row * p.n_q_heads + piece.kv_head * p.group;
-      if (mask == nullptr || std::find_if(mask, mask + p.group, [](std::uint8_t on) {
-                               return on != 0;
-                             }) != mask + p.group) {
-        mark_row(p, row, piece.kv_head);
-      }
+      if (any_active(p, piece, row)) mark_row(p, row, piece.kv_head);
     });
     std::int64_t n = 0;
     for (std::int64_t i = 0; i < n_words_; ++i) n += std::popcount(words_[i]);
@@ -287,7 +291,7 @@ class Call {
         for (std::int64_t g = 0; g < problem_.n_kv_heads; ++g) {
           Piece piece = all;
           piece.kv_head = g;
-          piece.n_active = active_pairs(problem_, piece);
+          piece.n_active = active_pairs(problem_, piece);  // 0: no marks either
           if (has_gaps(problem_)) {
             piece.new_list = g == 0 || list_per_head;
             if (piece.new_list) n_listed = marks_.mark(problem_, piece);

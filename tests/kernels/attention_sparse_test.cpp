@@ -367,6 +367,31 @@ TEST_P(AttentionSparseFast, MaskedHeadsWithLists) {
   }
 }
 
+// Pieces of 24 pairs begin and end inside a group of 32 heads; those without the one head that is
+// on have no tiles to list.
+TEST_P(AttentionSparseFast, OneHeadOfAWideGroup) {
+  for (const Shape& shape :
+       {Shape{32, 1, 16, 16, DType::kF16}, Shape{25, 1, 16, 16, DType::kF16},
+        Shape{96, 2, 16, 16, DType::kF16}, Shape{32, 4, 16, 16, DType::kF16}}) {
+    const Cache cache(shape, {800});
+    for (const std::int32_t n : {2, 3, 5, 7, 64}) {
+      Rows rows = rows_of(shape, 0, 800 - n, 800);
+      for (const Reach& reach : reaches(rows, shape)) {
+        rows.mask.clear();
+        const std::vector<float> all = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+        for (std::int64_t i = 0; i < rows.n() * shape.n_q; ++i) {
+          const bool on = i % shape.n_q == i / shape.n_q * 7 % shape.n_q;
+          rows.mask.push_back(static_cast<std::uint8_t>(on));
+        }
+        const std::vector<float> one = attend(GetParam(), cache, rows, 2, std::nullopt, reach);
+        for (std::size_t i = 0; i < one.size(); ++i) {
+          ASSERT_EQ(one[i], rows.mask[i / 16] != 0 ? all[i] : 0.0F) << i << " of " << n << " rows";
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, AttentionSparseFast, test::fast_variants(), test::variant_name);
 
 }  // namespace
