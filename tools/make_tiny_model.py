@@ -23,6 +23,7 @@ import tiny_hybrids
 import tiny_moe
 import tiny_native
 import tiny_tokenizer
+import torch_bin
 from gguf_types import ENCODERS, block_elements, encode
 
 FAMILIES = {**tiny_families.FAMILIES, **tiny_moe.FAMILIES, **tiny_hybrids.FAMILIES, **tiny_native.FAMILIES}
@@ -106,15 +107,24 @@ def write_safetensors(path, tensors, dtype):
     return offset
 
 
-def write_shards(out, tensors, dtype, n):
-    """n files of about the same number of tensors, and their index."""
+def write_bin(path, tensors, dtype):
+    return torch_bin.write_bin(path, tensors, dtype, encode)
+
+
+# How --weights calls the files, and what writes one.
+WEIGHTS = {"safetensors": ("model", "safetensors", write_safetensors), "bin": ("pytorch_model", "bin", write_bin)}
+
+
+def write_shards(args, tensors):
+    """Files of about the same number of tensors, and their index."""
+    (stem, extension, write), n = WEIGHTS[args.weights], args.shards
     names, weight_map, total = list(tensors), {}, 0
     for i in range(n):
         part = names[len(names) * i // n : len(names) * (i + 1) // n]
-        file = f"model-{i + 1:05}-of-{n:05}.safetensors"
-        total += write_safetensors(out / file, {k: tensors[k] for k in part}, dtype)
+        file = f"{stem}-{i + 1:05}-of-{n:05}.{extension}"
+        total += write(args.out / file, {k: tensors[k] for k in part}, args.dtype)
         weight_map.update({k: file for k in part})
-    write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+    write_json(args.out / f"{stem}.{extension}.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def write_json(path, value):
@@ -124,9 +134,10 @@ def write_json(path, value):
 def write_folder(family, args):
     tensors = family.weights()
     if args.shards > 1:
-        write_shards(args.out, tensors, args.dtype, args.shards)
+        write_shards(args, tensors)
     else:
-        write_safetensors(args.out / "model.safetensors", tensors, args.dtype)
+        stem, extension, write = WEIGHTS[args.weights]
+        write(args.out / f"{stem}.{extension}", tensors, args.dtype)
     config = family.config()
     write_json(args.out / "config.json", config)
     write_json(args.out / "generation_config.json",
@@ -154,6 +165,8 @@ def parse_arguments():
     parser.add_argument("--dense-attention", action="store_true", help="minicpm4: no sparse_config")
     parser.add_argument("--pre", choices=tiny_tokenizer.PRE_TOKENIZERS, default="smollm", help="pre-tokenizer")
     parser.add_argument("--shards", type=int, default=1, help="safetensors: files")
+    parser.add_argument("--weights", choices=WEIGHTS, default="safetensors",
+                        help="transnormer's folder may have PyTorch's .bin files, as it was published")
     args = parser.parse_args()
     if args.seed < 0:
         parser.error("argument --seed: must be 0 or more")
@@ -167,6 +180,8 @@ def parse_arguments():
         parser.error(f"argument --rope-scaling: {args.family} has a rotation of its own")
     if args.format == "gguf" and not FAMILIES[args.family].gguf:
         parser.error(f"argument --format: there is no GGUF form of {args.family}")
+    if args.weights == "bin" and (args.family != "transnormer" or args.format != "safetensors"):
+        parser.error("argument --weights: bin is for --family transnormer --format safetensors")
     args.wide = args.wide or block_elements(args.dtype) > 32
     return args
 

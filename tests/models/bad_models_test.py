@@ -115,6 +115,9 @@ def gguf_config_cases():
     for kind in ("linear", "yarn"):
         gguf_case(f"{kind} rope without a factor", "config: llama.rope.scaling.factor is missing")(
             lambda m, kind=kind: m.set_text("llama.rope.scaling.type", kind))
+    gguf_case("yarn with theta 1", "config: llama.rope.freq_base, got 1, allowed numbers above 1 with yarn")(
+        lambda m: [m.set_text("llama.rope.scaling.type", "yarn"), m.set("llama.rope.scaling.factor", mf.F32, "f", 2.0),
+                   m.set("llama.rope.freq_base", mf.F32, "f", 1.0)] and None)
     gguf_case("with experts, not said how many of them", "config: llama.expert_used_count is missing, allowed 1 to 8")(
         lambda m: m.set("llama.expert_count", mf.U32, "I", 8))
     gguf_case("one layer more than it has", "tensor 'blk.2.", "is missing")(
@@ -336,6 +339,8 @@ def config_cases():
     config("rope of an unknown type", "rope_scaling", {"rope_type": "spiral", "factor": 2.0}, "got 'spiral'")
     config("rope without a factor", "rope_scaling", {"rope_type": "linear"}, "rope_scaling.factor is missing")
     config("rope factor 0", "rope_scaling", {"rope_type": "linear", "factor": 0}, "rope_scaling.factor, got 0")
+    config_case("yarn with theta 1", "/config.json: config: rope_theta, got 1, allowed numbers above 1 with yarn")(
+        lambda c: c.update({"rope_theta": 1, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}}))
     config("rope as a list", "rope_scaling", [1], "rope_scaling, got an array of 1")
     config("unknown model", "model_type", "hyena", "model_type, got 'hyena' (architectures: 'LlamaForCausalLM')")
     config("no model type", "model_type", None, "model_type is missing")
@@ -360,6 +365,33 @@ def config_cases():
     file("that is an HTML page", HTML, "got an HTML page")
     file("that is empty", "", "got an empty file")
     file("of 20 MB", " " * 20_000_000, "larger than 16777216 bytes")
+
+
+def bin_cases():
+    def broken(name, *phrases):
+        def add(change):
+            def change_file(files):
+                files["pytorch_model.bin"] = change(files["pytorch_model.bin"])
+            folder_case("bin " + name, "/pytorch_model.bin: ", *phrases, base="bin")(change_file)
+        return add
+
+    def replaced(name, old, new, *phrases):
+        """The sizes stay; checksums are nobody's concern."""
+        assert len(old) == len(new)
+        broken(name, "pickle: ", *phrases)(lambda raw: raw.replace(old, new, 1))
+
+    for part in (1, 2, 8, 32, 63):
+        broken(f"cut at {part}/64", "zip_archive: end record, got none")(lambda raw, part=part: raw[:len(raw) * part // 64])
+    broken("that is an LFS pointer", "zip_archive: got a Git LFS pointer")(lambda raw: LFS)
+    broken("that is an old pickle", "zip_archive: got a Python pickle")(lambda raw: b"\x80\x02}q\x00.")
+    broken("of other bytes in front", "zip_archive: directory, got ")(lambda raw: b"MZ" + raw)
+    replaced("with an unknown global", b"_rebuild_tensor_v2", b"_rebuild_tensor_v3",
+             "got 'torch._utils._rebuild_tensor_v3' (never run: a pickle can hold code)")
+    replaced("of protocol 4", b"\x80\x02c", b"\x80\x04c", "protocol, got 4, allowed 2")
+    replaced("with an unknown opcode", b"(X\x19\x00\x00\x00model", b"iX\x19\x00\x00\x00model", "opcode at byte ")
+    replaced("of another storage type", b"FloatStorage", b"ShortStorage", "bytes of 'archive/data/0', got ")
+    folder_case("bin of another family", "shard_missing: weights, got 'pytorch_model.bin', a Python pickle", base="bin")(
+        lambda f: f.update({"config.json": f["config.json"].replace(b"transnormer", b"llama")}))
 
 
 def folder_cases():
@@ -475,7 +507,7 @@ def weight_cases():
 
 
 for add_cases in (gguf_cases, gguf_config_cases, gguf_tokenizer_cases, split_cases, safetensors_cases, index_cases,
-                  config_cases, folder_cases, tokenizer_cases, template_cases, weight_cases):
+                  config_cases, bin_cases, folder_cases, tokenizer_cases, template_cases, weight_cases):
     add_cases()
 
 
@@ -486,6 +518,7 @@ class BadModels(unittest.TestCase):
         make_good("q8_0", "--family", "llama", "--format", "gguf", "--dtype", "Q8_0")
         make_good("safetensors", "--family", "llama", "--format", "safetensors")
         make_good("sharded", "--family", "llama", "--format", "safetensors", "--shards", "2")
+        make_good("bin", "--family", "transnormer", "--format", "safetensors", "--weights", "bin")
 
     def test_the_models_they_are_made_from_are_good(self):
         self.assertEqual(not_good(), [])
