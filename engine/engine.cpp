@@ -550,6 +550,10 @@ std::vector<TokenId> Engine::encode_chat(const std::vector<ChatMessage>& message
 const ModelConfig& Engine::config() const {
   return impl_->config;
 }
+void Engine::set_tap(Tap tap) {
+  impl_->decoder.set_tap(std::move(tap));
+}
+
 const Tokenizer& Engine::tokenizer() const {
   return *impl_->tokenizer;
 }

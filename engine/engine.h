@@ -10,6 +10,7 @@
 #include "engine/memory_plan.h"
 #include "engine/request.h"
 #include "models/checkpoint.h"
+#include "models/layer_step.h"
 #include "models/model_config.h"
 #include "models/tokenizer/chat_template.h"
 #include "models/tokenizer/tokenizer.h"
@@ -56,6 +57,9 @@ class Engine {
     while (step()) {
     }
   }
+
+  /// Sees intermediate results of every step (models/layer_step.h); empty: none.
+  void set_tap(Tap tap);
 
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;

@@ -102,9 +102,11 @@ class Inspect(Cli):
             return as_json("inspect", LLAMA, "--attention", mode)["layer_map"]
         self.assertEqual([seen(m) for m in ("dense", "sliding:16", "streaming:4,16", "strided:16,4", "dilated:16,2",
                                             "power:16", "infllm:16,2", "power:16@0;sliding:8@1", "sliding:8@1")],
-                         ["SS", "WW", "WW", "TT", "DD", "PP", "II", "PW", "SW"])
-        x = as_json("inspect", tiny("minicpm_sala"), "--attention", "power:64")
-        self.assertEqual(x["layer_map"], "ILLI", "layers with a pattern of their own keep it")
+                         ["SS", "WW", "AA", "TT", "DD", "PP", "II", "PW", "SW"])
+        x = as_json("inspect", tiny("gpt_oss"), "--attention", "power:64")
+        self.assertEqual(x["layer_map"], "WPW", "layers with a pattern of their own keep it")
+        self.assertRefused(["inspect", tiny("minicpm_sala"), "--attention", "power:64"],
+                           "--attention: 'power:64': got a model without softmax attention over all keys, allowed ")
 
 
 class Shapes(Cli):
@@ -169,6 +171,16 @@ class Shapes(Cli):
         bad["layers"][1]["mixers"][0]["window"] = 0
         self.assertRefused(["inspect", "--config", file("bad.json", bad)],
                            "bad.json: config: layers[1].mixers[0].window, got 0, allowed 1 to ")
+
+    def test_score_tells_the_load_of_heads(self):
+        load = as_json("score", tiny("moh_llama3"), "-f", TEXT, "--ctx", CONTEXT)["head_load"]
+        self.assertEqual(sorted(load), ["0", "1"])
+        for shares in load.values():
+            half = len(shares) // 2
+            self.assertEqual(shares[:half], [1.0] * half)  # the shared ones
+            self.assertAlmostEqual(sum(shares[half:]), half / 2)
+            self.assertTrue(all(0 <= s <= 1 for s in shares))
+        self.assertNotIn("head_load", as_json("score", LLAMA, "-f", TEXT, "--ctx", CONTEXT))
 
     def test_a_hybrid_passes_its_selftest(self):
         for model in (tiny("minimax_text_01"), tiny("minicpm_sala")):

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -11,6 +12,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "models/checkpoint.h"
+#include "models/mixers/mixer.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
@@ -65,8 +67,25 @@ std::vector<BenchTest> tests_of(const Arguments& args) {
   return tests;
 }
 
-/// Bytes of the weights that every step reads: all but the rows of an untied embedding.
+/// Tensors of experts, each with the share of them that a token visits.
+std::map<std::string, double> expert_shares(const Checkpoint& checkpoint) {
+  std::map<std::string, double> shares;
+  for (std::size_t i = 0; i < checkpoint.config.layers.size(); ++i) {
+    const auto* const spec = std::get_if<MoeFfnSpec>(&checkpoint.config.layers[i].ffn);
+    if (spec == nullptr) continue;
+    const double share = static_cast<double>(spec->router.top_k) / spec->router.n_experts;
+    const auto& names = std::get<MoeFfnNames>(checkpoint.names.layers[i].ffn);
+    for (const auto* parts : {&names.gate, &names.up, &names.down}) {
+      for (const TensorPart& part : *parts) shares[part.tensor] = share;
+    }
+  }
+  return shares;
+}
+
+/// Bytes of the weights that a step of one token reads: all but the rows of an untied embedding
+/// and the experts that it does not visit. Of a larger step they are the least.
 std::uint64_t weight_bytes_per_step(const Checkpoint& checkpoint) {
+  const std::map<std::string, double> experts = expert_shares(checkpoint);
   std::uint64_t bytes = 0;
   for (const StoredTensor& tensor : checkpoint.weights->tensors()) {
     if (!tensor.foreign.empty()) continue;
@@ -74,7 +93,9 @@ std::uint64_t weight_bytes_per_step(const Checkpoint& checkpoint) {
         checkpoint.names.embedding.tensor != checkpoint.names.head.tensor) {
       continue;
     }
-    bytes += static_cast<std::uint64_t>(tensor.view.bytes());
+    const auto expert = experts.find(tensor.name);
+    const double share = expert == experts.end() ? 1.0 : expert->second;
+    bytes += static_cast<std::uint64_t>(share * static_cast<double>(tensor.view.bytes()));
   }
   return bytes;
 }
@@ -154,23 +175,35 @@ class Bench {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  /// Every weight once a step, every key and value of a sequence once for each of its steps.
-  double bytes_read(const BenchTest& test, std::int64_t steps) const {
-    double kv_tokens = 0.0;
-    if (test.n_gen > 0) {
-      for (std::int64_t i = 0; i < test.n_gen; ++i) {
-        kv_tokens += static_cast<double>(test.depth + 1 + i);
+  /// Keys and values that the token at position n_keys - 1 reads.
+  double kv_bytes(std::int64_t n_keys) const {
+    double elements = 0.0;
+    for (const LayerSpec& layer : engine_.config().layers) {
+      for (const MixerSpec& mixer : layer.mixers) {
+        for (const PagedKvNeed& kv : cache_need(mixer).paged) {
+          elements += static_cast<double>(kv.elements_per_token() * keys_seen(mixer, n_keys));
+        }
       }
+    }
+    return elements * static_cast<double>(row_bytes(*engine_.options().kv_dtype, 1));
+  }
+
+  /// Every weight once a step; the state of a sequence, and the keys and values that its newest
+  /// token sees, once for each of its steps.
+  double bytes_read(const BenchTest& test, std::int64_t steps) const {
+    const auto state = static_cast<double>(engine_.memory().state_bytes_per_sequence);
+    double bytes = 0.0;  // of one sequence
+    if (test.n_gen > 0) {
+      for (std::int64_t i = 0; i < test.n_gen; ++i) bytes += state + kv_bytes(test.depth + 1 + i);
     } else {
       const std::int64_t chunk = engine_.options().max_chunk;
       for (std::int64_t done = 0; done < test.n_prompt;) {
         done = std::min(done + chunk, test.n_prompt);
-        kv_tokens += static_cast<double>(test.depth + done);
+        bytes += state + kv_bytes(test.depth + done);
       }
     }
     return static_cast<double>(steps) * static_cast<double>(weight_bytes_) +
-           kv_tokens * static_cast<double>(test.batch) *
-               static_cast<double>(engine_.memory().kv_bytes_per_token);
+           bytes * static_cast<double>(test.batch);
   }
 
   Engine& engine_;

@@ -76,7 +76,10 @@ constexpr CommandSpec kCommands[] = {
          "windows of --ctx tokens, the last one shorter; every token but the first of a window is "
          "scored. Sums are in double precision. --json prints one object: tokens (all of the "
          "text), scored, nll (mean nats per scored token), ppl (e^nll), ctx, windows, seconds, "
-         "tok_s, peak_rss_bytes. --logprobs FILE writes one JSON object a token: position, window, "
+         "tok_s, peak_rss_bytes and, of a mixture of heads, head_load: for each layer the share of "
+         "the "
+         "tokens that each head was on for. --logprobs FILE writes one JSON object a token: "
+         "position, window, "
          "token, text, logprob (null for the first of a window)."},
     {.id = CommandId::kTokenize,
      .name = "tokenize",
@@ -119,7 +122,9 @@ constexpr CommandSpec kCommands[] = {
          "-r repetitions: mean and standard deviation. Lists give every combination; 0 leaves a "
          "test out. Tests may go past the checkpoint's context.\n"
          "GB/s counts what a step must read at least once: every weight (of an untied embedding "
-         "only its rows, left out) and every key and value of the sequences, divided by the time. "
+         "only its rows, left out; of experts those that one token visits), the recurrent "
+         "state of each sequence, and the keys and values that its newest token sees, divided by "
+         "the time. "
          "Its share is of the read speed measured at the start with the same number of threads "
          "(on CUDA: copy speed). --json prints a list of {test, threads, tok_s, tok_s_std, gb_s, "
          "read_share, n_prompt, n_gen, depth, batch, repetitions}.\n"

@@ -96,8 +96,10 @@ EngineOptions engine_options(const Arguments& args) {
   options.model_config = args.model_config();
   if (options.model_config.empty()) options.model = model_path(args);
   if (has_flag(args, "attention")) {
-    options.attention = args.text("attention").value_or("");
-    if (!options.attention.empty()) check_attention_mode(options.attention);
+    if (const auto mode = args.text("attention")) {
+      check_attention_mode(*mode);
+      options.attention = *mode;
+    }
   }
   if (has_flag(args, "device")) {
     options.backend.device = device_of(args);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "models/checkpoint.h"
+#include "models/head_load.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
@@ -132,6 +133,19 @@ std::int64_t window_size(const Arguments& args, const std::string& path) {
   return std::min(kDefaultWindow, trained);
 }
 
+/// {"layer": [share of the tokens that each head was on for]}
+Json head_load_json(const HeadLoad& load) {
+  Json layers = Json::object();
+  for (const auto& [layer, counts] : load.layers()) {
+    Json shares = Json::array();
+    for (const std::int64_t taken : counts.taken) {
+      shares.push_back(static_cast<double>(taken) / static_cast<double>(counts.n_tokens));
+    }
+    layers[std::to_string(layer)] = shares;
+  }
+  return layers;
+}
+
 }  // namespace
 
 int run_score(const Arguments& args) {
@@ -145,7 +159,10 @@ int run_score(const Arguments& args) {
   options.context = window_size(args, options.model);
   options.max_sequences = kWindowsAtOnce;
 
+  HeadLoad head_load;
   const std::unique_ptr<Engine> engine = Engine::load(options);
+  const bool on_cpu = engine->backend().kind() == DeviceKind::kCpu;
+  if (on_cpu && args.on("json")) engine->set_tap(head_load.tap());
   const std::vector<std::int32_t> ids = encode_text(engine->tokenizer(), text);
   std::vector<Window> windows = cut(ids, static_cast<std::size_t>(options.context));
   if (ids.size() < 2) {
@@ -170,16 +187,18 @@ int run_score(const Arguments& args) {
   if (!std::isfinite(nll)) throw runtime_failure("score: a log probability is not finite");
   const double tok_s = static_cast<double>(ids.size()) / seconds;
   if (args.on("json")) {
-    write_json({{"model", args.operands()[0]},
-                {"tokens", ids.size()},
-                {"scored", scored},
-                {"nll", nll},
-                {"ppl", std::exp(nll)},
-                {"ctx", options.context},
-                {"windows", windows.size()},
-                {"seconds", seconds},
-                {"tok_s", tok_s},
-                {"peak_rss_bytes", peak_rss_bytes()}});
+    Json result = {{"model", args.operands()[0]},
+                   {"tokens", ids.size()},
+                   {"scored", scored},
+                   {"nll", nll},
+                   {"ppl", std::exp(nll)},
+                   {"ctx", options.context},
+                   {"windows", windows.size()},
+                   {"seconds", seconds},
+                   {"tok_s", tok_s},
+                   {"peak_rss_bytes", peak_rss_bytes()}};
+    if (!head_load.layers().empty()) result["head_load"] = head_load_json(head_load);
+    write_json(result);
   } else {
     write_stdout(fmt::format("ppl {:.6f}  nll {:.6f}  scored {} of {} tokens in {} windows of {}\n",
                              std::exp(nll), nll, scored, ids.size(), windows.size(),
