@@ -168,14 +168,34 @@ std::vector<Part> read_parts(std::string_view mode) {
   return parts;
 }
 
-void apply(const Pattern& pattern, LayerSpec& layer) {
+/// Whether the layer has softmax attention that sees all keys.
+bool apply(const Pattern& pattern, LayerSpec& layer) {
+  bool applied = false;
   for (MixerSpec& mixer : layer.mixers) {
     auto* const spec = std::get_if<SoftmaxAttentionSpec>(&mixer);
     if (spec == nullptr || spec->window > 0 || spec->sparse.index() != 0) continue;
     spec->window = pattern.window;
     spec->first_keys = pattern.first_keys;
     spec->sparse = pattern.sparse;
+    applied = true;
   }
+  return applied;
+}
+
+/// The layers that a part is for; all that it may change where it names none.
+std::vector<int> layers_of(const Part& part, int n_layers) {
+  std::vector<int> layers;
+  for (const Range& range : part.layers) {
+    if (range.last >= n_layers) {
+      throw refusal(part.text, fmt::format("layer {}", range.last),
+                    fmt::format("0 to {}", n_layers - 1));
+    }
+    for (int i = range.first; i <= range.last; ++i) layers.push_back(i);
+  }
+  if (part.layers.empty()) {
+    for (int i = 0; i < n_layers; ++i) layers.push_back(i);
+  }
+  return layers;
 }
 
 }  // namespace
@@ -186,18 +206,25 @@ void check_attention_mode(std::string_view mode) {
 
 void apply_attention_mode(std::string_view mode, ModelConfig& config) {
   const int n_layers = static_cast<int>(config.layers.size());
+  std::vector<bool> taken(config.layers.size(), false);
   for (const Part& part : read_parts(mode)) {
-    if (part.layers.empty()) {
-      for (LayerSpec& layer : config.layers) apply(part.pattern, layer);
+    bool applied = false;
+    for (const int i : layers_of(part, n_layers)) {
+      const auto at = static_cast<std::size_t>(i);
+      if (taken[at]) {
+        throw refusal(part.text, fmt::format("layer {} again", i), "one mode for each layer");
+      }
+      taken[at] = true;
+      const bool own = apply(part.pattern, config.layers[at]);
+      applied = applied || own;
+      if (!own && !part.layers.empty()) {
+        throw refusal(part.text, fmt::format("layer {} without softmax attention over all keys", i),
+                      "layers that have it");
+      }
     }
-    for (const Range& range : part.layers) {
-      if (range.last >= n_layers) {
-        throw refusal(part.text, fmt::format("layer {}", range.last),
-                      fmt::format("0 to {}", n_layers - 1));
-      }
-      for (int i = range.first; i <= range.last; ++i) {
-        apply(part.pattern, config.layers[static_cast<std::size_t>(i)]);
-      }
+    if (!applied) {
+      throw refusal(part.text, "a model without softmax attention over all keys",
+                    "models that have it");
     }
   }
 }

@@ -21,7 +21,8 @@ namespace heddle {
 ///   infllm:BLOCK,TOPK       block 0, d < 4 and the TOPK best others by InfLLM-V2; all keys for
 ///                           positions below (TOPK + 5) BLOCK
 /// BLOCK is a multiple of 16. MODE@LAYERS with LAYERS like 0-7,12 is for these layers; several are
-/// divided by ";". Throws kBadInput: "--attention: 'power:7x': BLOCK, got '7x', allowed ...".
+/// divided by ";", one for each layer. A mode that changes no layer is refused. Throws kBadInput:
+/// "--attention: 'power:7x': BLOCK, got '7x', allowed ...".
 void apply_attention_mode(std::string_view mode, ModelConfig& config);
 
 /// Throws as apply_attention_mode() would for any model.

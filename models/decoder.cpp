@@ -275,8 +275,11 @@ TensorView Decoder::forward(const ForwardBatch& batch, const std::vector<MixerCa
   d.observe("embed_tokens", -1, stream);
   const std::vector<TensorView> rope_tables = d.rope_tables(batch);
   for (std::size_t i = 0; i < d.layers.size(); ++i) {
-    LayerStep step{ops, batch, nullptr, rope_tables, d.workspace, normed, {}, {}};
-    d.run_layer(static_cast<int>(i), stream, step, caches);
+    const int layer = static_cast<int>(i);
+    LayerStep step{ops,   batch,       nullptr,     d.tap ? &d.tap : nullptr,
+                   layer, rope_tables, d.workspace, normed,
+                   {},    {}};
+    d.run_layer(layer, stream, step, caches);
   }
   const TensorView logits = d.view(d.logits, batch.n_outputs, d.config.vocab);
   if (batch.n_outputs == 0) return logits;

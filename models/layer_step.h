@@ -58,10 +58,15 @@ struct StepSize {
 /// ("self_attn" of layer 3); layer -1 outside the layers. The view is valid during the call.
 using Tap = std::function<void(std::string_view name, int layer, const TensorView& value)>;
 
+/// Which heads of a mixture are in use: [n_tokens, n_q_heads] U8, on the backend's stream.
+inline constexpr std::string_view kHeadMask = "self_attn.head_mask";
+
 struct LayerStep {
   Ops& ops;
   const ForwardBatch& batch;
-  const MixerCache* cache;                     // of the mixer at work
+  const MixerCache* cache;  // of the mixer at work
+  const Tap* tap;           // or null
+  int layer;
   const std::vector<TensorView>& rope_tables;  // per distinct RopeSpec of the model
   Workspace& workspace;
   TensorView normed;    // [n_tokens, hidden] input of the mixer or FFN

@@ -117,6 +117,11 @@ Checkpoint planned_checkpoint(const std::string& path, int layers) {
   checkpoint.config.family = type;
   checkpoint.weights = std::make_unique<PlannedWeights>(path);
   read_native(config, checkpoint, layers);
+  const auto n_layers = static_cast<int>(checkpoint.config.layers.size());
+  if (layers > n_layers) {
+    throw bad_input(
+        fmt::format("{}: config: --layers, got {}, allowed 1 to {}", path, layers, n_layers));
+  }
   checkpoint.tokenizer = std::make_unique<IdTokenizer>(checkpoint.config.vocab);
   return checkpoint;
 }

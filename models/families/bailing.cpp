@@ -128,7 +128,7 @@ void read_bailing_moe_linear_folder(const ConfigJson& config, Checkpoint& checkp
   read_experts(folder);
   model.linear_naming = linear_naming();
   model.linear = read_linear(folder);
-  const int size = folder.count("layer_group_size", ModelLimits::kLayers, 1);
+  const int size = folder.count("layer_group_size", ModelLimits::kLayers);
   // The published code counts layers from -1 here, other implementations from 0.
   const auto offset = folder.config().integer("slope_layer_offset", {0, 1}).value_or(1);
   model.slopes = {alibi_slopes(model.q_heads), true, static_cast<int>(offset)};

@@ -64,6 +64,10 @@ std::vector<float> llama3(const RopeKeys& keys, std::vector<float> inv_freq) {
 
 void yarn(const RopeKeys& keys, RopeSpec& rope) {
   const ConfigJson& scaled = keys.scaled();
+  if (keys.theta <= 1.0) {  // its logarithm is divided by
+    const ConfigJson& where = scaled.has("rope_theta") ? scaled : keys.config;
+    throw where.error("rope_theta", fmt::format("{}", keys.theta), "numbers above 1 with yarn");
+  }
   YarnRopeScaling scaling;
   scaling.factor = factor_of(keys);
   scaling.original_context = original_context(keys).value_or(keys.context);

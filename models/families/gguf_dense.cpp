@@ -76,6 +76,9 @@ std::int64_t original_context(const GgufFields& fields) {
 }
 
 RopeSpec yarn(const GgufFields& fields, double theta, int rotary_dim, bool truncates) {
+  if (theta <= 1.0) {  // its logarithm is divided by
+    throw fields.error("rope.freq_base", fmt::format("{}", theta), "numbers above 1 with yarn");
+  }
   YarnRopeScaling scaling;
   scaling.factor = scaling_factor(fields);
   scaling.original_context = original_context(fields);

@@ -12,6 +12,18 @@
 namespace heddle {
 namespace {
 
+bool is_moh_llama3(int vocab, int heads) {
+  return vocab == 160'896 && heads == 32;
+}
+
+HeadRouterSpec moh_llama3_router() {
+  HeadRouterSpec router;
+  router.by_query_norm = true;
+  router.n_shared = 16;
+  router.top_k = 8;
+  return router;
+}
+
 /// MoH-LLaMA3-8B is published as a llama without router weights: what tells it is the vocabulary
 /// and the code that comes with it. Its heads 16 to 31 are chosen by the norm of their query, 8 of
 /// them. "moh" says the same openly.
@@ -28,17 +40,13 @@ std::optional<HeadRouterSpec> read_head_router(const FolderDense& folder, int vo
     strict.done();
     return router;
   }
-  if (!config.has("auto_map")) return std::nullopt;
-  constexpr int kMohVocab = 160'896;
-  constexpr int kMohHeads = 32;
-  if (vocab != kMohVocab || heads != kMohHeads) {
+  if (is_moh_llama3(vocab, heads)) return moh_llama3_router();
+  if (config.has("auto_map")) {
     throw config.error("auto_map", "code of the checkpoint's own",
                        "no auto_map, which a plain llama does not need (MoH-LLaMA3-8B is known by "
                        "160896 tokens and 32 heads, or by \"moh\")");
   }
-  router.n_shared = 16;
-  router.top_k = 8;
-  return router;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -49,6 +57,7 @@ void read_llama_gguf(const GgufDirectory& file, Checkpoint& checkpoint) {
   DenseModel model = read_gguf_dense(fields, tensors, checkpoint, {.experts = true});
   const auto n_experts = fields.integer("expert_count", {0, ModelLimits::kHeads});
   if (n_experts && *n_experts > 0) read_gguf_experts(fields, true, model);  // Mixtral
+  if (is_moh_llama3(checkpoint.config.vocab, model.q_heads)) model.heads = moh_llama3_router();
   refuse_gguf_key(fields, "attn_logit_softcapping");
   refuse_gguf_key(fields, "final_logit_softcapping");
   model.interleaved_rows = true;

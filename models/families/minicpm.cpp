@@ -41,6 +41,7 @@ int count_in(const ConfigJson& config, std::string_view key, int least, int othe
 SparseSpec read_sparse(const ConfigJson& config) {
   const auto sparse = config.object("sparse_config");
   if (!sparse) return std::monostate();
+  if (sparse->boolean("use_nope").value_or(false)) throw sparse->error("use_nope", "true", "false");
   SelectSpec spec;
   spec.block = count_in(*sparse, "block_size", 16, 64);
   if (spec.block % 16 != 0) {

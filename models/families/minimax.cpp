@@ -11,12 +11,15 @@
 #include "models/families/families.h"
 #include "models/families/fields.h"
 #include "models/families/folder_dense.h"
+#include "models/families/folder_rope.h"
 #include "models/families/gguf_dense.h"
 #include "models/quote_text.h"
 #include "models/slopes.h"
 
 namespace heddle {
 namespace {
+
+constexpr double kRopeTheta = 1e6;  // of transformers' class
 
 /// The two vocabularies of the same facts.
 struct MiniMaxKeys {
@@ -92,16 +95,21 @@ std::vector<bool> read_layer_types(const ConfigJson& config, int layers) {
 RopeSpec read_rope(const FolderDense& folder) {
   const ConfigJson& config = folder.config();
   const int head_dim = folder.model.head_dim;
-  if (!config.has("rotary_dim") && config.has("partial_rotary_factor")) return folder.model.rope;
-  const int published = std::min(64, head_dim);
+  const std::string_view factor = "partial_rotary_factor";
+  const auto parameters = config.object("rope_parameters");
+  const bool partial = config.has(factor) || (parameters && parameters->has(factor));
+  const int published = partial ? folder.model.rope.rotary_dim : std::min(64, head_dim);
   const int dim = count_or(config, "rotary_dim", head_dim, published);
+  if (partial && dim != folder.model.rope.rotary_dim) {
+    throw config.error("rotary_dim", std::to_string(dim),
+                       fmt::format("{}, as partial_rotary_factor says", published));
+  }
   if (dim % 2 != 0) {
     throw config.error("rotary_dim", std::to_string(dim),
                        fmt::format("even numbers from 2 to {}", head_dim));
   }
-  const auto parameters = config.object("rope_parameters");
-  const ConfigJson& where = parameters ? *parameters : config;
-  return plain_rope(real_or(where, "rope_theta", 1.0, ModelLimits::kRopeTheta, 1e6), dim);
+  return partial ? folder.model.rope
+                 : read_folder_rope(config, dim, folder.model.context, kRopeTheta);
 }
 
 LinearAttentionSpec linear_spec(const DenseModel& model, float eps) {
@@ -183,7 +191,7 @@ FolderDefaults defaults() {
   FolderDefaults d;
   d.context = 10'240'000;
   d.norm_eps = 1e-5;
-  d.rope_theta = 1e6;
+  d.rope_theta = kRopeTheta;
   d.known_needs = {"num_local_experts", "attn_type_list"};
   return d;
 }

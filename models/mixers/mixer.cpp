@@ -15,7 +15,9 @@ int rope_index(const RopeSpec& spec, std::vector<RopeSpec>& specs) {
 }
 
 MixerLetter softmax_letter(const SoftmaxAttentionSpec& spec) {
-  if (spec.heads) return {'H', "softmax attention, mixture of heads"};
+  const bool all_keys = spec.window == 0 && spec.sparse.index() == 0;
+  if (spec.heads && all_keys) return {'H', "softmax attention, mixture of heads"};
+  if (spec.heads) return {'h', "softmax attention, mixture of heads, over some of the keys"};
   if (std::holds_alternative<SelectSpec>(spec.sparse)) {
     return {'I', "softmax attention over chosen blocks (InfLLM-V2)"};
   }
@@ -30,6 +32,7 @@ MixerLetter softmax_letter(const SoftmaxAttentionSpec& spec) {
     }
     return {'P', "softmax attention over blocks at powers of two (PowerAttention)"};
   }
+  if (spec.first_keys > 0) return {'A', "softmax attention, first keys and sliding window"};
   if (spec.window > 0) return {'W', "softmax attention, sliding window"};
   return {'S', "softmax attention"};
 }
@@ -74,6 +77,14 @@ std::size_t workspace_bytes(const MixerSpec& spec, const StepSize& size) {
 
 const RopeSpec& rope(const MixerSpec& spec) {
   return std::visit([](const auto& s) -> const RopeSpec& { return s.rope; }, spec);
+}
+
+std::int64_t keys_seen(const MixerSpec& spec, std::int64_t n_keys) {
+  return std::visit(Overloaded{[&](const SoftmaxAttentionSpec& s) {
+                                 return SoftmaxAttention::keys_seen(s, n_keys);
+                               },
+                               [](const auto&) { return std::int64_t{0}; }},
+                    spec);
 }
 
 std::string describe(const MixerSpec& spec) {

@@ -23,6 +23,8 @@ void forward(const Mixer& mixer, LayerStep& step);
 CacheNeed cache_need(const MixerSpec& spec);
 std::size_t workspace_bytes(const MixerSpec& spec, const StepSize& size);
 const RopeSpec& rope(const MixerSpec& spec);
+/// Keys that a token with n_keys before it, itself included, attends to at most.
+std::int64_t keys_seen(const MixerSpec& spec, std::int64_t n_keys);
 std::string describe(const MixerSpec& spec);  // "softmax attention, 9 query and 3 KV heads of 64"
 /// One letter for each kind of mixer, and what it stands for: the layer map of `heddle inspect`.
 struct MixerLetter {

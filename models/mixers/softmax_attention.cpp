@@ -23,6 +23,15 @@ PatternBlocksArgs pattern_args(const PatternSpec& spec) {
   return args;
 }
 
+/// No more blocks than n_positions have: what is chosen is the same.
+SelectSpec within(SelectSpec spec, std::int64_t n_positions) {
+  const int blocks = static_cast<int>((n_positions + spec.block - 1) / spec.block);
+  spec.init_blocks = std::min(spec.init_blocks, blocks);
+  spec.local_blocks = std::min(spec.local_blocks, std::max(blocks, 1));
+  spec.top_k = std::max(std::min(spec.top_k, blocks), spec.init_blocks + spec.local_blocks);
+  return spec;
+}
+
 /// Lists and the longest of them, for positions below n_positions.
 struct ListShape {
   std::int64_t lists = 0;
@@ -36,7 +45,7 @@ ListShape list_shape(const SoftmaxAttentionSpec& spec, std::int64_t n_positions)
                    return ListShape{1, pattern_blocks_capacity(pattern_args(s), n_positions)};
                  },
                  [&](const SelectSpec& s) {
-                   return ListShape{spec.n_kv_heads, s.top_k};
+                   return ListShape{spec.n_kv_heads, within(s, n_positions).top_k};
                  }},
       spec.sparse);
 }
@@ -123,6 +132,18 @@ std::size_t SoftmaxAttention::workspace_bytes(const SoftmaxAttentionSpec& spec,
   return bytes;
 }
 
+std::int64_t SoftmaxAttention::keys_seen(const SoftmaxAttentionSpec& spec, std::int64_t n_keys) {
+  if (spec.window > 0) {
+    return std::min<std::int64_t>(n_keys, std::int64_t{spec.window} + spec.first_keys);
+  }
+  const auto* const select = std::get_if<SelectSpec>(&spec.sparse);
+  if (select != nullptr && n_keys <= select->dense_below) return n_keys;
+  const auto* const pattern = std::get_if<PatternSpec>(&spec.sparse);
+  if (select == nullptr && pattern == nullptr) return n_keys;
+  const std::int64_t block = select != nullptr ? select->block : pattern->block;
+  return std::min(n_keys, list_shape(spec, n_keys).capacity * block);
+}
+
 std::string SoftmaxAttention::describe(const SoftmaxAttentionSpec& s) {
   std::string text = fmt::format("softmax attention, {} query and {} KV heads of {}, rope {}",
                                  s.n_q_heads, s.n_kv_heads, s.head_dim, s.rope.rotary_dim);
@@ -181,13 +202,15 @@ SoftmaxAttention::HeadChoice SoftmaxAttention::route(LayerStep& step, const Tens
     step.ops.matmul(logits);
   }
   step.ops.route_heads(args);
+  if (step.tap != nullptr) (*step.tap)(kHeadMask, step.layer, choice.mask);
   return choice;
 }
 
 KeyBlocks SoftmaxAttention::key_blocks(LayerStep& step, const Heads& heads) const {
   const std::int64_t n = step.batch.n_tokens;
   const KvPages& pages = step.cache->paged.front();
-  const ListShape shape = list_shape(spec_, step.batch.block_tables.dim(1) * pages.block_tokens());
+  const std::int64_t n_positions = step.batch.block_tables.dim(1) * pages.block_tokens();
+  const ListShape shape = list_shape(spec_, n_positions);
   KeyBlocks blocks;
   if (shape.lists == 0) return blocks;
   blocks.ids = step.workspace.i32({n, shape.lists, shape.capacity});
@@ -200,7 +223,7 @@ KeyBlocks SoftmaxAttention::key_blocks(LayerStep& step, const Heads& heads) cons
     step.ops.pattern_blocks(args);
     return blocks;
   }
-  const auto& select = std::get<SelectSpec>(spec_.sparse);
+  const SelectSpec select = within(std::get<SelectSpec>(spec_.sparse), n_positions);
   const CompressedKeys& compressed = step.cache->compressed.front();
   blocks.block = select.block;
   step.ops.compress_keys({.k = pages.k,

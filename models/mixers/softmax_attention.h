@@ -18,6 +18,7 @@ class SoftmaxAttention {
                                WeightBinder& binder);
   static CacheNeed cache_need(const SoftmaxAttentionSpec& spec);
   static std::size_t workspace_bytes(const SoftmaxAttentionSpec& spec, const StepSize& size);
+  static std::int64_t keys_seen(const SoftmaxAttentionSpec& spec, std::int64_t n_keys);
   static std::string describe(const SoftmaxAttentionSpec& spec);
   void forward(LayerStep& step) const;
 

@@ -161,6 +161,9 @@ TEST(GoldenLogits, AreThereForEveryFamily) {
   for (const Family& family : families()) {
     EXPECT_NE(std::find(cases.begin(), cases.end(), family.name), cases.end()) << family.name;
   }
+  for (const char* name : {"minimax_m1", "moh_llama3"}) {  // of other families
+    EXPECT_NE(std::find(cases.begin(), cases.end(), name), cases.end()) << name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden,

@@ -71,18 +71,28 @@ TEST(AttentionMode, LayersMayDiffer) {
   EXPECT_EQ(after("sliding:8@1", 1).window, 8);
   EXPECT_EQ(after("sliding:8@0;power:16@1", 0).window, 8);
   EXPECT_EQ(after("sliding:8@0;power:16@1", 1).sparse.index(), 1U);
-  ModelConfig config = two_layers();
-  EXPECT_THROW(apply_attention_mode("sliding:8@0-2", config), Error);
+  for (const char* mode : {"sliding:8@0-2", "sliding:8;power:16", "sliding:8@0;power:16@0-1"}) {
+    ModelConfig config = two_layers();
+    EXPECT_THROW(apply_attention_mode(mode, config), Error) << mode;
+  }
 }
 
 TEST(AttentionMode, LayersWithAPatternOfTheirOwnKeepIt) {
   ModelConfig config = two_layers();
   std::get<SoftmaxAttentionSpec>(config.layers[0].mixers[0]).window = 17;
-  config.layers[1].mixers[0] = LinearAttentionSpec();
   apply_attention_mode("power:64", config);
   const auto& own = std::get<SoftmaxAttentionSpec>(config.layers[0].mixers[0]);
   EXPECT_EQ(own.window, 17);
   EXPECT_EQ(own.sparse.index(), 0U);
+  EXPECT_EQ(std::get<SoftmaxAttentionSpec>(config.layers[1].mixers[0]).sparse.index(), 1U);
+}
+
+TEST(AttentionMode, AModeThatChangesNothingIsRefused) {
+  ModelConfig config = two_layers();
+  config.layers[0].mixers[0] = LinearAttentionSpec();
+  EXPECT_THROW(apply_attention_mode("power:64@0", config), Error);
+  config.layers[1].mixers[0] = LinearAttentionSpec();
+  EXPECT_THROW(apply_attention_mode("dense", config), Error);
 }
 
 TEST(AttentionMode, RefusalsNameWhatIsWrong) {

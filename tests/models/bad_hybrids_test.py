@@ -171,6 +171,7 @@ def expert_cases():
     wrong("num_experts_per_tok", 9, in_config("num_experts_per_tok, got 9, allowed 1 to 8"))
     wrong("sliding_window", 0, in_config("sliding_window, got 0, allowed 1 to "))
     wrong("layer_types.0", "chunked_attention", in_config("layer_types, got 'chunked_attention', allowed full_attention, "))
+    wrong("rope_theta", 1, in_config("rope_theta, got 1, allowed numbers above 1 with yarn"))
     wrong("swiglu_limit", 0, in_config("swiglu_limit, got 0, allowed 0.001 to 1e+06"))
     wrong("quantization_config.quant_method", "gptq", in_config("quantization_config.quant_method, got 'gptq', allowed no "))
 
@@ -290,7 +291,7 @@ def native_mixer_cases():
     mixer(8, "head_router.top_k", 7, ", got 7, allowed 1 to 6")
     mixer(8, "head_router.shared", 8, ", got 8, allowed 0 to 7")
     mixer(8, "head_router.experts", 8, ", got an unknown key, allowed shared, top_k, score")
-    mixer(10, "sparse.kind", "butterfly", ", got 'butterfly', allowed strided, dilated, power, infllm")
+    mixer(10, "sparse.kind", "butterfly", ", got 'butterfly', allowed strided, dilated, power, neighbourhood, infllm")
     mixer(10, "sparse.block", 24, ", got 24, allowed multiples of 16 from 16 to 65536")
     mixer(10, "sparse.block", 0, ", got 0, allowed 16 to 65536")
     mixer(10, "sparse.block", ABSENT, " is missing, allowed 16 to 65536")

@@ -63,6 +63,15 @@ TEST(MiniMax, LinearLayersAreLightningAttention) {
   EXPECT_EQ(linear(read(minimax({{"linear_norm_eps", 1e-3}})), 0).norm_eps, 1e-3F);
 }
 
+TEST(MiniMax, RotationIsScaledAsTheConfigSays) {
+  const json yarn = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 1024}};
+  const RopeSpec plain = softmax(read(minimax()), 2).rope;
+  const RopeSpec scaled = softmax(read(minimax({{"rope_scaling", yarn}})), 2).rope;
+  EXPECT_EQ(scaled.rotary_dim, plain.rotary_dim);
+  EXPECT_NE(scaled.inv_freq, plain.inv_freq);
+}
+
 TEST(MiniMax, ResidualsHaveFactorsByKind) {
   const Checkpoint checkpoint = read(minimax());
   expect_residual(checkpoint.config.layers[0].mixer_residual, 1.5F, 0.5F, true);
@@ -106,7 +115,9 @@ TEST(MiniMax, RotationIsOfTheFirstDimensions) {
   EXPECT_EQ(rope(json::object()).inv_freq, rope_inv_freq(1e6, 16));
   EXPECT_EQ(rope({{"rotary_dim", 8}, {"rope_theta", 1e7}}).inv_freq, rope_inv_freq(1e7, 8));
   EXPECT_EQ(rope({{"partial_rotary_factor", 0.5}}).inv_freq, rope_inv_freq(1e6, 8));
-  EXPECT_EQ(rope({{"rotary_dim", 4}, {"partial_rotary_factor", 0.5}}).rotary_dim, 4);
+  EXPECT_EQ(rope({{"rotary_dim", 8}, {"partial_rotary_factor", 0.5}}).rotary_dim, 8);
+  EXPECT_EQ(refusal(minimax({{"rotary_dim", 4}, {"partial_rotary_factor", 0.5}})),
+            "config.json: config: rotary_dim, got 4, allowed 8, as partial_rotary_factor says");
   EXPECT_EQ(rope({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e4}}}}).inv_freq,
             rope_inv_freq(5e4, 16));
   EXPECT_EQ(refusal(minimax({{"rotary_dim", 7}})),

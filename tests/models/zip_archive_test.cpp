@@ -10,7 +10,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "tests/support/bin_writer.h"
+#include "tests/support/zip_writer.h"
 
 namespace heddle {
 namespace {
