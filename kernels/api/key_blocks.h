@@ -15,11 +15,14 @@ struct KeyBlocks {
   bool absent() const { return ids.absent(); }
 };
 
-/// Fixed patterns over the distance d = block(t) - block(s) >= 0; the row's own block (d = 0) and
-/// block 0 are always in.
+/// Fixed patterns over the distance d = block(t) - block(s) >= 0; the row's own block (d = 0) is
+/// always in, block 0 too unless the pattern is kNeighbourhood.
 ///   kStrided: d < 4 or `step` divides d          kDilated: `step` divides d and d < 16 step
 ///   kPower:   d < `local` or d is a power of two  (PowerAttention, 2503.03588, sec. 3)
-enum class BlockPattern { kStrided, kDilated, kPower };
+///   kNeighbourhood: d < `local`: generalised neighbourhood attention in one dimension, causal,
+///   with stride `block` and window local * block; the queries of a block share the window's start
+///   (Hassani et al. 2025, 2504.16922)
+enum class BlockPattern { kStrided, kDilated, kPower, kNeighbourhood };
 struct PatternBlocksArgs {
   TensorView positions;  // [n_tokens] I32
   BlockPattern pattern = BlockPattern::kPower;

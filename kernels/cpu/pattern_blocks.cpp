@@ -14,13 +14,22 @@ bool in_pattern(const PatternBlocksArgs& args, std::int64_t d) {
       return d % args.step == 0 && d / args.step < 16;
     case BlockPattern::kPower:
       return d < args.local || (d & (d - 1)) == 0;
+    case BlockPattern::kNeighbourhood:
+      return d < args.local;
   }
   return false;
 }
 
 void check_pattern(const PatternBlocksArgs& args) {
   HEDDLE_CHECK(args.blocks.block > 0 && args.blocks.block % 16 == 0);
-  HEDDLE_CHECK(args.pattern == BlockPattern::kPower ? args.local >= 1 : args.step >= 1);
+  const bool stepped =
+      args.pattern == BlockPattern::kStrided || args.pattern == BlockPattern::kDilated;
+  HEDDLE_CHECK(stepped ? args.step >= 1 : args.local >= 1);
+}
+
+/// Block 0 is in whatever its distance.
+bool has_first_block(const PatternBlocksArgs& args) {
+  return args.pattern != BlockPattern::kNeighbourhood;
 }
 
 }  // namespace
@@ -32,7 +41,8 @@ std::int64_t pattern_blocks_capacity(const PatternBlocksArgs& args, std::int64_t
   for (std::int64_t d = 0; d * args.blocks.block < n_positions; ++d) {
     const bool in = in_pattern(args, d);
     seen += in ? 1 : 0;
-    longest = std::max(longest, in ? seen : seen + 1);  // block 0 is at distance d
+    const bool first = !in && has_first_block(args);  // block 0, at distance d
+    longest = std::max(longest, first ? seen + 1 : seen);
   }
   return longest;
 }
@@ -93,7 +103,7 @@ void portable(const PatternBlocksArgs& args, CpuContext&) {
   for (std::int64_t t = 0; t < args.positions.dim(0); ++t) {
     List list(args, t);
     const std::int64_t own = list.own();
-    if (!in_pattern(args, own)) list.add(0);
+    if (has_first_block(args) && !in_pattern(args, own)) list.add(0);
     if (args.pattern == BlockPattern::kDilated) {
       add_multiples(list, args.step, 0, std::min(own / args.step, std::int64_t{15}) * args.step);
       continue;
@@ -102,7 +112,7 @@ void portable(const PatternBlocksArgs& args, CpuContext&) {
         args.pattern == BlockPattern::kStrided ? std::int64_t{4} : args.local;
     if (args.pattern == BlockPattern::kStrided) {
       add_multiples(list, args.step, local, own);
-    } else {
+    } else if (args.pattern == BlockPattern::kPower) {
       add_powers(list, local, own);
     }
     add_multiples(list, 1, 0, std::min(own, local - 1));
@@ -114,7 +124,8 @@ void ref(const PatternBlocksArgs& args, CpuContext&) {
   for (std::int64_t t = 0; t < args.positions.dim(0); ++t) {
     List list(args, t);
     for (std::int64_t b = 0; b <= list.own(); ++b) {
-      if (b == 0 || in_pattern(args, list.own() - b)) list.add(b);
+      const bool first = b == 0 && has_first_block(args);
+      if (first || in_pattern(args, list.own() - b)) list.add(b);
     }
   }
 }

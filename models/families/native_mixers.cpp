@@ -114,16 +114,21 @@ SparseSpec read_sparse(const StrictObject& config) {
   const auto object = config.object("sparse");
   if (!object) return std::monostate();
   const StrictObject strict(*object);
-  const std::size_t kind = strict.choice("kind", {"strided", "dilated", "power", "infllm"}, "");
+  const std::size_t kind =
+      strict.choice("kind", {"strided", "dilated", "power", "neighbourhood", "infllm"}, "");
   const int block = read_block(strict);
   SparseSpec spec;
-  if (kind == 3) {
+  constexpr IntegerRange kBlocks = {1, 1 << 20};
+  if (kind == 4) {
     spec = read_select(strict, block);
+  } else if (kind == 3) {
+    spec = PatternSpec{BlockPattern::kNeighbourhood, block, 0,
+                       strict.require_integer("local", kBlocks)};
   } else if (kind == 2) {
-    spec = PatternSpec{BlockPattern::kPower, block, 0, strict.integer("local", {1, 1 << 20}, 5)};
+    spec = PatternSpec{BlockPattern::kPower, block, 0, strict.integer("local", kBlocks, 5)};
   } else {
     spec = PatternSpec{kind == 0 ? BlockPattern::kStrided : BlockPattern::kDilated, block,
-                       strict.require_integer("step", {1, 1 << 20}), 0};
+                       strict.require_integer("step", kBlocks), 0};
   }
   strict.done();
   return spec;

@@ -27,6 +27,8 @@ MixerLetter softmax_letter(const SoftmaxAttentionSpec& spec) {
         return {'T', "softmax attention over strided blocks"};
       case BlockPattern::kDilated:
         return {'D', "softmax attention over dilated blocks"};
+      case BlockPattern::kNeighbourhood:
+        return {'N', "softmax attention over a neighbourhood of blocks"};
       case BlockPattern::kPower:
         break;
     }

@@ -57,6 +57,8 @@ std::string describe_sparse(const SparseSpec& sparse) {
         return fmt::format(", strided blocks of {}, stride {}", s.block, s.step);
       case BlockPattern::kDilated:
         return fmt::format(", dilated blocks of {}, rate {}", s.block, s.step);
+      case BlockPattern::kNeighbourhood:
+        return fmt::format(", neighbourhood of {} blocks of {}", s.local, s.block);
       case BlockPattern::kPower:
         break;
     }

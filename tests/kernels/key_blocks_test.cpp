@@ -49,6 +49,13 @@ std::vector<List> run(const std::string& variant,
 bool visible(const PatternBlocksArgs& args, std::int64_t t, std::int64_t s) {
   const std::int64_t d = t / args.blocks.block - s / args.blocks.block;
   if (d < 0) return false;
+  if (args.pattern == BlockPattern::kNeighbourhood) {
+    // leader: the last query of t's stride group; all of the group see the window before it
+    const std::int64_t stride = args.blocks.block;
+    const std::int64_t leader = t / stride * stride + stride - 1;
+    return s >= std::max<std::int64_t>(leader - args.local * stride + 1, 0) &&
+           s / stride * stride <= t;
+  }
   if (d == 0 || s < args.blocks.block) return true;
   switch (args.pattern) {
     case BlockPattern::kStrided:
@@ -60,17 +67,27 @@ bool visible(const PatternBlocksArgs& args, std::int64_t t, std::int64_t s) {
         if (d == power) return true;
       }
       return d < args.local;
+    case BlockPattern::kNeighbourhood:
+      break;
   }
   return false;
 }
 
 const PatternBlocksArgs kPatterns[] = {
-    pattern_of(BlockPattern::kStrided, 16, 1, 0),  pattern_of(BlockPattern::kStrided, 16, 3, 0),
-    pattern_of(BlockPattern::kStrided, 32, 8, 0),  pattern_of(BlockPattern::kDilated, 16, 1, 0),
-    pattern_of(BlockPattern::kDilated, 16, 2, 0),  pattern_of(BlockPattern::kDilated, 48, 5, 0),
-    pattern_of(BlockPattern::kPower, 16, 0, 1),    pattern_of(BlockPattern::kPower, 16, 0, 5),
-    pattern_of(BlockPattern::kPower, 64, 0, 3),    pattern_of(BlockPattern::kPower, 16, 0, 8),
+    pattern_of(BlockPattern::kStrided, 16, 1, 0),
+    pattern_of(BlockPattern::kStrided, 16, 3, 0),
+    pattern_of(BlockPattern::kStrided, 32, 8, 0),
+    pattern_of(BlockPattern::kDilated, 16, 1, 0),
+    pattern_of(BlockPattern::kDilated, 16, 2, 0),
+    pattern_of(BlockPattern::kDilated, 48, 5, 0),
+    pattern_of(BlockPattern::kPower, 16, 0, 1),
+    pattern_of(BlockPattern::kPower, 16, 0, 5),
+    pattern_of(BlockPattern::kPower, 64, 0, 3),
+    pattern_of(BlockPattern::kPower, 16, 0, 8),
     pattern_of(BlockPattern::kPower, 16, 0, 1000),
+    pattern_of(BlockPattern::kNeighbourhood, 16, 0, 1),
+    pattern_of(BlockPattern::kNeighbourhood, 16, 0, 3),
+    pattern_of(BlockPattern::kNeighbourhood, 64, 0, 2),
 };
 
 class PatternBlocks : public testing::TestWithParam<std::string> {};
