@@ -277,7 +277,9 @@ class Selftest {
     }
   }
 
-  /// Mean negative log-likelihood of a short prompt with the default kernels and with `ref`.
+  /// Mean negative log-likelihood of a short prompt with the default kernels and with `ref`, both
+  /// over keys in f32: rounding them to f16 may turn a close choice of experts, heads or blocks,
+  /// which is no fault of the kernels.
   std::string near_exact() const {
     const auto nll = [&](Engine& engine) {
       double sum = 0.0;
@@ -291,11 +293,15 @@ class Selftest {
     EngineOptions oracle = options_;
     oracle.backend.forced = {{"all", "ref"}};
     oracle.kv_dtype = DType::kF32;
-    const double fast = nll(*base_);
+    const double fast = nll(*changed([](EngineOptions& o) { o.kv_dtype = DType::kF32; }));
     const double exact = nll(*Engine::load(oracle));
     const std::string figure = fmt::format("nll {:.7f}, exact {:.7f}", fast, exact);
     // 2e-4 of the perplexity; random tokens have a large nll, so the bound grows with it.
-    if (!(std::abs(fast - exact) <= 2e-4 * std::max(1.0, exact))) throw runtime_failure(figure);
+    const double allowed = 2e-4 * std::max(1.0, exact);
+    if (!(std::abs(fast - exact) <= allowed)) {
+      throw runtime_failure(fmt::format("{}: they differ by {:.7f}, allowed {:.7f}", figure,
+                                        std::abs(fast - exact), allowed));
+    }
     return figure;
   }
 

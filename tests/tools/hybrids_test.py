@@ -154,9 +154,9 @@ class Shapes(Cli):
 
     def test_shapes_where_they_cannot_be(self):
         shape = file("small.json", small_shape())
-        both = "bench: --random-weights goes with a model's --config, and only with it"
-        self.assertRefused(["bench", "--config", shape], both)
-        self.assertRefused(["bench", LLAMA, "--random-weights"], both)
+        self.assertRefused(["bench", "--config", shape], "bench: a model's --config needs --random-weights")
+        self.assertRefused(["bench", LLAMA, "--random-weights"],
+                           "bench: --random-weights needs a model's --config, in place of MODEL")
         self.assertRefused(["bench", LLAMA, "--layers", 1], "bench: --layers needs a model's --config")
         self.assertRefused(["bench", "--config", shape, "--random-weights", "--layers", 0], "--layers: '0' is not valid; allowed")
         for command in (["generate", LLAMA, "-p", "x"], ["score", LLAMA, "-f", TEXT], ["selftest", LLAMA], ["chat", LLAMA]):

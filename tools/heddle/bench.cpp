@@ -223,7 +223,9 @@ int run_bench(const Arguments& args) {
   EngineOptions options = engine_options(args);
   const bool planned = !options.model_config.empty();
   if (planned != args.on("random-weights")) {
-    throw bad_input("bench: --random-weights goes with a model's --config, and only with it");
+    throw bad_input(planned
+                        ? "bench: a model's --config needs --random-weights"
+                        : "bench: --random-weights needs a model's --config, in place of MODEL");
   }
   if (args.has("layers") && !planned) throw bad_input("bench: --layers needs a model's --config");
   options.layers = static_cast<int>(args.integer("layers").value_or(0));
