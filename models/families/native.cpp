@@ -121,6 +121,14 @@ void read_layer(const ConfigJson& object, NativeLayer layer, Checkpoint& checkpo
 
 }  // namespace
 
+Activation read_native_activation(const StrictObject& config,
+                                  std::string_view key,
+                                  Activation otherwise) {
+  std::vector<std::string_view> names;
+  for (const Activation a : kAllActivations) names.push_back(name(a));
+  return kAllActivations[config.choice(key, names, name(otherwise))];
+}
+
 void read_native_folder(const ConfigJson& object, Checkpoint& checkpoint) {
   read_native(object, checkpoint, 0);
 }

@@ -31,6 +31,11 @@ struct NativeLayer {
 /// read_native_folder() for the first `layers` layers only; 0: all.
 void read_native(const ConfigJson& object, Checkpoint& checkpoint, int layers);
 
+/// The activation named under `key`.
+Activation read_native_activation(const StrictObject& config,
+                                  std::string_view key,
+                                  Activation otherwise);
+
 /// Reads one element of "mixers", or "ffn": its spec, and its tensors from `layer.prefix` on.
 std::pair<MixerSpec, MixerNames> read_native_mixer(const StrictObject& config,
                                                    const NativeLayer& layer);

@@ -10,12 +10,6 @@
 namespace heddle {
 namespace {
 
-Activation read_activation(const StrictObject& config) {
-  std::vector<std::string_view> names;
-  for (const Activation a : kAllActivations) names.push_back(name(a));
-  return kAllActivations[config.choice("activation", names, "silu")];
-}
-
 DenseFfnNames dense_names(const std::string& prefix, int width, const NativeLayer& layer) {
   DenseFfnNames names;
   names.gate = layer.matrix(prefix + "gate", width, layer.hidden);
@@ -52,7 +46,7 @@ MoeFfnSpec read_moe(const StrictObject& config) {
   MoeFfnSpec spec;
   spec.router = read_router(config);
   spec.intermediate = config.require_integer("intermediate", {1, ModelLimits::kIntermediate});
-  spec.activation = read_activation(config);
+  spec.activation = read_native_activation(config, "activation", Activation::kSilu);
   spec.limit = static_cast<float>(config.real("limit", 0.0, 1e6, 0.0));
   spec.up_add = static_cast<float>(config.real("up_add", -1e6, 1e6, 0.0));
   spec.bias = config.boolean("bias", false);
@@ -105,7 +99,7 @@ std::pair<FfnSpec, FfnNames> read_native_ffn(const StrictObject& config, const N
   }
   DenseFfnSpec spec;
   spec.intermediate = config.require_integer("intermediate", {1, ModelLimits::kIntermediate});
-  spec.activation = read_activation(config);
+  spec.activation = read_native_activation(config, "activation", Activation::kSilu);
   config.done();
   return {spec, dense_names("", spec.intermediate, layer)};
 }

@@ -16,19 +16,6 @@ namespace {
 
 constexpr std::int64_t kMostTokens = ModelLimits::kContext;
 
-const std::vector<std::string_view>& activation_names() {
-  static const std::vector<std::string_view> kNames = [] {
-    std::vector<std::string_view> names;
-    for (const Activation a : kAllActivations) names.push_back(name(a));
-    return names;
-  }();
-  return kNames;
-}
-
-Activation read_activation(const StrictObject& config, std::string_view key) {
-  return kAllActivations[config.choice(key, activation_names(), "identity")];
-}
-
 int read_head_dim(const StrictObject& config) {
   const int dim = config.require_integer("head_dim", {2, ModelLimits::kHeadDim});
   if (dim % 2 != 0) {
@@ -243,8 +230,8 @@ LinearAttentionSpec read_linear_spec(const StrictObject& config, const NativeLay
   spec.head_dim = read_head_dim(config);
   spec.scale = read_scale(config, spec.head_dim);
   spec.slopes = read_slopes(config, spec.n_heads, layer);
-  spec.activation = read_activation(config, "activation");
-  spec.v_activation = read_activation(config, "v_activation");
+  spec.activation = read_native_activation(config, "activation", Activation::kIdentity);
+  spec.v_activation = read_native_activation(config, "v_activation", Activation::kIdentity);
   spec.qk_norm = read_qk_norm(config, layer.norm_eps);
   spec.rope = read_rope(config, spec.head_dim, layer.context);
   spec.lrpe = config.boolean("lrpe", false);
