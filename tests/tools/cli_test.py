@@ -491,10 +491,14 @@ class Chat(Cli):
     def chat(self, lines, *args):
         return heddle("chat", MODEL, *GREEDY, "--ignore-eos", "-n", 8, "-v", *args, stdin="\n".join(lines).encode())
 
+    def reused(self, err):
+        """For each answer: prompt tokens whose cache was there, and all."""
+        return [[int(n) for n in line.split() if n.isdigit()][:2] for line in err.splitlines() if line.startswith("reused")]
+
     def test_second_turn_computes_only_what_is_new(self):
         rc, out, err = self.chat(["the weaver counts threads", "and then"])
         self.assertEqual(rc, 0, err)
-        reused = [[int(n) for n in line.split() if n.isdigit()][:2] for line in err.splitlines() if line.startswith("reused")]
+        reused = self.reused(err)
         self.assertEqual(len(reused), 2)
         self.assertEqual(reused[0][0], 0)
         self.assertGreater(reused[1][0], reused[0][1], "the first prompt and more")
@@ -534,6 +538,13 @@ class Chat(Cli):
         self.assertIn("64", err)
         self.assertIn("/clear starts afresh", err)
         self.assertEqual(out, 2 * good("generate", MODEL, "-p", "hi", "-n", 8, "--ctx", 64, *GREEDY, "--ignore-eos"))
+
+    def test_what_cannot_be_answered_changes_nothing(self):
+        long = "x " * 400
+        rc, out, err = self.chat(["hi", long, f"/system {long}", "/regen", "/system", "/regen"], "--ctx", 128)
+        self.assertEqual(rc, 0, err)
+        self.assertEqual(err.count("; the conversation is as it was, /clear starts afresh\n"), 2, err)
+        self.assertEqual(out, 2 * good("generate", MODEL, "-p", "hi", "-n", 8, "--ctx", 128, *GREEDY, "--ignore-eos"))
 
     def test_raw_turns_are_joined_by_newlines(self):
         _, out, _ = self.chat(["one"], "--raw")

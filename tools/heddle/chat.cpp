@@ -63,6 +63,13 @@ class LineReader {
   std::size_t searched_ = 0;
 };
 
+/// What the user wrote, and the answer.
+struct Turn {
+  std::string message = {};
+  std::string answer = {};
+};
+
+/// What cannot be answered leaves it as it was.
 class Conversation {
  public:
   Conversation(Engine& engine, const Arguments& args)
@@ -87,29 +94,28 @@ class Conversation {
 
   void regenerate() {
     if (turns_.empty()) return say("/regen: there is no message to answer");
-    if (turns_.back().role == "assistant") turns_.pop_back();
-    ++choice_;  // other random numbers: greedy answers stay the same
-    answer();
+    // Other random numbers: greedy answers stay the same.
+    answer(turns_.size() - 1, turns_.back().message, choice_ + 1);
   }
 
-  void message(const std::string& text) {
-    turns_.push_back({.role = "user", .content = text, .extra_json = ""});
-    choice_ = 0;
-    answer();
-  }
+  void message(const std::string& text) { answer(turns_.size(), text, 0); }
 
  private:
-  std::vector<std::int32_t> encode() const {
-    if (!raw_) {
-      std::vector<ChatMessage> messages;
-      if (!system_.empty()) {
-        messages.push_back({.role = "system", .content = system_, .extra_json = ""});
-      }
-      messages.insert(messages.end(), turns_.begin(), turns_.end());
-      return engine_.encode_chat(messages);
+  /// The first `n_before` turns and then `message`.
+  std::vector<std::int32_t> encode(std::size_t n_before, const std::string& message) const {
+    std::vector<ChatMessage> messages;
+    const auto add = [&](std::string_view role, const std::string& text) {
+      messages.push_back({.role = std::string(role), .content = text, .extra_json = ""});
+    };
+    if (!raw_ && !system_.empty()) add("system", system_);
+    for (std::size_t i = 0; i < n_before; ++i) {
+      add("user", turns_[i].message);
+      add("assistant", turns_[i].answer);
     }
+    add("user", message);
+    if (!raw_) return engine_.encode_chat(messages);
     std::string text;
-    for (const ChatMessage& turn : turns_) text += turn.content + "\n";
+    for (const ChatMessage& part : messages) text += part.content + "\n";
     return engine_.tokenizer().encode(text, {});
   }
 
@@ -118,26 +124,33 @@ class Conversation {
     kept_.reset();
   }
 
-  /// Answers the last turn, which is the user's. A turn that cannot be answered is taken back.
-  void answer() {
+  /// Answers `message` after the first `n_before` turns; the others are dropped.
+  void answer(std::size_t n_before, const std::string& message, std::uint32_t choice) {
     Request request = base_;
     Answer answer;
     const std::int64_t reused_before = engine_.stats().reused_tokens;
     try {
-      request.prompt = encode();
-      request.choice = choice_;
+      request.prompt = encode(n_before, message);
+      request.choice = choice;
       request.keep = true;
       request.continue_from = kept_;
       run(answer, std::move(request));
     } catch (const Error& e) {
       if (e.kind() != ErrorKind::kBadInput) throw;
-      turns_.pop_back();
       return say(
-          fmt::format("error: {}; the message was not added, /clear starts afresh", e.what()));
+          fmt::format("error: {}; the conversation is as it was, /clear starts afresh", e.what()));
     }
     HEDDLE_CHECK(answer.done());
     write_stdout(answer.take_new_text() + "\n");
-    finish(answer, engine_.stats().reused_tokens - reused_before);
+    if (answer.finish() == FinishReason::kError) {
+      return say(fmt::format("error: {}; the conversation is as it was", answer.error()));
+    }
+    kept_ = answer.id();
+    choice_ = choice;
+    Turn turn{.message = message, .answer = answer.text()};
+    turns_.resize(n_before);  // `message` may have been in one of those dropped
+    turns_.push_back(std::move(turn));
+    report(answer, engine_.stats().reused_tokens - reused_before);
   }
 
   void run(Answer& answer, Request request) {
@@ -150,13 +163,7 @@ class Conversation {
     }
   }
 
-  void finish(const Answer& answer, std::int64_t reused) {
-    if (answer.finish() == FinishReason::kError) {
-      turns_.pop_back();
-      return say(fmt::format("error: {}; the message was not added", answer.error()));
-    }
-    kept_ = answer.id();
-    turns_.push_back({.role = "assistant", .content = answer.text(), .extra_json = ""});
+  void report(const Answer& answer, std::int64_t reused) const {
     if (answer.n_prompt() + answer.n_tokens() >= engine_.options().context) {
       say(fmt::format("the context of {} tokens is full: the answer was cut; /clear starts afresh",
                       engine_.options().context));
@@ -173,9 +180,9 @@ class Conversation {
   bool raw_;
   std::string system_;
   Request base_;
-  std::vector<ChatMessage> turns_;
+  std::vector<Turn> turns_;
   std::optional<RequestId> kept_;
-  std::uint32_t choice_ = 0;
+  std::uint32_t choice_ = 0;  // of the last answer
 };
 
 /// False: leave.
