@@ -491,7 +491,8 @@ class Chat(Cli):
     def chat(self, lines, *args):
         return heddle("chat", MODEL, *GREEDY, "--ignore-eos", "-n", 8, "-v", *args, stdin="\n".join(lines).encode())
 
-    def reused(self, err):
+    @staticmethod
+    def reused(err):
         """For each answer: prompt tokens whose cache was there, and all."""
         return [[int(n) for n in line.split() if n.isdigit()][:2] for line in err.splitlines() if line.startswith("reused")]
 
@@ -561,6 +562,109 @@ class Chat(Cli):
         second = good("generate", plain, "-", *options, stdin=f"one\n{first}\ntwo\n".encode())
         self.assertEqual(out, f"{first}\n{second}")
         self.assertRefused(["chat", plain, "--system", "S"], "--system needs a chat template")
+
+
+class ChatEdit(Cli):
+    """/history and /edit: an edited conversation is the same one typed afresh."""
+
+    def chat(self, lines, *args):
+        """(stdout, stderr)"""
+        rc, out, err = heddle("chat", MODEL, *GREEDY, "--ignore-eos", "-n", 8, "-v", *args, stdin="\n".join(lines).encode())
+        self.assertEqual(rc, 0, err)
+        return out, err
+
+    def answers(self, before, lines, *args):
+        """What `lines` add to the output of `before`."""
+        first, both = (self.chat(x, *args)[0] for x in (before, before + lines))
+        self.assertTrue(both.startswith(first))
+        self.assertGreater(len(both), len(first))
+        return both[len(first):]
+
+    def assertEdited(self, typed, edits, afresh, *args):
+        """`edits` after `typed`, and two turns more, answer as the last turn of `afresh` and those two."""
+        more = ["and then", "at last"]
+        self.assertEqual(self.answers(typed + edits[:-1], edits[-1:] + more, *args),
+                         self.answers(afresh[:-1], afresh[-1:] + more, *args))
+
+    def test_any_turn(self):
+        typed = ["the weaver", "counts threads", "by the river"]
+        for n, *args in ((1,), (2,), (3,), (2, "--raw"), (2, "--system", "S"), (2, "--temp", 1, "--seed", 3)):
+            with self.subTest(n=n, args=args):
+                self.assertEdited(typed, [f"/edit {n} a red loom"], typed[:n - 1] + ["a red loom"], *args)
+        self.assertNotEqual(self.answers(typed, ["/edit 2 a red loom"]), self.answers(typed[:1], typed[1:2]))
+
+    def test_twice_in_a_row(self):
+        typed = ["the weaver", "counts threads", "by the river"]
+        for edits, afresh in ((["/edit 2 a loom", "/edit 2 rain"], ["the weaver", "rain"]),
+                              (["/edit 3 a loom", "/edit 1 rain"], ["rain"]),
+                              (["/edit 1 a loom", "wool", "/edit 2 rain"], ["a loom", "rain"]),
+                              (["/edit 3 a loom", "/edit 2 counts threads"], ["the weaver", "counts threads"])):
+            with self.subTest(edits=edits):
+                self.assertEdited(typed, edits, afresh)
+
+    def test_regen_and_system_meet_an_edited_turn(self):
+        hot = ("--temp", "1", "--seed", "1")
+        for lines in (["/regen"], ["/regen", "/regen"], ["/regen", "wool"]):
+            self.assertEqual(self.answers(["one", "two", "/edit 1 rain"], lines, *hot), self.answers(["rain"], lines, *hot))
+        self.assertEqual(self.answers(["one", "/regen", "/system S"], ["/edit 1 rain"], *hot),
+                         self.answers(["/system S"], ["rain"], *hot), "an edit draws as a new message does")
+
+    def test_what_comes_before_is_not_computed_again(self):
+        _, err = self.chat(["the weaver", "counts threads", "by the river", "/edit 3 by the sea", "/edit 1 a red loom"])
+        (_, _), (_, second), (_, third), (last, n_last), (first, n_first) = Chat.reused(err)
+        self.assertGreaterEqual(last, second, "everything up to the turn")
+        self.assertLess(last, n_last)
+        self.assertTrue(0 < first < n_first < third)
+
+    def test_history_numbers_the_messages(self):
+        def history(*lines):
+            return [x for x in self.chat([*lines, "/history"])[1].splitlines() if re.match(r"\d+: |/history", x)]
+        self.assertEqual(history(), ["/history: there is no message yet"])
+        self.assertEqual(history("one", "/clear"), ["/history: there is no message yet"])
+        self.assertEqual(history("one", "it's two", "/regen", "//x"), ["1: one", "2: it's two", "3: /x"])
+        self.assertEqual(history("one", "two", "three", "/edit 2 zwei"), ["1: one", "2: zwei"])
+        self.assertEqual(history("a\x1b[31m" + "\u00e9" * 100), ["1: a\\x1b[31m" + "\u00e9" * 33 + "..."])
+
+    def test_without_a_text_the_message_is_shown(self):
+        long = "it's \x1b" + 50 * "pear "
+        plain, _ = self.chat(["one", long, "three"])
+        for blanks in ("", " ", "   "):
+            out, err = self.chat(["one", long, f"/edit 1{blanks}", f"/edit 2{blanks}", "three"])
+            self.assertEqual(out, plain, "nothing has changed")
+            for n, text in ((1, "one"), (2, long.replace("\x1b", "\\x1b"))):
+                self.assertIn(f"\n{n}: {text}\n/edit {n} TEXT replaces it and drops what came after it\n", err)
+
+    def test_numbers_that_no_message_has(self):
+        plain, _ = self.chat(["one", "two", "three"])
+        wrong = ["0", "3", "-1", "+1", "x", "1x", "1.", "\x1b", "9" * 30]
+        lines = ["/edit", "/edit ", *(f"/edit {n}{text}" for n in wrong for text in ("", " TEXT"))]
+        out, err = self.chat(["one", "two", *lines, "three"])
+        self.assertEqual(out, plain, "nothing has changed")
+        for n in ("", *wrong):
+            shown = n.replace("\x1b", "\\x1b")
+            line = f"error: /edit: message number, got '{shown}', allowed 1 to 2 (/history lists them)"
+            self.assertEqual(err.splitlines().count(line), 2, line)
+        out, err = self.chat(["/edit 1 x", "/edit"])
+        self.assertEqual((out, err.count("/edit: there is no message to change\n")), ("", 2))
+
+    def test_the_text_is_taken_as_it_stands(self):
+        for text in ("/clear", "//clear", " two  words ", "2 TEXT"):
+            typed = "/" + text if text.startswith("/") else text
+            self.assertEqual(self.answers(["one", "two"], [f"/edit 1 {text}"]), self.answers([], [typed]), text)
+        self.assertEqual(self.answers(["one", "two"], ["/edit   2 rain"]), self.answers(["one"], ["rain"]))
+
+    def test_an_edit_that_cannot_be_answered_changes_nothing(self):
+        small = ("--ctx", "128")
+        plain, _ = self.chat(["one", "two", "three"], *small)
+        out, err = self.chat(["one", "two", "/edit 1 " + "x " * 400, "/history", "three"], *small)
+        self.assertEqual(out, plain)
+        self.assertIn("; the conversation is as it was, /clear starts afresh\n1: one\n2: two\n", err)
+
+    def test_a_full_context_can_be_left(self):
+        small = ("--ctx", "64")
+        out, err = self.chat(["one", "two", "x " * 30, "/edit 2 rain"], *small)
+        self.assertEqual(err.count("error: "), 1)
+        self.assertTrue(out.endswith(self.answers(["one"], ["rain"], *small)))
 
 
 class Signals(Cli):

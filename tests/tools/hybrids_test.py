@@ -182,6 +182,15 @@ class Shapes(Cli):
             self.assertTrue(all(0 <= s <= 1 for s in shares))
         self.assertNotIn("head_load", as_json("score", LLAMA, "-f", TEXT, "--ctx", CONTEXT))
 
+    def test_an_edited_chat_is_the_same_typed_afresh(self):
+        def chat(model, *lines):
+            return good("chat", tiny(model), "--temp", 0, "--ignore-eos", "-n", 24, stdin="\n".join(lines).encode())
+        one, two = "the weaver counts threads by the river", "and then the loom was quiet again"
+        for model in ("minimax_text_01", "minicpm_sala", "gemma3", "heddle"):
+            before, afresh = chat(model, one, two), chat(model, one, "rain", "at last")
+            self.assertEqual(chat(model, one, two, "/edit 2 rain", "at last"), before + afresh[len(chat(model, one)):], model)
+            self.assertEqual(chat(model, one, two, "/edit 1 rain", "at last"), before + chat(model, "rain", "at last"), model)
+
     def test_a_hybrid_passes_its_selftest(self):
         for model in (tiny("minimax_text_01"), tiny("minicpm_sala")):
             x = as_json("selftest", model, "--quick")

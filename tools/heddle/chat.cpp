@@ -1,15 +1,19 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <memory>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
 #include "models/quote_text.h"
+#include "models/tokenizer/utf8.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/interrupt.h"
@@ -20,12 +24,21 @@ namespace heddle::cli {
 namespace {
 
 constexpr std::string_view kCommands =
-    "/clear forgets the conversation, /regen answers the last message again, /system TEXT sets the "
-    "system message (without TEXT: removes it), /help, /exit; a message that begins with a slash "
-    "is written with two";
+    "/clear forgets the conversation, /regen answers the last message again, /history lists your "
+    "messages with their numbers, /edit N TEXT replaces message N, drops what came after it and "
+    "answers (without TEXT: shows it), /system TEXT sets the system message (without TEXT: removes "
+    "it), /help, /exit; a message that begins with a slash is written with two";
 
 void say(std::string_view line) {
   write_stderr(std::string(line) + "\n");
+}
+
+/// `text` on one line, cut at the character that reaches a limit.
+std::string preview(std::string_view text) {
+  constexpr std::size_t kLimitBytes = 72;
+  std::size_t end = 0;
+  while (end < std::min(kLimitBytes, text.size())) end += utf8_step(text, end).length;
+  return printable(text.substr(0, end)) + (end < text.size() ? "..." : "");
 }
 
 /// Lines of standard input; a last one without a newline counts.
@@ -99,6 +112,32 @@ class Conversation {
   }
 
   void message(const std::string& text) { answer(turns_.size(), text, 0); }
+
+  void history() const {
+    if (turns_.empty()) return say("/history: there is no message yet");
+    for (std::size_t i = 0; i < turns_.size(); ++i) {
+      say(fmt::format("{}: {}", i + 1, preview(turns_[i].message)));
+    }
+  }
+
+  /// `rest` is "N TEXT", with TEXT as it stands; blanks alone are no text.
+  void edit(const std::string& rest) {
+    if (turns_.empty()) return say("/edit: there is no message to change");
+    const std::size_t begin = std::min(rest.find_first_not_of(' '), rest.size());
+    const std::size_t end = std::min(rest.find(' ', begin), rest.size());
+    std::size_t n = 0;
+    const auto [stop, error] = std::from_chars(rest.data() + begin, rest.data() + end, n);
+    if (error != std::errc{} || stop != rest.data() + end || n < 1 || n > turns_.size()) {
+      return say(
+          fmt::format("error: /edit: message number, got {}, allowed 1 to {} (/history lists them)",
+                      quote_text(rest.substr(begin, end - begin)), turns_.size()));
+    }
+    if (rest.find_first_not_of(' ', end) == std::string::npos) {
+      return say(fmt::format("{0}: {1}\n/edit {0} TEXT replaces it and drops what came after it", n,
+                             printable(turns_[n - 1].message)));
+    }
+    answer(n - 1, rest.substr(end + 1), 0);
+  }
 
  private:
   /// The first `n_before` turns and then `message`.
@@ -202,6 +241,10 @@ bool handle(Conversation& conversation, const std::string& line) {
     conversation.regenerate();
   } else if (command == "/system") {
     conversation.set_system(rest);
+  } else if (command == "/history") {
+    conversation.history();
+  } else if (command == "/edit") {
+    conversation.edit(rest);
   } else if (command == "/help") {
     say(kCommands);
   } else {

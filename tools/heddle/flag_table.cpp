@@ -61,10 +61,13 @@ constexpr CommandSpec kCommands[] = {
          "Reads one message a line from a terminal or a pipe. The model's state is kept between "
          "turns, so that only new tokens are computed (-v says how many were reused). A model "
          "without a chat template gets the turns joined by newlines.\n"
-         "/clear forgets the conversation, /regen answers the last message again, /system TEXT "
-         "sets the system message (without TEXT: removes it), /help lists these, /exit leaves; a "
-         "message that begins with a slash is written with two. Ctrl-C stops an answer and keeps "
-         "what there is; where no answer is being written it leaves (exit code 130)."},
+         "/clear forgets the conversation, /regen answers the last message again, /history lists "
+         "your messages with their numbers, /edit N TEXT replaces message N, drops what came after "
+         "it and answers anew (without TEXT: shows the message), /system TEXT sets the system "
+         "message (without TEXT: removes it), /help lists these, /exit leaves; a message that "
+         "begins with a slash is written with two, but TEXT is taken as it stands. What cannot be "
+         "answered changes nothing. Ctrl-C stops an answer and keeps what there is; where no "
+         "answer is being written it leaves (exit code 130)."},
     {.id = CommandId::kScore,
      .name = "score",
      .operands = "MODEL",
