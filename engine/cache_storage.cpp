@@ -16,7 +16,8 @@ constexpr int kCoarse = 4;  // level 2 of compressed keys: kernels/api/key_block
 
 CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
                            const CacheShape& shape,
-                           Backend& backend) {
+                           Backend& backend)
+    : backend_(backend) {
   const std::int64_t n = shape.n_blocks;
   const int tokens = shape.block_tokens;
   for (const CacheNeed& need : needs) {
@@ -55,6 +56,38 @@ TensorView CacheStorage::take(DType dtype,
   buffers_.push_back(backend.allocate_sparse(static_cast<std::size_t>(view.bytes())));
   view.data = buffers_.back().data();
   return view;
+}
+
+/// Entry `from` of the first dimension to entry `to`.
+void CacheStorage::copy_part(const TensorView& view, std::int64_t from, std::int64_t to) {
+  const std::int64_t bytes = view.bytes() / view.dim(0);
+  auto* data = static_cast<std::byte*>(view.data);
+  backend_.copy_on_device(data + to * bytes, data + from * bytes, static_cast<std::size_t>(bytes));
+}
+
+void CacheStorage::copy_block(std::int64_t from, std::int64_t to) {
+  if (from == to) return;
+  for (const MixerCache& mixer : mixers_) {
+    for (const KvPages& pages : mixer.paged) {
+      copy_part(pages.k, from, to);
+      copy_part(pages.v, from, to);
+    }
+    for (const CompressedKeys& keys : mixer.compressed) {
+      copy_part(keys.k1, from, to);
+      copy_part(keys.k2, from, to);
+    }
+  }
+}
+
+void CacheStorage::copy_state(std::int64_t from, std::int64_t to) {
+  if (from == to) return;
+  for (const MixerCache& mixer : mixers_) {
+    for (const LinearState& state : mixer.recurrent) {
+      copy_part(state.s, from, to);
+      copy_part(state.tail_k, from, to);
+      copy_part(state.tail_v, from, to);
+    }
+  }
 }
 
 double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {

@@ -22,10 +22,16 @@ class CacheStorage {
  public:
   CacheStorage(const std::vector<CacheNeed>& needs, const CacheShape& shape, Backend& backend);
   const std::vector<MixerCache>& mixers() const { return mixers_; }
+  /// Copies one block's keys and values of all mixers, or one slot's states; to itself: nothing.
+  void copy_block(std::int64_t from, std::int64_t to);
+  void copy_state(std::int64_t from, std::int64_t to);
 
  private:
   TensorView take(DType dtype, std::initializer_list<std::int64_t> dims, Backend& backend);
 
+  void copy_part(const TensorView& view, std::int64_t from, std::int64_t to);
+
+  Backend& backend_;
   std::vector<Buffer> buffers_;
   std::vector<MixerCache> mixers_;
 };

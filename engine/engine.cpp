@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
 #include <optional>
+#include <random>
 #include <utility>
 
 #include "base/log.h"
@@ -75,6 +77,15 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
     throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));
   }
   if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
+  const std::uint64_t state = state_bytes(cache_needs(config));
+  if (!o.prefix_cache || state == 0) o.snapshots = 0;
+  if (o.snapshots < 0) {
+    const double kv = kv_bytes_per_token(cache_needs(config), *o.kv_dtype, o.block_tokens) *
+                      static_cast<double>(o.kv_tokens);
+    o.snapshots = std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4, 32);
+  }
+  require_between("snapshots", o.snapshots, 0, 65536);
   // slots are int32
   require_between("kv_tokens", o.kv_tokens, 1, (std::int64_t{1} << 31) - 64);
   return o;
@@ -97,6 +108,13 @@ std::int64_t n_blocks(const EngineOptions& o) {
   return (o.kv_tokens + o.block_tokens - 1) / o.block_tokens;
 }
 
+/// Of the prefix cache's hashes: nobody can know it.
+std::array<std::uint64_t, 2> random_key() {
+  std::random_device device;
+  const auto word = [&] { return std::uint64_t{device()} << 32 | device(); };
+  return {word(), word()};
+}
+
 SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
   return {.max_step_tokens = o.max_step_tokens,
           .max_step_outputs = decoder_limits(o).max_outputs,
@@ -105,10 +123,19 @@ SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
           .max_sequence_tokens = o.context,
           .block_tokens = o.block_tokens,
           .n_blocks = static_cast<int>(n_blocks(o)),
-          .n_state_slots = recurrent ? static_cast<int>(o.max_sequences) : 0,
+          .n_state_slots = recurrent ? static_cast<int>(o.max_sequences + o.snapshots) : 0,
           .state_block_tokens = static_cast<int>(kLinearBlock),
+          .prefix_cache = o.prefix_cache,
+          .cache_key = random_key(),
           .shuffle_seed = o.shuffle_blocks,
           .chunk_seed = o.random_chunks};
+}
+
+ReuseReport report_of(const Sequence& s) {
+  return {.cached_tokens = s.found.n_cached,
+          .replayed_tokens = s.found.n_replayed(s.n_prompt),
+          .reason = name(s.found.miss),
+          .known_tokens = s.found.n_known};
 }
 
 }  // namespace
@@ -170,7 +197,6 @@ struct Engine::Impl {
   Sampler sampler;
   std::map<RequestId, Live> live;
   std::map<SequenceId, RequestId> request_of;
-  std::map<RequestId, SequenceId> kept;
   /// Log probabilities of the step's sampled rows, computed before penalties touch the logits.
   std::map<SequenceId, std::pair<double, std::vector<TokenLogprob>>> step_logprobs;
   std::map<SequenceId, std::vector<float>>
@@ -195,7 +221,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
             {.kv_dtype = *options.kv_dtype,
              .n_blocks = n_blocks(options),
              .block_tokens = options.block_tokens,
-             .n_state_slots = options.max_sequences},
+             .n_state_slots = options.max_sequences + options.snapshots},
             *backend),
       scheduler(scheduler_options(options, memory.state > 0)),
       builder({.max_tokens = options.max_step_tokens,
@@ -222,8 +248,13 @@ bool Engine::Impl::step() {
   if (!plan) return false;
   stepping = true;
   try {
+    for (const BatchPlan::Copy& copy : plan->block_copies) cache.copy_block(copy.from, copy.to);
+    for (const BatchPlan::Copy& copy : plan->state_copies) cache.copy_state(copy.from, copy.to);
     const ForwardBatch& batch = builder.fill(*plan);
     const TensorView logits = decoder.forward(batch, cache.mixers());
+    for (const BatchPlan::Item& item : plan->items) {
+      if (item.snapshot >= 0) cache.copy_state(item.state_slot, item.snapshot);
+    }
     const std::vector<SampleRow> rows = observe(*plan, logits);
     const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
     scheduler.commit(*plan, tokens);
@@ -300,6 +331,7 @@ void Engine::Impl::validate_request(const Request& r) const {
   validate(r.sampling, config.vocab);
   require_between("max_new_tokens", r.max_new_tokens, 0, std::int64_t{1} << 40);
   require_between("n_logprobs", r.n_logprobs, -1, 20);
+  if (!std::ranges::is_sorted(r.snapshot_at)) throw bad_input("snapshot_at is not ascending");
   require_between("number of stop texts", static_cast<std::int64_t>(r.stop.size()), 0, 32);
   for (const std::string& stop : r.stop) {
     require_between("bytes of a stop text", static_cast<std::int64_t>(stop.size()), 1, 1024);
@@ -311,19 +343,11 @@ RequestId Engine::Impl::submit(Request request, EventSink sink) {
   validate_request(request);
   SequenceRequest wanted{.prompt = request.prompt,
                          .max_new_tokens = room_for_answer(request),
-                         .all_outputs = request.score || request.all_logits};
-  SequenceId sequence = 0;
-  const auto held = request.continue_from ? kept.find(*request.continue_from) : kept.end();
-  if (request.continue_from && held == kept.end()) {
-    throw bad_input(fmt::format("request {} is not kept", *request.continue_from));
-  }
-  if (held != kept.end()) {
-    sequence = held->second;
-    scheduler.resume(sequence, std::move(wanted));
-    kept.erase(held);
-  } else {
-    sequence = scheduler.add(std::move(wanted));
-  }
+                         .all_outputs = request.score || request.all_logits,
+                         .scope = request.cache_scope,
+                         .reuse = request.reuse,
+                         .snapshot_at = request.snapshot_at};
+  const SequenceId sequence = scheduler.add(std::move(wanted));
   const RequestId id = next_id++;
   Live entry{.id = id,
              .request = std::move(request),
@@ -456,15 +480,8 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
 void Engine::Impl::finish(Live& entry, RequestEvent event) {
   event.request = entry.id;
   if (!entry.text.stopped()) event.text += entry.text.finish();
-  const bool keep = entry.request.keep && event.finish != FinishReason::kError;
-  if (keep) {
-    const Sequence* s = scheduler.find(entry.sequence);
-    const std::int64_t pending = !s->tokens.empty() && s->tokens.back() == kPendingToken ? 1 : 0;
-    scheduler.hold(entry.sequence, pending);
-    kept[entry.id] = entry.sequence;
-  } else {
-    scheduler.remove(entry.sequence);
-  }
+  if (const Sequence* s = scheduler.find(entry.sequence)) event.reuse = report_of(*s);
+  scheduler.remove(entry.sequence, event.finish == FinishReason::kError);
   // The sink may submit and cancel: take the entry out first.
   const EventSink sink = std::move(entry.sink);
   const RequestId id = entry.id;
@@ -514,11 +531,8 @@ void Engine::cancel(RequestId id) {
   if (!impl_->stepping) impl_->end_cancelled();
 }
 
-void Engine::forget(RequestId id) {
-  const auto it = impl_->kept.find(id);
-  if (it == impl_->kept.end()) return;
-  impl_->scheduler.remove(it->second);
-  impl_->kept.erase(it);
+void Engine::clear_cache() {
+  impl_->scheduler.clear_cache();
 }
 
 bool Engine::preempt(RequestId id) {
@@ -578,7 +592,8 @@ EngineStats Engine::stats() const {
   return {.load_s = impl_->load_s,
           .steps = s.steps,
           .computed_tokens = s.computed_tokens,
-          .reused_tokens = s.reused_tokens,
+          .cached_tokens = s.cached_tokens,
+          .replayed_tokens = s.replayed_tokens,
           .preemptions = s.preemptions};
 }
 

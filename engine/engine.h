@@ -25,7 +25,8 @@ struct EngineStats {
   double load_s = 0.0;
   std::int64_t steps = 0;
   std::int64_t computed_tokens = 0;  // rows through the decoder, recomputed ones included
-  std::int64_t reused_tokens = 0;    // prompt tokens whose cache was there already (continue_from)
+  std::int64_t cached_tokens = 0;    // prompt tokens that the prefix cache had
+  std::int64_t replayed_tokens = 0;  // and those computed again for want of a recurrent state
   std::int64_t preemptions = 0;
 };
 
@@ -44,8 +45,8 @@ class Engine {
   /// Ends a request in any state with finish kCancelled; unknown ids are ignored. Called from a
   /// callback it takes effect when the step is over, without another token.
   void cancel(RequestId id);
-  /// Frees what a finished request with `keep` holds.
-  void forget(RequestId id);
+  /// Forgets the prefixes that finished requests have left.
+  void clear_cache();
   /// Drops the cache of a running request so that it is computed again (tests, selftest).
   bool preempt(RequestId id);
 

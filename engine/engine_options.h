@@ -26,6 +26,8 @@ struct EngineOptions {
   std::optional<DType> kv_dtype;  // F32, F16, BF16; default F16; F32 if every op is forced to ref
   int block_tokens = 16;          // 16, 32, 64
   std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences
+  bool prefix_cache = true;       // begin behind what earlier requests have computed
+  std::int64_t snapshots = -1;    // recurrent states kept for that; -1: by the size of the KV cache
   std::uint64_t shuffle_blocks = 0;  // tests: seed of a shuffled block order; 0: off
   std::uint64_t random_chunks = 0;   // tests: seed of chunk sizes up to max_chunk; 0: off
   std::uint64_t memory_limit = 0;    // bytes; 0: what the machine has free

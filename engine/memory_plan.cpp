@@ -92,6 +92,7 @@ std::string MemoryPlan::describe() const {
   if (state > 0) {
     text += fmt::format(", recurrent states {} ({} a sequence)", memory_text(state),
                         memory_text(state_bytes_per_sequence));
+    if (snapshots > 0) text += fmt::format(", snapshots of states {}", memory_text(snapshots));
   }
   return text + fmt::format(", activations {}", memory_text(activations));
 }
@@ -114,6 +115,8 @@ MemoryPlan plan_memory(const ModelConfig& config,
   plan.kv = static_cast<std::uint64_t>(std::ceil(per_token * static_cast<double>(kv_tokens)));
   plan.state_bytes_per_sequence = state_bytes(needs);
   plan.state = plan.state_bytes_per_sequence * static_cast<std::uint64_t>(options.max_sequences);
+  plan.snapshots = plan.state_bytes_per_sequence *
+                   static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.snapshots));
   EngineOptions sized = options;
   sized.context = context;
   plan.activations = activation_bytes(config, decoder_limits(sized));

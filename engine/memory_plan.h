@@ -13,10 +13,11 @@ struct MemoryPlan {
   std::uint64_t weights = 0;
   std::uint64_t kv = 0;
   std::uint64_t state = 0;        // recurrent states of all sequences
+  std::uint64_t snapshots = 0;    // states kept of prefixes
   std::uint64_t activations = 0;  // of the largest step, logits included
   std::uint64_t kv_bytes_per_token = 0;
   std::uint64_t state_bytes_per_sequence = 0;
-  std::uint64_t total() const { return weights + kv + state + activations; }
+  std::uint64_t total() const { return weights + kv + state + snapshots + activations; }
   std::string describe() const;  // one line with units
 };
 

@@ -36,12 +36,15 @@ struct Request {
   std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
-  int n_logprobs = -1;       // >= 0: log probabilities of the token and of the n best, up to 20
-  std::uint32_t choice = 0;  // index among n choices of one request; keys the random numbers
-  bool score = false;        // compute log p of every prompt token but the first; no generation
-  bool keep = false;         // keep tokens and cache at the end, for continue_from
-  std::optional<RequestId> continue_from =
-      {};  // a kept request: its cache is reused as far as the ids agree
+  int n_logprobs = -1;           // >= 0: log probabilities of the token and of the n best, up to 20
+  std::uint32_t choice = 0;      // index among n choices of one request; keys the random numbers
+  bool score = false;            // compute log p of every prompt token but the first; no generation
+  bool reuse = true;             // begin behind what is cached, and leave what is computed there;
+                                 // never with `score` or `all_logits`
+  std::string cache_scope = {};  // requests of other scopes share nothing with it
+  /// Positions in the prompt where other prompts may depart (ends of messages), ascending: the
+  /// recurrent state is kept there.
+  std::vector<std::int64_t> snapshot_at = {};
   /// Observation (selftest, tests): every row whose logits are computed, with its position in the
   /// sequence. With `all_logits` also the rows of the prompt.
   std::function<void(std::int64_t position, std::span<const float> logits)> on_logits = {};
@@ -50,6 +53,16 @@ struct Request {
 
 enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
 std::string_view name(FinishReason reason);  // "stop", "length", "cancelled", "error"
+
+/// What of a prompt did not have to be computed, and why not more.
+struct ReuseReport {
+  std::int64_t cached_tokens = 0;
+  std::int64_t replayed_tokens = 0;  // known too, but computed again for want of a state
+  /// "none" (all was reused but the last token), "no_prefix", "diverged_at", "no_snapshot",
+  /// "evicted", "scope", "too_short", "disabled": scheduler/prefix_cache.h
+  std::string_view reason = "disabled";
+  std::int64_t known_tokens = 0;  // where it departs from what is known
+};
 
 struct TokenLogprob {
   std::int32_t token = 0;
@@ -67,6 +80,7 @@ struct RequestEvent {
   std::vector<float> scores = {};  // score requests: log p of the next prompt tokens, in order
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once: the last event
   std::string error = {};                     // kError: what happened
+  ReuseReport reuse = {};                     // of the last event
 };
 using EventSink = std::function<void(const RequestEvent&)>;
 

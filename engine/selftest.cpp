@@ -158,7 +158,7 @@ class Selftest {
     }
     row("decoded = prefilled", [this] { return decoded_is_prefilled(); });
     row("preempted = uninterrupted", [this] { return preempted(); });
-    row("continued = cold", [this] { return continued(); });
+    row("cache hit = cold", [this] { return reused(); });
     variants();
     row("fast kernels near exact arithmetic", [this] { return near_exact(); });
     return std::move(rows_);
@@ -230,32 +230,38 @@ class Selftest {
     return fmt::format("{} preemptions, {} each", n, rows_text(alone_[0].rows.size()));
   }
 
-  /// A first turn is kept, a second one goes on from its cache: equal to computing all of it at
-  /// once.
-  std::string continued() const {
+  /// Prompts that depart at many places from one that was computed: equal to computing them cold.
+  /// Rows that are reused have no logits to show, so those of the prompt's end and the answer are
+  /// compared.
+  std::string reused() const {
     const std::unique_ptr<Engine> engine = changed({});
-    Task second = tasks_[0];
-    second.prompt.insert(second.prompt.end(), alone_[0].tokens.begin(), alone_[0].tokens.end());
-    second.prompt.insert(second.prompt.end(), tasks_[3].prompt.begin(), tasks_[3].prompt.end());
-    Trace want = run_one(*base_, second);
-    Trace first;
-    Request request = request_for(tasks_[0], first);
-    request.keep = true;
-    const RequestId id = engine->submit(std::move(request), sink_for(first));
-    engine->run();
-    Trace got;
-    request = request_for(second, got);
-    request.continue_from = id;
-    request.all_logits = false;  // rows that are reused have no logits to show
-    engine->submit(std::move(request), sink_for(got));
-    engine->run();
-    const std::int64_t reused = engine->stats().reused_tokens;
-    if (reused < static_cast<std::int64_t>(tasks_[0].prompt.size())) {
-      throw runtime_failure("nothing was reused");
+    Task known = tasks_[0];
+    known.prompt.insert(known.prompt.end(), alone_[0].tokens.begin(), alone_[0].tokens.end());
+    const auto run_cached = [&](const Task& task) {
+      Trace trace;
+      Request request = request_for(task, trace);
+      request.all_logits = false;
+      engine->submit(std::move(request), sink_for(trace));
+      engine->run();
+      return trace;
+    };
+    run_cached(tasks_[0]);
+    std::size_t n = 0;
+    const auto size = static_cast<std::int64_t>(known.prompt.size());
+    for (const std::int64_t depart : {size, size - 1, size * 2 / 3, size / 2, size / 2, size / 3}) {
+      Task task = known;
+      task.prompt.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, depart)));
+      task.prompt.insert(task.prompt.end(), tasks_[3].prompt.begin(), tasks_[3].prompt.end());
+      task.prompt.resize(std::min(task.prompt.size(), known.prompt.size()));
+      Trace want = run_one(*base_, task);
+      const auto last = static_cast<std::int64_t>(task.prompt.size()) - 1;
+      std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
+      n += compare(want, run_cached(task));
     }
-    const auto last = static_cast<std::int64_t>(second.prompt.size()) - 1;
-    std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
-    return fmt::format("{} after {} reused tokens", rows_text(compare(want, got)), reused);
+    const EngineStats stats = engine->stats();
+    if (stats.cached_tokens < size) throw runtime_failure("nothing was reused");
+    return fmt::format("{} after {} cached and {} replayed tokens", rows_text(n),
+                       stats.cached_tokens, stats.replayed_tokens);
   }
 
   /// Every op that has the variant runs with it.

@@ -16,6 +16,11 @@ using Token = std::int32_t;
 inline constexpr Token kPendingToken = -1;
 
 struct BatchPlan {
+  /// A block, or a state slot, whose content is wanted in another one too.
+  struct Copy {
+    BlockId from = -1;
+    BlockId to = -1;
+  };
   /// Tokens [start, start + tokens.size()) of one sequence.
   struct Item {
     SequenceId sequence = 0;
@@ -28,12 +33,19 @@ struct BatchPlan {
     std::int64_t n_outputs = 0;
     /// The last output row is sampled into a new token of the sequence.
     bool sample = false;
+    /// Other than -1: the state after this item is wanted in this slot too.
+    BlockId snapshot = -1;
+    int run = 0;  // of the sequence: what was planned before it lost its blocks does not count
     /// Row among the previous plan's sampled rows that holds tokens.back(), if that is pending.
     std::int32_t pending_row = -1;
   };
+  /// To be done before the items, in this order.
+  std::vector<Copy> block_copies;
+  std::vector<Copy> state_copies;
   std::vector<Item> items;
   std::int64_t n_tokens = 0;
   std::int64_t n_outputs = 0;
+  std::int64_t step = 0;  // its number
 };
 
 }  // namespace heddle

@@ -29,12 +29,14 @@ std::optional<BlockId> BlockPool::allocate() {
 
 void BlockPool::share(BlockId block) {
   HEDDLE_CHECK(references(block) > 0);
-  ++references_[static_cast<std::size_t>(block)];
+  if (++references_[static_cast<std::size_t>(block)] == 2) ++n_shared_;
 }
 
 void BlockPool::release(BlockId block) {
   HEDDLE_CHECK(references(block) > 0);
-  if (--references_[static_cast<std::size_t>(block)] == 0) free_.push_back(block);
+  const int left = --references_[static_cast<std::size_t>(block)];
+  if (left == 1) --n_shared_;
+  if (left == 0) free_.push_back(block);
 }
 
 int BlockPool::references(BlockId block) const {
@@ -46,6 +48,7 @@ void BlockPool::check() const {
   const auto used =
       std::count_if(references_.begin(), references_.end(), [](int n) { return n > 0; });
   HEDDLE_CHECK(used + n_free() == n_blocks());
+  HEDDLE_CHECK(std::ranges::count_if(references_, [](int n) { return n > 1; }) == n_shared_);
   for (const BlockId block : free_) HEDDLE_CHECK(references(block) == 0);
 }
 

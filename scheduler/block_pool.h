@@ -25,12 +25,14 @@ class BlockPool {
 
   int n_blocks() const { return static_cast<int>(references_.size()); }
   int n_free() const { return static_cast<int>(free_.size()); }
+  int n_shared() const { return n_shared_; }  // with more than one owner
   /// Free and used add up, no block is both: throws kRuntime otherwise (tests, idle checks).
   void check() const;
 
  private:
   std::vector<int> references_;
   std::vector<BlockId> free_;
+  int n_shared_ = 0;
 };
 
 }  // namespace heddle

@@ -38,7 +38,6 @@ std::string_view name(ReuseMiss miss) {
 PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, BlockPool& states)
     : options_(options), blocks_(blocks), states_(states) {
   HEDDLE_CHECK(options.block_tokens > 0 && options.state_block_tokens > 0);
-  HEDDLE_CHECK(options.block_tokens % options.state_block_tokens == 0);
 }
 
 Hash128 PrefixCache::hash_of(const Hash128& parent, std::span<const Token> tokens) const {
@@ -165,7 +164,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
   const std::int64_t n_full = cached / options_.block_tokens;
   if (cached % options_.block_tokens != 0) {
     const bool in_path = n_full + 1 < static_cast<std::int64_t>(path.size());
-    const PrefixNode source = in_path          ? path[static_cast<std::size_t>(n_full + 1)]
+    const PrefixNode source = in_path           ? path[static_cast<std::size_t>(n_full + 1)]
                               : options_.states ? state_node
                                                 : tail;
     match.partial = at(source).block;
@@ -302,7 +301,7 @@ void PrefixCache::refresh(PrefixNode node) {
 
 bool PrefixCache::evict_block() {
   for (const auto& [credit, used, node] : leaves_) {
-    if (blocks_.references(at(node).block) > 1) continue;  // a sequence computes with it
+    if (!idle(node)) continue;
     block_credit_ = std::max(block_credit_, credit);
     if (static_cast<int>(at(node).tokens.size()) == options_.block_tokens &&
         options_.remembered > 0) {
@@ -374,8 +373,38 @@ void PrefixCache::erase(PrefixNode node) {
   }
 }
 
+void PrefixCache::discard(PrefixNode node, std::int64_t n) {
+  while (n-- > 0 && node != kNoNode && at(node).block >= 0) {
+    // Ends of sequences behind it go first; with the last of them nothing else does.
+    std::vector<PrefixNode> ends;
+    for (PrefixNode c = at(node).first_child; c != kNoNode; c = at(c).next) ends.push_back(c);
+    for (const PrefixNode c : ends) {
+      if (at(c).first_child == kNoNode && idle(c)) erase(c);
+    }
+    if (at(node).first_child != kNoNode || !idle(node)) return;
+    const PrefixNode parent = at(node).parent;
+    erase(node);
+    node = parent;
+  }
+}
+
 void PrefixCache::clear() {
-  while (!leaves_.empty()) erase(std::get<PrefixNode>(*leaves_.begin()));
+  for (bool found = true; found;) {
+    found = false;
+    for (const auto& [credit, used, node] : leaves_) {
+      if (!idle(node)) continue;
+      erase(node);
+      found = true;
+      break;
+    }
+  }
+}
+
+void PrefixCache::count_owned(std::vector<int>& blocks, std::vector<int>& states) const {
+  for (const Node& node : nodes_) {
+    if (node.block >= 0) ++blocks[static_cast<std::size_t>(node.block)];
+    for (const Snapshot& s : node.snapshots) ++states[static_cast<std::size_t>(s.slot)];
+  }
 }
 
 PrefixCacheStats PrefixCache::stats() const {

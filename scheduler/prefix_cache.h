@@ -2,6 +2,7 @@
 // Which prefixes need not be computed again: a tree of KV blocks over token ids, with snapshots of
 // recurrent states at exact positions.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -40,6 +41,9 @@ struct Reuse {
   std::int64_t n_cached = 0;
   std::int64_t n_known = 0;
   ReuseMiss miss = ReuseMiss::kNone;
+  std::int64_t n_replayed(std::int64_t n_prompt) const {
+    return std::min(n_known, n_prompt - 1) - n_cached;
+  }
 };
 
 using PrefixNode = std::int32_t;
@@ -95,9 +99,14 @@ class PrefixCache {
   /// not used for long. False: there is none.
   bool evict_block();
   bool evict_snapshot();
-  void clear();
+  /// Takes out `node` and up to n - 1 nodes above it, with their snapshots, as far as nothing goes
+  /// on from them: what is in them is not to be trusted.
+  void discard(PrefixNode node, std::int64_t n);
+  void clear();  // all but what sequences compute with
 
   PrefixCacheStats stats() const;
+  /// Adds 1 at each block and slot that the tree owns.
+  void count_owned(std::vector<int>& blocks, std::vector<int>& states) const;
   void check() const;  // invariants; throws kRuntime
 
  private:
@@ -129,12 +138,17 @@ class PrefixCache {
   }
   const Node& at(PrefixNode node) const { return nodes_[static_cast<std::size_t>(node)]; }
   Node& at(PrefixNode node) { return nodes_[static_cast<std::size_t>(node)]; }
+  /// No sequence computes with its block.
+  bool idle(PrefixNode node) const { return blocks_.references(at(node).block) == 1; }
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
   std::int64_t served(const Snapshot& snapshot, std::int64_t most) const;
-  ReuseMiss why(std::string_view scope, std::span<const Token> tokens, const Reuse& reuse,
-                std::span<const PrefixNode> path, PrefixNode tail) const;
+  ReuseMiss why(std::string_view scope,
+                std::span<const Token> tokens,
+                const Reuse& reuse,
+                std::span<const PrefixNode> path,
+                PrefixNode tail) const;
   double worth(const Node& node) const;
   double worth(PrefixNode node, const Snapshot& snapshot) const;
   void refresh(PrefixNode node);

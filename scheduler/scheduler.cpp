@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
@@ -28,7 +30,13 @@ void take_out(auto& list, SequenceId id) {
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
       pool_(options.n_blocks, options.shuffle_seed),
-      states_(options.n_state_slots, options.shuffle_seed) {
+      states_(options.n_state_slots, options.shuffle_seed),
+      cache_({.block_tokens = options.block_tokens,
+              .states = options.n_state_slots > 0,
+              .state_block_tokens = options.state_block_tokens,
+              .key = options.cache_key},
+             pool_,
+             states_) {
   HEDDLE_CHECK(options.max_step_tokens > 0 && options.max_chunk > 0 && options.max_running > 0);
   HEDDLE_CHECK(options.max_step_outputs >= std::min(options.max_running, options.max_step_tokens));
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
@@ -64,39 +72,13 @@ SequenceId Scheduler::add(SequenceRequest request) {
   s.tokens = std::move(request.prompt);
   s.max_new_tokens = request.max_new_tokens;
   s.all_outputs = request.all_outputs;
+  s.scope = std::move(request.scope);
+  s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
+  s.snapshot_at = std::move(request.snapshot_at);
   waiting_.push_back(s.id);
   const SequenceId id = s.id;
   sequences_.emplace(id, std::move(s));
   return id;
-}
-
-std::int64_t Scheduler::resume(SequenceId id, SequenceRequest request) {
-  const auto it = sequences_.find(id);
-  HEDDLE_CHECK(it != sequences_.end() && it->second.state == SequenceState::kHeld);
-  check_fits(request);
-  Sequence& s = it->second;
-  const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
-  std::int64_t kept = 0;
-  // Rows that are kept give no logits, so a request that wants all of them keeps none.
-  const std::int64_t limit =
-      request.all_outputs ? 0 : std::min({s.n_computed, length(s), n_prompt - 1});
-  while (kept < limit && s.tokens[static_cast<std::size_t>(kept)] ==
-                             request.prompt[static_cast<std::size_t>(kept)]) {
-    ++kept;
-  }
-  rewind(s, kept);
-  kept = s.n_computed;
-  s.n_scored = 0;
-  drop_blocks(s, static_cast<std::size_t>(blocks_for(kept, options_.block_tokens)));
-  s.tokens = std::move(request.prompt);
-  s.n_prompt = n_prompt;
-  s.max_new_tokens = request.max_new_tokens;
-  s.all_outputs = request.all_outputs;
-  s.state = SequenceState::kWaiting;
-  take_out(held_, id);
-  waiting_.push_back(id);
-  stats_.reused_tokens += kept;
-  return kept;
 }
 
 std::int64_t Scheduler::remaining(const Sequence& s) const {
@@ -114,7 +96,8 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
                                     static_cast<std::uint64_t>(s.n_computed));
     n = 1 + static_cast<std::int64_t>(u * static_cast<double>(n));
   }
-  n = std::min(n, options_.max_step_tokens - plan.n_tokens - reserved);
+  n = std::min(
+      {n, options_.max_step_tokens - plan.n_tokens - reserved, next_snapshot(s) - s.n_computed});
   const std::int64_t outputs = options_.max_step_outputs - plan.n_outputs - reserved;
   if (s.all_outputs && s.n_computed + n > s.n_scored) {
     n = std::min(n, outputs + std::max<std::int64_t>(0, s.n_scored - s.n_computed));
@@ -134,12 +117,13 @@ std::optional<BatchPlan> Scheduler::plan() {
     HEDDLE_CHECK(!in_flight_.empty() || idle());
     return std::nullopt;
   }
-  std::vector<SequenceId> sampled;
+  plan.step = ++stats_.steps;
+  InFlight flight{.step = plan.step, .sampled = {}, .snapshots = {}};
   for (const BatchPlan::Item& item : plan.items) {
-    if (item.sample) sampled.push_back(item.sequence);
+    if (item.sample) flight.sampled.push_back(item.sequence);
+    if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }
-  in_flight_.push_back(std::move(sampled));
-  ++stats_.steps;
+  in_flight_.push_back(std::move(flight));
   stats_.computed_tokens += plan.n_tokens;
   return plan;
 }
@@ -153,86 +137,129 @@ void Scheduler::plan_running(BatchPlan& plan) {
     Sequence& s = sequences_.at(running_[i]);
     if (remaining(s) == 1) --decoding;
     const std::int64_t n = chunk_limit(plan, s, decoding);
-    if (n == 0 || !grow(s, n, &plan)) continue;
+    if (n == 0 || !grow(s, n, plan)) continue;
     append_item(plan, s, n);
   }
 }
 
 void Scheduler::admit_waiting(BatchPlan& plan) {
-  while (!waiting_.empty() && static_cast<std::int64_t>(running_.size()) < options_.max_running) {
+  while (!waiting_.empty() && static_cast<std::int64_t>(running_.size()) < options_.max_running &&
+         plan.n_tokens < options_.max_step_tokens) {
     Sequence& s = sequences_.at(waiting_.front());
-    const std::int64_t n = chunk_limit(plan, s, 0);
-    if (n == 0) return;
-    // All known tokens must find room, else it would only push others out.
-    const std::int64_t need =
-        blocks_for(length(s), options_.block_tokens) - static_cast<std::int64_t>(s.blocks.size());
-    while (pool_.n_free() < need && evict_one_idle(s.id)) {
+    const std::size_t n_block_copies = plan.block_copies.size();
+    const std::size_t n_state_copies = plan.state_copies.size();
+    const bool started = start(s, plan);
+    const std::int64_t n = started ? chunk_limit(plan, s, 0) : 0;
+    if (n == 0) {
+      plan.block_copies.resize(n_block_copies);
+      plan.state_copies.resize(n_state_copies);
+      drop_blocks(s);
+      return;
     }
-    if (pool_.n_free() < need || !grow(s, n, nullptr) || !take_state(s)) return;
+    HEDDLE_CHECK(grow(s, n, plan));
     waiting_.pop_front();
     s.state = SequenceState::kRunning;
     // A preempted sequence takes its old place: ids are ages.
     running_.insert(std::upper_bound(running_.begin(), running_.end(), s.id), s.id);
+    if (s.run == 0) {
+      stats_.cached_tokens += s.found.n_cached;
+      stats_.replayed_tokens += s.found.n_replayed(s.n_prompt);
+    }
+    ++s.run;
     append_item(plan, s, n);
   }
+}
+
+/// Gives a waiting sequence what the cache has of it, room for all its known tokens, and a state.
+/// False: there is no room.
+bool Scheduler::start(Sequence& s, BatchPlan& plan) {
+  PrefixCache::Match match;
+  match.reuse.miss = ReuseMiss::kDisabled;
+  if (s.reuse) {
+    const bool pending = s.tokens.back() == kPendingToken;
+    match = cache_.match(s.scope, std::span(s.tokens).first(s.tokens.size() - (pending ? 1 : 0)));
+  }
+  for (const PrefixNode node : match.path) {
+    s.blocks.push_back(cache_.block(node));
+    pool_.share(s.blocks.back());
+  }
+  // All known tokens must find room, else it would only push others out.
+  const std::int64_t need =
+      blocks_for(length(s), options_.block_tokens) - static_cast<std::int64_t>(s.blocks.size());
+  const std::int64_t idle = cache_.stats().blocks - pool_.n_shared();
+  while (pool_.n_free() < need && pool_.n_free() + idle >= need && cache_.evict_block()) {
+  }
+  if (pool_.n_free() < need || !take_state(s)) return false;
+  if (s.run == 0) s.found = match.reuse;
+  s.departs = match.reuse.n_known;
+  s.n_computed = match.reuse.n_cached;
+  s.n_valid = s.n_computed;
+  s.n_in_cache = static_cast<std::int64_t>(match.path.size());
+  if (!match.path.empty()) s.node = match.path.back();
+  if (match.partial >= 0) {
+    s.blocks.push_back(*take_block());
+    plan.block_copies.push_back({match.partial, s.blocks.back()});
+  }
+  if (match.state >= 0) plan.state_copies.push_back({match.state, s.state_slot});
+  return true;
 }
 
 /// True without states, or once the sequence has a slot.
 bool Scheduler::take_state(Sequence& s) {
   if (!has_states() || s.state_slot >= 0) return true;
-  while (states_.n_free() == 0 && evict_one_idle(s.id)) {
-  }
+  if (states_.n_free() == 0) cache_.evict_snapshot();
   const std::optional<BlockId> slot = states_.allocate();
   if (slot) s.state_slot = *slot;
   return slot.has_value();
 }
 
-/// What is computed ends at `n_computed`, or at 0 where the state cannot go back that far.
-void Scheduler::rewind(Sequence& s, std::int64_t n_computed) {
-  const std::int64_t block = options_.state_block_tokens;
-  if (has_states() && n_computed < s.n_computed / block * block) n_computed = 0;
-  s.n_computed = n_computed;
-  if (n_computed == 0) drop_blocks(s, 0);
+std::optional<BlockId> Scheduler::take_block() {
+  if (pool_.n_free() == 0) cache_.evict_block();
+  return pool_.allocate();
 }
 
-bool Scheduler::grow(Sequence& s, std::int64_t n_tokens, const BatchPlan* plan) {
+bool Scheduler::grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan) {
   const std::int64_t need = blocks_for(s.n_computed + n_tokens, options_.block_tokens);
   while (static_cast<std::int64_t>(s.blocks.size()) < need) {
-    if (const std::optional<BlockId> block = pool_.allocate()) {
+    if (const std::optional<BlockId> block = take_block()) {
       s.blocks.push_back(*block);
       continue;
     }
-    if (evict_one_idle(s.id)) continue;
     // Only a sequence younger than this one that is not part of the plan may lose its blocks.
-    if (plan == nullptr || running_.back() == s.id) return false;
+    if (running_.empty() || running_.back() <= s.id) return false;
     const SequenceId victim = running_.back();
-    for (const BatchPlan::Item& item : plan->items) HEDDLE_CHECK(item.sequence != victim);
+    for (const BatchPlan::Item& item : plan.items) HEDDLE_CHECK(item.sequence != victim);
     preempt(victim);
   }
   return true;
 }
 
-bool Scheduler::evict_one_idle(SequenceId except) {
-  const auto evict = [&](SequenceId id) {
-    Sequence& s = sequences_.at(id);
-    if (id == except || s.blocks.empty()) return false;
-    drop_blocks(s, 0);
-    s.n_computed = 0;
-    return true;
-  };
-  return std::any_of(held_.begin(), held_.end(), evict) ||
-         std::any_of(waiting_.rbegin(), waiting_.rend(), evict);
+void Scheduler::drop_blocks(Sequence& s) {
+  for (const BlockId block : s.blocks) pool_.release(block);
+  s.blocks.clear();
+  if (s.state_slot >= 0) states_.release(s.state_slot);
+  s.state_slot = -1;
+  s.n_computed = 0;
+  s.n_valid = 0;
+  s.n_in_cache = 0;
+  s.node = kNoNode;
 }
 
-void Scheduler::drop_blocks(Sequence& s, std::size_t keep) {
-  while (s.blocks.size() > keep) {
-    pool_.release(s.blocks.back());
-    s.blocks.pop_back();
+/// The next position where a state is kept; a chunk ends there.
+std::int64_t Scheduler::next_snapshot(const Sequence& s) const {
+  std::int64_t next = std::numeric_limits<std::int64_t>::max();
+  if (!has_states() || !s.reuse) return next;
+  const auto consider = [&](std::int64_t position) {
+    if (position > s.n_computed) next = std::min(next, position);
+  };
+  consider(s.n_prompt);
+  consider(s.departs);
+  const auto listed = std::upper_bound(s.snapshot_at.begin(), s.snapshot_at.end(), s.n_computed);
+  if (listed != s.snapshot_at.end()) consider(*listed);
+  if (options_.snapshot_every > 0) {
+    consider((s.n_computed / options_.snapshot_every + 1) * options_.snapshot_every);
   }
-  if (keep == 0 && s.state_slot >= 0) {
-    states_.release(s.state_slot);
-    s.state_slot = -1;
-  }
+  return next;
 }
 
 void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens) {
@@ -243,14 +270,19 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
   item.tokens.assign(begin, begin + n_tokens);
   item.block_table = s.blocks;
   item.state_slot = s.state_slot;
+  item.run = s.run;
+  const bool keep_state = next_snapshot(s) == s.n_computed + n_tokens;
   if (item.tokens.back() == kPendingToken) {
     HEDDLE_CHECK(!in_flight_.empty());
-    const auto& rows = in_flight_.back();
+    const auto& rows = in_flight_.back().sampled;
     const auto row = std::find(rows.begin(), rows.end(), s.id);
     HEDDLE_CHECK(row != rows.end());
     item.pending_row = static_cast<std::int32_t>(row - rows.begin());
   }
   s.n_computed += n_tokens;
+  if (keep_state && (states_.n_free() > 0 || cache_.evict_snapshot())) {
+    item.snapshot = *states_.allocate();
+  }
   const bool at_end = s.n_computed == length(s);
   if (s.all_outputs) {
     item.n_outputs = s.n_computed - std::max(item.start, s.n_scored);
@@ -268,25 +300,95 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
 }
 
 void Scheduler::commit(const BatchPlan& plan, const std::vector<Token>& sampled) {
-  HEDDLE_CHECK(!in_flight_.empty());
+  HEDDLE_CHECK(!in_flight_.empty() && in_flight_.front().step == plan.step);
   in_flight_.erase(in_flight_.begin());
   std::size_t row = 0;
   for (const BatchPlan::Item& item : plan.items) {
-    if (!item.sample) continue;
-    HEDDLE_CHECK(row < sampled.size());
-    const Token token = sampled[row++];
-    const auto it = sequences_.find(item.sequence);
-    if (it == sequences_.end()) continue;
-    const std::size_t position = static_cast<std::size_t>(item.start) + item.tokens.size();
-    std::vector<Token>& tokens = it->second.tokens;
-    if (position < tokens.size() && tokens[position] == kPendingToken) tokens[position] = token;
+    if (item.sample) {
+      HEDDLE_CHECK(row < sampled.size());
+      const Token token = sampled[row++];
+      const auto it = sequences_.find(item.sequence);
+      if (it != sequences_.end()) {
+        const std::size_t position = static_cast<std::size_t>(item.start) + item.tokens.size();
+        std::vector<Token>& tokens = it->second.tokens;
+        if (position < tokens.size() && tokens[position] == kPendingToken) tokens[position] = token;
+      }
+    }
+    commit_item(item);
   }
   HEDDLE_CHECK(row == sampled.size());
 }
 
+/// What the item has computed is there for others.
+void Scheduler::commit_item(const BatchPlan::Item& item) {
+  const auto it = sequences_.find(item.sequence);
+  const bool there = it != sequences_.end() && it->second.run == item.run &&
+                     it->second.state == SequenceState::kRunning;
+  bool kept = false;
+  if (there) {
+    Sequence& s = it->second;
+    s.n_valid = item.start + static_cast<std::int64_t>(item.tokens.size());
+    if (s.reuse) store_blocks(s);
+    if (item.snapshot >= 0) {
+      const PrefixNode node = node_at(s, s.n_valid);
+      kept = node != kNoNode && cache_.add_snapshot(node, s.n_valid, item.snapshot);
+    }
+  }
+  if (item.snapshot >= 0 && !kept) states_.release(item.snapshot);
+}
+
+/// Puts the full blocks of committed tokens into the cache; one that is there already takes the
+/// place of the sequence's own.
+void Scheduler::store_blocks(Sequence& s) {
+  const std::int64_t n = options_.block_tokens;
+  while ((s.n_in_cache + 1) * n <= s.n_valid) {
+    const PrefixNode parent = s.n_in_cache == 0 ? cache_.root(s.scope) : s.node;
+    BlockId& block = s.blocks[static_cast<std::size_t>(s.n_in_cache)];
+    const auto tokens = std::span(s.tokens).subspan(static_cast<std::size_t>(s.n_in_cache * n),
+                                                    static_cast<std::size_t>(n));
+    const PrefixNode node = cache_.insert(parent, tokens, block);
+    if (node == kNoNode) {
+      s.reuse = false;
+      return;
+    }
+    if (cache_.block(node) != block) {
+      pool_.share(cache_.block(node));
+      pool_.release(block);
+      block = cache_.block(node);
+    }
+    s.node = node;
+    ++s.n_in_cache;
+  }
+}
+
+/// The node that ends at `position`, which is committed; a partial one is made.
+PrefixNode Scheduler::node_at(Sequence& s, std::int64_t position) {
+  if (!s.reuse) return kNoNode;
+  const std::int64_t n = options_.block_tokens;
+  const std::int64_t begin = s.n_in_cache * n;
+  HEDDLE_CHECK(position >= begin && position < begin + n);
+  if (position == begin) return s.node;
+  const PrefixNode parent = s.n_in_cache == 0 ? cache_.root(s.scope) : s.node;
+  const auto tokens = std::span(s.tokens).subspan(static_cast<std::size_t>(begin),
+                                                  static_cast<std::size_t>(position - begin));
+  return cache_.insert(parent, tokens, s.blocks[static_cast<std::size_t>(s.n_in_cache)]);
+}
+
+/// The last tokens, and the state, which becomes the cache's.
+void Scheduler::store_end(Sequence& s) {
+  if (!s.reuse || s.n_valid == 0) return;
+  const PrefixNode node = node_at(s, s.n_valid);
+  // With a step in flight the slot has gone on already.
+  if (node == kNoNode || s.state_slot < 0 || s.n_valid != s.n_computed) return;
+  if (cache_.add_snapshot(node, s.n_valid, s.state_slot)) s.state_slot = -1;
+}
+
 void Scheduler::abandon(const BatchPlan& plan) {
-  if (!in_flight_.empty()) in_flight_.erase(in_flight_.begin());
+  // Or it was committed, and what came after failed.
+  const bool uncommitted = !in_flight_.empty() && in_flight_.front().step == plan.step;
+  if (uncommitted) in_flight_.erase(in_flight_.begin());
   for (const BatchPlan::Item& item : plan.items) {
+    if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
     const auto it = sequences_.find(item.sequence);
     if (it == sequences_.end()) continue;
     std::vector<Token>& tokens = it->second.tokens;
@@ -295,42 +397,28 @@ void Scheduler::abandon(const BatchPlan& plan) {
   }
 }
 
-void Scheduler::remove(SequenceId id) {
+void Scheduler::remove(SequenceId id, bool faulty) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
   Sequence& s = it->second;
-  drop_blocks(s, 0);
-  switch (s.state) {
-    case SequenceState::kWaiting:
-      take_out(waiting_, id);
-      break;
-    case SequenceState::kRunning:
-      take_out(running_, id);
-      break;
-    case SequenceState::kHeld:
-      take_out(held_, id);
-      break;
+  if (s.state == SequenceState::kRunning) {
+    if (!faulty) store_end(s);
+    take_out(running_, id);
+  } else {
+    take_out(waiting_, id);
   }
+  const PrefixNode last = s.node;
+  drop_blocks(s);
+  if (faulty) cache_.discard(last, std::numeric_limits<std::int64_t>::max());
   sequences_.erase(it);
-}
-
-void Scheduler::hold(SequenceId id, std::int64_t n_drop) {
-  Sequence& s = sequences_.at(id);
-  if (s.state == SequenceState::kWaiting) take_out(waiting_, id);
-  if (s.state == SequenceState::kRunning) take_out(running_, id);
-  HEDDLE_CHECK(s.state != SequenceState::kHeld && n_drop >= 0 && n_drop < length(s));
-  s.tokens.resize(s.tokens.size() - static_cast<std::size_t>(n_drop));
-  rewind(s, std::min(s.n_computed, length(s)));
-  s.state = SequenceState::kHeld;
-  held_.push_back(id);
 }
 
 bool Scheduler::preempt(SequenceId id) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end() || it->second.state != SequenceState::kRunning) return false;
   Sequence& s = it->second;
-  drop_blocks(s, 0);
-  s.n_computed = 0;
+  store_end(s);
+  drop_blocks(s);
   s.state = SequenceState::kWaiting;
   ++s.preemptions;
   ++stats_.preemptions;
@@ -352,30 +440,39 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
   stats.waiting = static_cast<int>(waiting_.size());
   stats.running = static_cast<int>(running_.size());
-  stats.held = static_cast<int>(held_.size());
   stats.free_blocks = pool_.n_free();
   stats.free_state_slots = states_.n_free();
+  stats.cache = cache_.stats();
   return stats;
 }
 
 void Scheduler::check() const {
   pool_.check();
   states_.check();
-  int owned = 0;
-  int states = 0;
+  cache_.check();
+  std::vector<int> blocks(static_cast<std::size_t>(pool_.n_blocks()));
+  std::vector<int> slots(static_cast<std::size_t>(states_.n_blocks()));
+  cache_.count_owned(blocks, slots);
+  for (const InFlight& flight : in_flight_) {
+    for (const BlockId slot : flight.snapshots) ++slots[static_cast<std::size_t>(slot)];
+  }
   for (const auto& [id, s] : sequences_) {
-    owned += static_cast<int>(s.blocks.size());
-    HEDDLE_CHECK(s.n_computed <= length(s));
-    if (s.state_slot >= 0) ++states;
+    for (const BlockId block : s.blocks) ++blocks[static_cast<std::size_t>(block)];
+    if (s.state_slot >= 0) ++slots[static_cast<std::size_t>(s.state_slot)];
+    HEDDLE_CHECK(s.n_valid <= s.n_computed && s.n_computed <= length(s));
     HEDDLE_CHECK(has_states() ? s.n_computed == 0 || s.state_slot >= 0 : s.state_slot < 0);
-    HEDDLE_CHECK(s.state_slot < 0 || !s.blocks.empty());
+    HEDDLE_CHECK((s.state == SequenceState::kRunning) == !s.blocks.empty());
     HEDDLE_CHECK(blocks_for(s.n_computed, options_.block_tokens) <=
                  static_cast<std::int64_t>(s.blocks.size()));
   }
-  HEDDLE_CHECK(owned + pool_.n_free() == pool_.n_blocks());
-  HEDDLE_CHECK(states + states_.n_free() == states_.n_blocks());
+  for (BlockId i = 0; i < pool_.n_blocks(); ++i) {
+    HEDDLE_CHECK(pool_.references(i) == blocks[static_cast<std::size_t>(i)]);
+  }
+  for (BlockId i = 0; i < states_.n_blocks(); ++i) {
+    HEDDLE_CHECK(states_.references(i) == slots[static_cast<std::size_t>(i)]);
+  }
   HEDDLE_CHECK(std::is_sorted(running_.begin(), running_.end()));
-  HEDDLE_CHECK(sequences_.size() == running_.size() + waiting_.size() + held_.size());
+  HEDDLE_CHECK(sequences_.size() == running_.size() + waiting_.size());
 }
 
 }  // namespace heddle

@@ -2,6 +2,7 @@
 // Who computes which tokens in the next step: continuous batching under a token budget, prompt
 // chunks and decode rows mixed freely, blocks allocated as sequences grow.
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -23,34 +24,42 @@ struct SchedulerOptions {
   std::int64_t max_sequence_tokens = 0;  // context limit, prompt and generated together
   int block_tokens = 16;
   int n_blocks = 0;
-  int n_state_slots = 0;  // recurrent states; 0: the model has none, else at least max_running
+  int n_state_slots = 0;  // recurrent states; 0: the model has none, else at least max_running:
+                          // those beyond are for snapshots
   /// A state can go back to any position from its last multiple of this on, and no further.
   int state_block_tokens = 1;
-  std::uint64_t shuffle_seed = 0;  // BlockPool
-  std::uint64_t chunk_seed = 0;    // tests: other than 0, chunks of random size up to max_chunk
+  bool prefix_cache = true;
+  std::int64_t snapshot_every = 1024;           // tokens from snapshot to snapshot; 0: at ends only
+  std::array<std::uint64_t, 2> cache_key = {};  // PrefixCacheOptions
+  std::uint64_t shuffle_seed = 0;               // BlockPool
+  std::uint64_t chunk_seed = 0;  // tests: other than 0, chunks of random size up to max_chunk
 };
 
 struct SchedulerStats {
   std::int64_t steps = 0;
   std::int64_t computed_tokens = 0;  // rows planned, recomputed ones included
-  std::int64_t reused_tokens = 0;    // rows that resume() did not have to compute again
+  std::int64_t cached_tokens = 0;    // prompt rows that did not have to be computed
+  std::int64_t replayed_tokens = 0;  // prompt rows computed again for want of a state
   std::int64_t preemptions = 0;
   int waiting = 0;
   int running = 0;
-  int held = 0;
-  int free_blocks = 0;
+  int free_blocks = 0;  // owned by nobody; PrefixCacheStats::blocks can be freed too
   int free_state_slots = 0;
+  PrefixCacheStats cache;
 };
 
 /// Policy. Running sequences come first, oldest first: each decoding one is certain of its row,
 /// prompts share what is left of the budget; then waiting sequences in arrival order, if blocks for
-/// all their known tokens are free. If a running sequence finds no free block, held sequences lose
-/// theirs first, then the youngest running sequence is preempted: its blocks and state are dropped
-/// and it waits at the front to be computed again (same tokens, so the same bits). The oldest is
-/// never a victim, so every step makes progress. Owned by the engine thread.
+/// all their known tokens are free. If a running sequence finds no free block, cached prefixes that
+/// nobody uses lose theirs first, then the youngest running sequence is preempted: its blocks and
+/// state are dropped and it waits at the front to be computed again (same tokens, so the same
+/// bits). The oldest is never a victim, so every step makes progress. Owned by the engine thread.
 ///
-/// Recurrent states: a sequence holds one slot for as long as it holds blocks. A state that would
-/// have to go back further than it can is dropped with the blocks, and computed again.
+/// Reuse: what committed steps have computed is in the prefix cache, block by block; a sequence
+/// that is admitted begins behind the longest prefix that it finds there. Recurrent states: a
+/// sequence holds one slot for as long as it holds blocks. Snapshots are copies of it at the end of
+/// the prompt, at `snapshot_at`, every `snapshot_every` tokens and where a prompt departs from what
+/// is known; at the end of a sequence its slot itself becomes one.
 ///
 /// Pending tokens: plan() may be called once more before commit() of the plan in flight (the host
 /// runs one step behind a device); the newest token of a sequence is then kPendingToken. A device
@@ -76,19 +85,15 @@ class Scheduler {
   /// caller.
   void abandon(const BatchPlan& plan);
 
-  /// Ends a sequence in any state and frees its blocks; unknown ids are ignored.
-  void remove(SequenceId id);
-
-  /// Ends the computation of a running sequence but keeps its tokens and blocks (until others need
-  /// the blocks). Trims `n_drop` tokens off the end first (pending ones that are not wanted).
-  void hold(SequenceId id, std::int64_t n_drop = 0);
-  /// Continues a held sequence with a new prompt under the same id: the cache is kept as far as the
-  /// token ids agree (at least one row is always computed). Throws like add(). Returns the kept
-  /// rows.
-  std::int64_t resume(SequenceId id, SequenceRequest request);
+  /// Ends a sequence in any state; unknown ids are ignored. What was computed stays in the cache,
+  /// unless it is `faulty`: then its own blocks are taken out.
+  void remove(SequenceId id, bool faulty = false);
 
   /// Drops a running sequence's blocks; it is computed again later. False if it is not running.
   bool preempt(SequenceId id);
+
+  /// Forgets all prefixes that no running sequence uses.
+  void clear_cache() { cache_.clear(); }
 
   const Sequence* find(SequenceId id) const;  // nullptr if unknown
   SchedulerStats stats() const;
@@ -103,24 +108,32 @@ class Scheduler {
   std::int64_t remaining(const Sequence& s) const;
   bool has_states() const { return options_.n_state_slots > 0; }
   bool take_state(Sequence& s);
-  void rewind(Sequence& s, std::int64_t n_computed);
-  bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan* plan);
-  /// Takes the blocks of one held sequence, or of a waiting one that was resumed.
-  bool evict_one_idle(SequenceId except);
-  void drop_blocks(Sequence& s, std::size_t keep);
+  bool start(Sequence& s, BatchPlan& plan);
+  bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan);
+  std::optional<BlockId> take_block();
+  void drop_blocks(Sequence& s);
+  std::int64_t next_snapshot(const Sequence& s) const;
+  void commit_item(const BatchPlan::Item& item);
+  void store_blocks(Sequence& s);
+  PrefixNode node_at(Sequence& s, std::int64_t position);
+  void store_end(Sequence& s);
   void append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens);
   std::int64_t chunk_limit(const BatchPlan& plan, const Sequence& s, std::int64_t reserved) const;
 
   SchedulerOptions options_;
   BlockPool pool_;
   BlockPool states_;  // its blocks are the state slots
+  PrefixCache cache_;
   std::map<SequenceId, Sequence> sequences_;
   std::vector<SequenceId> running_;  // oldest first
   std::deque<SequenceId> waiting_;
-  std::deque<SequenceId> held_;  // least recently held first
   SequenceId next_id_ = 1;
-  std::vector<std::vector<SequenceId>>
-      in_flight_;  // sampled sequences per uncommitted plan, oldest first
+  struct InFlight {
+    std::int64_t step = 0;
+    std::vector<SequenceId> sampled;
+    std::vector<BlockId> snapshots;
+  };
+  std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first
   SchedulerStats stats_;
 };
 

@@ -1,8 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "scheduler/batch_plan.h"
+#include "scheduler/prefix_cache.h"
 
 namespace heddle {
 
@@ -11,10 +13,13 @@ struct SequenceRequest {
   std::vector<Token> prompt;        // at least one token
   std::int64_t max_new_tokens = 0;  // 0: only compute the prompt (scoring)
   bool all_outputs = false;         // logits of every prompt row (scoring), not only the last
+  std::string scope = {};           // requests of other scopes share nothing with it
+  bool reuse = true;                // find and leave prefixes; never with all_outputs
+  std::vector<std::int64_t> snapshot_at = {};  // positions where other prompts may depart: ends of
+                                               // messages; ascending
 };
 
-/// kHeld: finished, but tokens and blocks are kept to be continued (Scheduler::resume).
-enum class SequenceState : std::uint8_t { kWaiting, kRunning, kHeld };
+enum class SequenceState : std::uint8_t { kWaiting, kRunning };
 
 /// One stream of tokens; owned and changed by Scheduler alone. Invariants: n_computed <=
 /// tokens.size(); the block table covers the computed positions (and those of the step in flight).
@@ -27,10 +32,19 @@ struct Sequence {
   std::int64_t n_computed =
       0;                      // positions whose KV is (or will be, after the step in flight) stored
   std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
+  std::int64_t n_valid = 0;   // of these, what committed steps have stored
   std::vector<BlockId> blocks;
-  BlockId state_slot = -1;  // of the recurrent state; with blocks only
+  std::string scope;
+  bool reuse = false;
+  std::vector<std::int64_t> snapshot_at;
+  Reuse found = {.miss = ReuseMiss::kDisabled};  // when it was first admitted
+  std::int64_t departs = 0;                      // found.n_known of the last admission
+  PrefixNode node = kNoNode;                     // its last block that is in the cache
+  std::int64_t n_in_cache = 0;                   // so many of its blocks are
+  BlockId state_slot = -1;                       // of the recurrent state; with blocks only
   SequenceState state = SequenceState::kWaiting;
   int preemptions = 0;
+  int run = 0;  // times it was admitted
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
 };
 

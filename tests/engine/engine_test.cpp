@@ -23,6 +23,7 @@ struct Answer {
   std::vector<RequestEvent> events;
   FinishReason finish = FinishReason::kNone;
   std::map<std::int64_t, std::vector<float>> logits;
+  ReuseReport reuse;
 };
 
 EventSink collect(Answer& answer) {
@@ -32,6 +33,7 @@ EventSink collect(Answer& answer) {
     answer.text += event.text;
     answer.scores.insert(answer.scores.end(), event.scores.begin(), event.scores.end());
     answer.finish = event.finish;
+    answer.reuse = event.reuse;
     answer.events.push_back(event);
   };
 }
@@ -221,27 +223,46 @@ TEST_F(EngineTest, LogprobsAreRawAndDoNotChangeTheAnswer) {
   }
 }
 
-TEST_F(EngineTest, ContinuedRequestReusesTheCacheAndGivesTheColdAnswer) {
+TEST_F(EngineTest, ASecondTurnReusesTheFirstAndGivesTheColdAnswer) {
   const auto engine = load();
-  Answer first;
-  const RequestId id = engine->submit(
-      {.prompt = prompt_of(60), .max_new_tokens = 10, .ignore_eos = true, .keep = true},
-      collect(first));
-  engine->run();
+  const Answer first =
+      run(*engine, {.prompt = prompt_of(60), .max_new_tokens = 10, .ignore_eos = true});
+  EXPECT_EQ(first.reuse.reason, "no_prefix");
   std::vector<std::int32_t> second = prompt_of(60);
   second.insert(second.end(), first.tokens.begin(), first.tokens.end());
   second.insert(second.end(), {9, 8, 7});
-  Answer got;
   const std::int64_t computed = engine->stats().computed_tokens;
-  engine->submit({.prompt = second, .max_new_tokens = 10, .ignore_eos = true, .continue_from = id},
-                 collect(got));
-  engine->run();
-  EXPECT_EQ(engine->stats().reused_tokens, 69);  // the last answer token was never computed
+  const Answer got = run(*engine, {.prompt = second, .max_new_tokens = 10, .ignore_eos = true});
+  EXPECT_EQ(got.reuse.cached_tokens, 69);  // the last answer token was never computed
+  EXPECT_EQ(got.reuse.reason, "diverged_at");
+  EXPECT_EQ(got.reuse.known_tokens, 69);
+  EXPECT_EQ(engine->stats().cached_tokens, 69);
   EXPECT_EQ(engine->stats().computed_tokens - computed, 73 - 69 + 9);
   EXPECT_EQ(got.tokens,
             run(*load(), {.prompt = second, .max_new_tokens = 10, .ignore_eos = true}).tokens);
-  EXPECT_THAT(refusal([&] { engine->submit({.prompt = {5}, .continue_from = id}, collect(got)); }),
-              HasSubstr("is not kept"));
+  // The same again: all but the last token.
+  const Answer again = run(*engine, {.prompt = second, .max_new_tokens = 10, .ignore_eos = true});
+  EXPECT_EQ(again.reuse.cached_tokens, 72);
+  EXPECT_EQ(again.reuse.reason, "none");
+  EXPECT_EQ(again.tokens, got.tokens);
+}
+
+TEST_F(EngineTest, ReuseIsOffWhereItIsNotWanted) {
+  const Request request{.prompt = prompt_of(60), .max_new_tokens = 2, .ignore_eos = true};
+  const auto off = load([](EngineOptions& o) { o.prefix_cache = false; });
+  run(*off, request);
+  EXPECT_EQ(run(*off, request).reuse.reason, "disabled");
+  const auto engine = load();
+  run(*engine, request);
+  Request other = request;
+  other.reuse = false;
+  EXPECT_EQ(run(*engine, other).reuse.reason, "disabled");
+  other = request;
+  other.cache_scope = "another client";
+  EXPECT_EQ(run(*engine, other).reuse.reason, "scope");
+  engine->clear_cache();
+  EXPECT_EQ(run(*engine, request).reuse.reason, "no_prefix");
+  EXPECT_EQ(engine->stats().cached_tokens, 0);
 }
 
 TEST_F(EngineTest, StopTextEndsTheAnswerAndIsNotPartOfIt) {
@@ -358,48 +379,26 @@ TEST_F(EngineTest, ThrowingCallbackEndsItsOwnRequestOnly) {
       run(*load(), {.prompt = prompt_of(30, 4), .max_new_tokens = 20, .ignore_eos = true}).tokens);
 }
 
-TEST_F(EngineTest, CancelledKeptRequestCanBeContinuedOnceItHasEnded) {
-  const auto engine = load();
-  Answer first;
-  Answer kept;
-  Answer continued;
-  RequestId b = 0;
-  std::string refused;
-  engine->submit({.prompt = prompt_of(12, 1), .max_new_tokens = 8, .ignore_eos = true},
-                 [&](const RequestEvent& e) {
-                   collect(first)(e);
-                   if (first.tokens.size() != 3 || !refused.empty()) return;
-                   engine->cancel(b);
-                   refused = refusal([&] {
-                     engine->submit({.prompt = prompt_of(12, 2), .continue_from = b},
-                                    collect(kept));
-                   });
-                 });
-  b = engine->submit(
-      {.prompt = prompt_of(12, 2), .max_new_tokens = 8, .ignore_eos = true, .keep = true},
-      collect(kept));
-  engine->run();
-  EXPECT_THAT(refused, HasSubstr("is not kept"));
-  EXPECT_EQ(kept.finish, FinishReason::kCancelled);
-  const Request again{.prompt = prompt_of(14, 2), .max_new_tokens = 5, .ignore_eos = true};
-  Request request = again;
-  request.continue_from = b;
-  engine->submit(request, collect(continued));
-  engine->run();
-  EXPECT_EQ(continued.tokens, run(*load(), again).tokens);
+TEST_F(EngineTest, WhatACancelledRequestComputedIsReused) {
+  const auto engine = load([](EngineOptions& o) { o.max_chunk = 16; });
+  Answer cancelled;
+  const RequestId id = engine->submit(
+      {.prompt = prompt_of(100, 2), .max_new_tokens = 8, .ignore_eos = true}, collect(cancelled));
+  engine->step();
+  engine->step();
+  engine->cancel(id);
+  EXPECT_EQ(cancelled.finish, FinishReason::kCancelled);
+  const Request request{.prompt = prompt_of(100, 2), .max_new_tokens = 5, .ignore_eos = true};
+  const Answer got = run(*engine, request);
+  EXPECT_EQ(got.reuse.cached_tokens, 32);
+  EXPECT_EQ(got.tokens, run(*load(), request).tokens);
 }
 
-TEST_F(EngineTest, ScoreOfAContinuedRequestLosesNoRow) {
+TEST_F(EngineTest, ScoresAfterACachedPromptLoseNoRow) {
   const auto engine = load();
-  Answer first;
-  const RequestId id = engine->submit(
-      {.prompt = prompt_of(40), .max_new_tokens = 2, .ignore_eos = true, .keep = true},
-      collect(first));
-  engine->run();
-  Answer scored;
-  engine->submit({.prompt = prompt_of(40), .score = true, .continue_from = id}, collect(scored));
-  engine->run();
-  EXPECT_EQ(scored.scores, run(*load(), {.prompt = prompt_of(40), .score = true}).scores);
+  run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2, .ignore_eos = true});
+  const Request request{.prompt = prompt_of(40), .score = true};
+  EXPECT_EQ(run(*engine, request).scores, run(*load(), request).scores);
 }
 
 TEST_F(EngineTest, EndOfMessageTokenOfTheCheckpointEndsTheAnswer) {

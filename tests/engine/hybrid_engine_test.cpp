@@ -26,6 +26,7 @@ struct Answer {
   std::vector<float> scores;
   FinishReason finish = FinishReason::kNone;
   std::map<std::int64_t, std::vector<float>> logits;
+  ReuseReport reuse;
 };
 
 RequestId submit(Engine& engine, Request request, Answer& answer) {
@@ -37,6 +38,7 @@ RequestId submit(Engine& engine, Request request, Answer& answer) {
     if (event.token) answer.tokens.push_back(*event.token);
     answer.scores.insert(answer.scores.end(), event.scores.begin(), event.scores.end());
     answer.finish = event.finish;
+    answer.reuse = event.reuse;
   });
   return answer.id;
 }
@@ -90,38 +92,47 @@ constexpr int kAnswer = 10;
 constexpr std::int64_t kComputed = kPrompt + kAnswer - 1;  // the last token was never computed
 constexpr std::int64_t kFolded = kComputed / kLinearBlock * kLinearBlock;
 
-TEST_P(HybridEngine, ASecondTurnReusesWhatTheStateCanGoBackTo) {
+TEST_P(HybridEngine, ASecondTurnReusesWhatAStateServes) {
   static_assert(kFolded > 0 && kFolded < kComputed);
-  const auto engine = load();
   const auto cold = load();
-  for (const std::int64_t departure : {kComputed, kComputed - 1, kFolded + 1, kFolded, kFolded - 1,
-                                       std::int64_t{kLinearBlock}, std::int64_t{1}}) {
-    const Answer first =
-        run(*engine, {.prompt = prompt_of(kPrompt), .max_new_tokens = kAnswer, .keep = true});
+  for (const std::int64_t departure :
+       {kComputed, kComputed - 1, kFolded + 1, kFolded, kFolded - 1, std::int64_t{kPrompt},
+        std::int64_t{kPrompt} - 1, std::int64_t{kLinearBlock}, std::int64_t{1}}) {
+    const auto engine = load();
+    const Answer first = run(*engine, {.prompt = prompt_of(kPrompt), .max_new_tokens = kAnswer});
     Tokens known = prompt_of(kPrompt);
     known.insert(known.end(), first.tokens.begin(), first.tokens.end());
     const Request second{.prompt = departing(known, static_cast<std::size_t>(departure), 75),
                          .max_new_tokens = 12};
-    Request continued = second;
-    continued.continue_from = first.id;
     const EngineStats before = engine->stats();
-    const Answer got = run(*engine, continued);
-    const std::int64_t reused = engine->stats().reused_tokens - before.reused_tokens;
-    EXPECT_EQ(reused, departure >= kFolded ? departure : 0) << "departs at " << departure;
-    EXPECT_EQ(engine->stats().computed_tokens - before.computed_tokens, 75 - reused + 11);
-    const Answer want = run(*cold, second);
+    const Answer got = run(*engine, second);
+    // There are states at the prompt's end and at the answer's.
+    constexpr std::int64_t kPromptFolded = kPrompt / kLinearBlock * kLinearBlock;
+    const std::int64_t cached = departure >= kFolded         ? departure
+                                : departure >= kPrompt       ? kPrompt
+                                : departure >= kPromptFolded ? departure
+                                                             : 0;
+    EXPECT_EQ(got.reuse.cached_tokens, cached) << "departs at " << departure;
+    EXPECT_EQ(got.reuse.known_tokens, departure);
+    EXPECT_EQ(got.reuse.replayed_tokens, departure - cached);
+    EXPECT_EQ(got.reuse.reason, cached < departure ? "no_snapshot" : "diverged_at");
+    EXPECT_EQ(engine->stats().computed_tokens - before.computed_tokens, 75 - cached + 11);
+    const Answer want = run(*cold, {.prompt = second.prompt, .max_new_tokens = 12, .reuse = false});
     EXPECT_EQ(got.tokens, want.tokens) << "departs at " << departure;
     EXPECT_EQ(got.logits, want.logits) << "departs at " << departure;
+    // Once more: now there is a state where it departed.
+    const Answer again =
+        run(*engine, {.prompt = departing(second.prompt, 74, 90), .max_new_tokens = 1});
+    EXPECT_GE(again.reuse.cached_tokens, departure);
   }
 }
 
 TEST_P(HybridEngine, ManyTurnsOfOneSequenceEqualColdOnes) {
   const auto engine = load([](EngineOptions& o) { o.max_chunk = 13; });
-  const auto cold = load();
+  const auto cold = load([](EngineOptions& o) { o.prefix_cache = false; });
   Tokens prompt = prompt_of(21);
-  Request request{.prompt = prompt, .max_new_tokens = 9, .keep = true};
   for (int turn = 0; turn < 12; ++turn) {
-    const Answer got = run(*engine, request);
+    const Answer got = run(*engine, {.prompt = prompt, .max_new_tokens = 9});
     const Answer want = run(*cold, {.prompt = prompt, .max_new_tokens = 9});
     ASSERT_EQ(got.tokens, want.tokens) << "turn " << turn;
     ASSERT_EQ(got.logits, want.logits) << "turn " << turn;
@@ -130,16 +141,14 @@ TEST_P(HybridEngine, ManyTurnsOfOneSequenceEqualColdOnes) {
     // a little back, and in every third turn further than the state can
     const std::size_t back = turn % 3 == 2 ? 20 : static_cast<std::size_t>(turn % 5);
     prompt = departing(known, known.size() - 1 - back, static_cast<int>(known.size()) + 6);
-    request = {.prompt = prompt, .max_new_tokens = 9, .keep = true, .continue_from = got.id};
   }
-  EXPECT_GT(engine->stats().reused_tokens, 0);
+  EXPECT_GT(engine->stats().cached_tokens, 0);
 }
 
-TEST_P(HybridEngine, ScoreOfAContinuedRequestLosesNoRow) {
+TEST_P(HybridEngine, ScoresAfterACachedPromptLoseNoRow) {
   const auto engine = load();
-  const Answer first = run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2, .keep = true});
-  const Answer scored =
-      run(*engine, {.prompt = prompt_of(40), .score = true, .continue_from = first.id});
+  run(*engine, {.prompt = prompt_of(40), .max_new_tokens = 2});
+  const Answer scored = run(*engine, {.prompt = prompt_of(40), .score = true});
   EXPECT_EQ(scored.scores.size(), 39U);
   EXPECT_EQ(scored.scores, alone({.prompt = prompt_of(40), .score = true}).scores);
 }
@@ -190,10 +199,8 @@ TEST_P(HybridEngine, RequestsInTurnOnTheSameStateSlotsEqualThemselvesAlone) {
   std::vector<Answer> answers(7);
   std::vector<Request> requests;
   for (int i = 0; i < 7; ++i) {
-    Request request{.prompt = prompt_of(1 + 23 * i, i), .max_new_tokens = 5 + 6 * i};
-    request.keep = i == 1;  // its slot is wanted by others
-    requests.push_back(request);
-    submit(*engine, request, answers[static_cast<std::size_t>(i)]);
+    requests.push_back({.prompt = prompt_of(1 + 23 * i, i), .max_new_tokens = 5 + 6 * i});
+    submit(*engine, requests.back(), answers[static_cast<std::size_t>(i)]);
   }
   Answer cancelled;
   submit(*engine, {.prompt = prompt_of(30, 9), .max_new_tokens = 50}, cancelled);
@@ -203,7 +210,6 @@ TEST_P(HybridEngine, RequestsInTurnOnTheSameStateSlotsEqualThemselvesAlone) {
   EXPECT_EQ(cancelled.finish, FinishReason::kCancelled);
   const auto cold = load();
   for (std::size_t i = 0; i < answers.size(); ++i) {
-    requests[i].keep = false;
     const Answer want = run(*cold, requests[i]);
     EXPECT_EQ(answers[i].tokens, want.tokens) << i;
     EXPECT_EQ(answers[i].logits, want.logits) << i;

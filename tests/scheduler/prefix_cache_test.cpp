@@ -103,7 +103,8 @@ TEST(PrefixCache, TheBlockToCopyHoldsTheTokens) {
   f.store(counting(1, 6));
   f.store(joined(counting(1, 4), counting(50, 3)));
   const PrefixCache::Match first = f.cache.match("", joined(counting(1, 6), {9}));
-  const PrefixCache::Match second = f.cache.match("", joined(joined(counting(1, 4), {50, 51}), {9}));
+  const PrefixCache::Match second =
+      f.cache.match("", joined(joined(counting(1, 4), {50, 51}), {9}));
   EXPECT_EQ(first.path, second.path);
   EXPECT_NE(first.partial, second.partial);
 }
@@ -230,7 +231,9 @@ TEST(PrefixCache, FindsWhatAListOfAllTextsWouldFind) {
   for (const bool states : {false, true}) {
     for (std::uint32_t seed = 0; seed < 300; ++seed) {
       std::mt19937 random(seed);
-      const auto draw = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+      const auto draw = [&](int n) {
+        return static_cast<int>(random() % static_cast<unsigned>(n));
+      };
       Fixture f(states, 400, 200);
       std::vector<std::pair<Tokens, std::vector<std::int64_t>>> stored;
       for (int step = 0; step < 24; ++step) {

@@ -37,6 +37,12 @@ class FakeModel {
 
   std::vector<Token> run(const BatchPlan& plan) {
     std::vector<Token> sampled;
+    for (const BatchPlan::Copy& copy : plan.block_copies) {
+      for (int i = 0; i < block_tokens_; ++i) {
+        const auto from = slots_.find(std::int64_t{copy.from} * block_tokens_ + i);
+        if (from != slots_.end()) slots_[std::int64_t{copy.to} * block_tokens_ + i] = from->second;
+      }
+    }
     for (const BatchPlan::Item& item : plan.items) {
       for (std::size_t i = 0; i < item.tokens.size(); ++i) {
         Token token = item.tokens[i];
@@ -121,7 +127,7 @@ TEST(Scheduler, AnswerDoesNotDependOnBudgetChunkOrPool) {
             << "budget " << budget << ", blocks " << n_blocks << ", sequence " << i;
       }
       EXPECT_TRUE(scheduler.idle());
-      EXPECT_EQ(scheduler.stats().free_blocks, n_blocks);
+      EXPECT_EQ(scheduler.stats().free_blocks + scheduler.stats().cache.blocks, n_blocks);
     }
   }
 }
@@ -267,48 +273,73 @@ TEST(Scheduler, ScoringRequestGetsEveryRowOnceAlsoWhenPreempted) {
   EXPECT_EQ(rows, all);
 }
 
-TEST(Scheduler, HeldSequenceContinuesFromTheCommonPrefix) {
+TEST(Scheduler, ASecondTurnBeginsBehindTheFirst) {
   const SchedulerOptions options = small_options();
   Scheduler scheduler(options);
   FakeModel model(options.block_tokens);
   const SequenceId id = scheduler.add({.prompt = prompt_of(10, 0), .max_new_tokens = 5});
-  while (scheduler.find(id)->n_generated() < 5) {
-    const auto plan = scheduler.plan();
-    scheduler.commit(*plan, model.run(*plan));
-  }
-  std::vector<Token> second = scheduler.find(id)->tokens;
-  scheduler.hold(id);
-  scheduler.check();
-  EXPECT_TRUE(scheduler.idle());
+  std::vector<Token> second = prompt_of(10, 0);
+  const std::vector<Token> answer = drain(scheduler, model, {id}).at(id);
+  second.insert(second.end(), answer.begin(), answer.end());
   second.insert(second.end(), {5, 6, 7});
-  EXPECT_EQ(scheduler.resume(id, {.prompt = second, .max_new_tokens = 8}),
-            14);  // the last was never computed
-  const auto answers = drain(scheduler, model, {id});
-  EXPECT_EQ(answers.at(id), expected_answer(second, 8));
-
-  const SequenceId other = scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 1});
-  auto plan = scheduler.plan();
-  scheduler.commit(*plan, model.run(*plan));
-  scheduler.hold(other);
-  std::vector<Token> diverging = prompt_of(10, 1);
+  const std::int64_t computed = scheduler.stats().computed_tokens;
+  const SequenceId next = scheduler.add({.prompt = second, .max_new_tokens = 8});
+  EXPECT_EQ(drain(scheduler, model, {next}).at(next), expected_answer(second, 8));
+  EXPECT_EQ(scheduler.stats().cached_tokens, 14);  // the last was never computed
+  EXPECT_EQ(scheduler.stats().computed_tokens - computed, 18 - 14 + 7);
+  std::vector<Token> diverging = second;
   diverging[6] = 999;
-  EXPECT_EQ(scheduler.resume(other, {.prompt = diverging, .max_new_tokens = 3}), 6);
+  const SequenceId other = scheduler.add({.prompt = diverging, .max_new_tokens = 3});
   EXPECT_EQ(drain(scheduler, model, {other}).at(other), expected_answer(diverging, 3));
+  EXPECT_EQ(scheduler.stats().cached_tokens, 14 + 6);
 }
 
-TEST(Scheduler, HeldBlocksGiveWayToWorkAndAreComputedAgain) {
+TEST(Scheduler, CachedBlocksGiveWayToWorkAndAreComputedAgain) {
   SchedulerOptions options = small_options();
   options.n_blocks = 12;
   Scheduler scheduler(options);
   FakeModel model(options.block_tokens);
-  const SequenceId held = scheduler.add({.prompt = prompt_of(30, 0), .max_new_tokens = 1});
-  auto plan = scheduler.plan();
-  scheduler.commit(*plan, model.run(*plan));
-  scheduler.hold(held);
+  const SequenceId first = scheduler.add({.prompt = prompt_of(30, 0), .max_new_tokens = 1});
+  drain(scheduler, model, {first});
   const SequenceId big = scheduler.add({.prompt = prompt_of(40, 1), .max_new_tokens = 5});
   EXPECT_EQ(drain(scheduler, model, {big}).at(big), expected_answer(prompt_of(40, 1), 5));
-  EXPECT_EQ(scheduler.resume(held, {.prompt = prompt_of(30, 0), .max_new_tokens = 4}), 0);
-  EXPECT_EQ(drain(scheduler, model, {held}).at(held), expected_answer(prompt_of(30, 0), 4));
+  const SequenceId again = scheduler.add({.prompt = prompt_of(30, 0), .max_new_tokens = 4});
+  EXPECT_EQ(drain(scheduler, model, {again}).at(again), expected_answer(prompt_of(30, 0), 4));
+  EXPECT_GT(scheduler.stats().cache.evicted_blocks, 0);
+}
+
+TEST(Scheduler, ScopesAndWhatOptsOutShareNothing) {
+  const SchedulerOptions options = small_options();
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const auto cached = [&](SequenceRequest request) {
+    const std::int64_t before = scheduler.stats().cached_tokens;
+    const SequenceId id = scheduler.add(std::move(request));
+    drain(scheduler, model, {id});
+    return scheduler.stats().cached_tokens - before;
+  };
+  EXPECT_EQ(cached({.prompt = prompt_of(20, 0), .max_new_tokens = 1, .scope = "a"}), 0);
+  EXPECT_EQ(cached({.prompt = prompt_of(20, 0), .max_new_tokens = 1, .scope = "b"}), 0);
+  EXPECT_EQ(cached({.prompt = prompt_of(20, 0), .max_new_tokens = 1, .scope = "a"}), 19);
+  EXPECT_EQ(cached({.prompt = prompt_of(20, 0), .max_new_tokens = 1, .scope = "a", .reuse = false}),
+            0);
+}
+
+TEST(Scheduler, WhatAFaultySequenceComputedIsNotReused) {
+  const SchedulerOptions options = small_options();
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId id = scheduler.add({.prompt = prompt_of(20, 0), .max_new_tokens = 5});
+  for (int i = 0; i < 3; ++i) {
+    const auto plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+  }
+  scheduler.remove(id, true);
+  scheduler.check();
+  EXPECT_EQ(scheduler.stats().free_blocks, options.n_blocks);
+  scheduler.add({.prompt = prompt_of(20, 0), .max_new_tokens = 1});
+  scheduler.plan();
+  EXPECT_EQ(scheduler.stats().cached_tokens, 0);
 }
 
 TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
@@ -336,6 +367,7 @@ TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
 
 TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
   std::int64_t preemptions = 0;
+  std::int64_t cached = 0;
   for (unsigned seed = 1; seed <= 60; ++seed) {
     std::mt19937 random(seed);
     const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
@@ -356,8 +388,12 @@ TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
     int added = 0;
     for (int op = 0; op < 2000 || !alive.empty(); ++op) {
       if (op < 1500 && pick(6) == 0 && alive.size() < 12) {
-        const Want want{prompt_of(1 + pick(40), op), 1 + pick(30)};
-        alive[scheduler.add({.prompt = want.prompt, .max_new_tokens = want.n_new})] = want;
+        // Few texts, so that many begin alike.
+        Want want{prompt_of(1 + pick(40), pick(4)), 1 + pick(30)};
+        if (pick(2) == 0) want.prompt.back() = op;
+        alive[scheduler.add({.prompt = want.prompt,
+                             .max_new_tokens = want.n_new,
+                             .scope = pick(8) == 0 ? "other" : ""})] = want;
         ++added;
       }
       if (pick(40) == 0 && !alive.empty()) {
@@ -393,10 +429,12 @@ TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
       ASSERT_LT(op, 100000) << "no progress, seed " << seed;
     }
     EXPECT_EQ(finished + cancelled, added);
-    EXPECT_EQ(scheduler.stats().free_blocks, options.n_blocks);
+    EXPECT_EQ(scheduler.stats().free_blocks + scheduler.stats().cache.blocks, options.n_blocks);
     preemptions += scheduler.stats().preemptions;
+    cached += scheduler.stats().cached_tokens;
   }
   EXPECT_GT(preemptions, 500);
+  EXPECT_GT(cached, 10000);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
@@ -43,6 +44,7 @@ class RecurrentModel {
  public:
   std::vector<Token> run(const BatchPlan& plan) {
     std::vector<Token> sampled;
+    for (const BatchPlan::Copy& copy : plan.state_copies) slots_[copy.to] = slots_[copy.from];
     for (const BatchPlan::Item& item : plan.items) {
       EXPECT_GE(item.state_slot, 0);
       std::vector<Token>& history = slots_[item.state_slot];
@@ -53,6 +55,7 @@ class RecurrentModel {
       history.resize(start);
       history.insert(history.end(), item.tokens.begin(), item.tokens.end());
       if (item.sample) sampled.push_back(next_token(history));
+      if (item.snapshot >= 0) slots_[item.snapshot] = slots_[item.state_slot];
     }
     return sampled;
   }
@@ -97,7 +100,7 @@ TEST(StateSlots, EveryRunningSequenceHasItsOwn) {
     EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(prompt_of(5 + 9 * i, i), 20));
     scheduler.remove(id);
   }
-  EXPECT_EQ(scheduler.stats().free_state_slots, 3);
+  EXPECT_EQ(scheduler.stats().free_state_slots + scheduler.stats().cache.snapshots, 3);
 }
 
 TEST(StateSlots, APreemptedSequenceStartsAgainFromNothing) {
@@ -114,57 +117,127 @@ TEST(StateSlots, APreemptedSequenceStartsAgainFromNothing) {
   EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(prompt_of(20, 1), 20));
 }
 
-TEST(StateSlots, AContinuedSequenceKeepsItsState) {
-  Scheduler scheduler(options_with_states(1));
-  RecurrentModel model;
-  const SequenceId id = scheduler.add({.prompt = prompt_of(20, 1), .max_new_tokens = 7});
-  finish(scheduler, model, id);
-  std::vector<Token> second = scheduler.find(id)->tokens;
-  scheduler.hold(id);
-  const std::int64_t computed = scheduler.find(id)->n_computed;
-  EXPECT_EQ(computed, 26);  // the last token is never computed
-  for (const Token t : prompt_of(9, 2)) second.push_back(t);
-  EXPECT_EQ(scheduler.resume(id, {.prompt = second, .max_new_tokens = 10}), computed);
-  finish(scheduler, model, id);
-  EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(second, 10));
-}
-
-/// Rows kept when a sequence of 26 computed tokens goes on with a prompt that agrees with `agree`.
-std::int64_t kept_rows(int agree) {
-  Scheduler scheduler(options_with_states(1));
+/// Cached rows of a prompt that agrees with `agree` tokens of one of 26 that was computed before.
+Reuse found(int agree, int n_slots = 4) {
+  SchedulerOptions options = options_with_states(n_slots);
+  options.max_running = 1;
+  options.snapshot_every = 0;
+  Scheduler scheduler(options);
   RecurrentModel model;
   const SequenceId id = scheduler.add({.prompt = prompt_of(26, 1), .max_new_tokens = 1});
   finish(scheduler, model, id);
-  scheduler.hold(id);
+  scheduler.remove(id);
   std::vector<Token> prompt = prompt_of(26, 1);
   prompt.resize(static_cast<std::size_t>(agree));
   for (int i = 0; i < 12; ++i) prompt.push_back(999);
-  const std::int64_t kept = scheduler.resume(id, {.prompt = prompt, .max_new_tokens = 10});
-  scheduler.check();
-  finish(scheduler, model, id);
-  EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(prompt, 10));
-  return kept;
+  const SequenceId next = scheduler.add({.prompt = prompt, .max_new_tokens = 10});
+  finish(scheduler, model, next);
+  EXPECT_EQ(answer_of(*scheduler.find(next)), expected_answer(prompt, 10));
+  return scheduler.find(next)->found;
 }
 
 TEST(StateSlots, AStateGoesBackWithinItsTailOnly) {
-  EXPECT_EQ(kept_rows(26), 26);
-  EXPECT_EQ(kept_rows(25), 25);
-  EXPECT_EQ(kept_rows(24), 24);  // the last fold
-  EXPECT_EQ(kept_rows(23), 0);
-  EXPECT_EQ(kept_rows(3), 0);
+  EXPECT_EQ(found(26).n_cached, 26);
+  EXPECT_EQ(found(25).n_cached, 25);
+  EXPECT_EQ(found(24).n_cached, 24);  // the last fold
+  EXPECT_EQ(found(23).n_cached, 0);
+  EXPECT_EQ(found(23).n_known, 23);
+  EXPECT_EQ(name(found(23).miss), "no_snapshot");
+  EXPECT_EQ(found(3).n_cached, 0);
 }
 
-TEST(StateSlots, HeldSequencesGiveTheirsToNewOnes) {
-  Scheduler scheduler(options_with_states(1));
+TEST(StateSlots, TheOnlySlotIsTheCachesUntilASequenceNeedsIt) {
+  EXPECT_EQ(found(26, 1).n_cached, 26);
+}
+
+TEST(StateSlots, SnapshotsLieWhereTheyWereAskedForAndWherePromptsPart) {
+  SchedulerOptions options = options_with_states(12);
+  options.max_running = 1;
+  options.snapshot_every = 40;
+  Scheduler scheduler(options);
   RecurrentModel model;
-  const SequenceId held = scheduler.add({.prompt = prompt_of(20, 1), .max_new_tokens = 4});
-  finish(scheduler, model, held);
-  scheduler.hold(held);
-  const SequenceId other = scheduler.add({.prompt = prompt_of(30, 2), .max_new_tokens = 4});
-  finish(scheduler, model, other);
-  EXPECT_EQ(answer_of(*scheduler.find(other)), expected_answer(prompt_of(30, 2), 4));
-  EXPECT_EQ(scheduler.find(held)->n_computed, 0);
-  EXPECT_EQ(scheduler.find(held)->state_slot, -1);
+  const auto run = [&](std::vector<Token> prompt, std::vector<std::int64_t> at = {}) {
+    const SequenceId id =
+        scheduler.add({.prompt = prompt, .max_new_tokens = 3, .snapshot_at = std::move(at)});
+    finish(scheduler, model, id);
+    EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(prompt, 3));
+    const Reuse reuse = scheduler.find(id)->found;
+    scheduler.remove(id);
+    return reuse;
+  };
+  Token other = 2000;
+  const auto parting = [&](int at) {
+    std::vector<Token> prompt = prompt_of(at, 1);
+    for (int i = 0; i < 9; ++i) prompt.push_back(++other);
+    return prompt;
+  };
+  run(prompt_of(101, 1), {21});
+  EXPECT_EQ(run(parting(21)).n_cached, 21);    // asked for
+  EXPECT_EQ(run(parting(80)).n_cached, 80);    // the grid
+  EXPECT_EQ(run(parting(101)).n_cached, 101);  // the prompt's end
+  EXPECT_EQ(run(parting(70)).n_cached, 40);
+  EXPECT_EQ(run(parting(70)).n_cached, 70);  // where the one before parted
+}
+
+TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
+  std::int64_t cached = 0;
+  std::int64_t preemptions = 0;
+  for (unsigned seed = 1; seed <= 40; ++seed) {
+    std::mt19937 random(seed);
+    const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+    SchedulerOptions options = options_with_states(3);
+    options.max_step_tokens = 3 + pick(20);
+    options.max_chunk = 1 + pick(12);
+    options.n_blocks = 30 + pick(30);
+    options.n_state_slots = 3 + pick(6);
+    options.snapshot_every = pick(2) * 16;
+    Scheduler scheduler(options);
+    RecurrentModel model;
+    std::map<SequenceId, std::vector<Token>> prompts;
+    for (int op = 0; op < 1500 || !prompts.empty(); ++op) {
+      ASSERT_LT(op, 100000) << "no progress, seed " << seed;
+      if (op < 1200 && pick(5) == 0 && prompts.size() < 8) {
+        std::vector<Token> prompt = prompt_of(1 + pick(50), pick(3));
+        if (pick(2) == 0) prompt.back() = op;
+        const SequenceId id = scheduler.add(
+            {.prompt = prompt, .max_new_tokens = 1 + pick(20), .snapshot_at = {1 + pick(20)}});
+        prompts[id] = prompt;
+      }
+      if (pick(30) == 0 && !prompts.empty()) {
+        const auto it = std::next(prompts.begin(), pick(static_cast<int>(prompts.size())));
+        if (pick(2) == 0) {
+          scheduler.preempt(it->first);
+        } else {
+          scheduler.remove(it->first, pick(3) == 0);
+          prompts.erase(it);
+        }
+      }
+      const auto plan = scheduler.plan();
+      if (!plan) continue;
+      const std::vector<Token> sampled = model.run(*plan);
+      if (pick(50) == 0) {
+        scheduler.abandon(*plan);
+      } else {
+        scheduler.commit(*plan, sampled);
+      }
+      scheduler.check();
+      for (auto it = prompts.begin(); it != prompts.end();) {
+        const Sequence& s = *scheduler.find(it->first);
+        if (s.n_generated() < s.max_new_tokens) {
+          ++it;
+          continue;
+        }
+        ASSERT_EQ(answer_of(s), expected_answer(it->second, static_cast<int>(s.max_new_tokens)))
+            << "seed " << seed;
+        scheduler.remove(it->first);
+        it = prompts.erase(it);
+      }
+    }
+    cached += scheduler.stats().cached_tokens;
+    preemptions += scheduler.stats().preemptions;
+  }
+  EXPECT_GT(cached, 10000);
+  EXPECT_GT(preemptions, 500);
 }
 
 TEST(StateSlots, ThereAreAtLeastAsManyAsRunningSequences) {

@@ -70,6 +70,7 @@ void Answer::receive(const RequestEvent& event) {
   if (event.finish != FinishReason::kNone) {
     finish_ = event.finish;
     error_ = event.error;
+    reuse_ = event.reuse;
   }
 }
 
@@ -85,6 +86,14 @@ double Answer::prefill_s() const {
 
 double Answer::decode_s() const {
   return tokens_.empty() ? 0.0 : std::chrono::duration<double>(last_ - first_token_).count();
+}
+
+std::string Answer::describe_reuse() const {
+  std::string text = fmt::format("reused {} of {} prompt tokens", reuse_.cached_tokens, n_prompt());
+  if (reuse_.replayed_tokens > 0) text += fmt::format(", replayed {}", reuse_.replayed_tokens);
+  if (reuse_.reason == "none") return text;
+  text += fmt::format("; {}", reuse_.reason);
+  return reuse_.reason == "diverged_at" ? fmt::format("{} {}", text, reuse_.known_tokens) : text;
 }
 
 std::string Answer::describe_timings() const {
@@ -119,6 +128,10 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
   json["model"] = model;
   json["prompt_tokens"] = prompt_.size();
   json["completion_tokens"] = tokens_.size();
+  json["cached_tokens"] = reuse_.cached_tokens;
+  json["replayed_tokens"] = reuse_.replayed_tokens;
+  json["not_reused"] = reuse_.reason;
+  if (reuse_.reason == "diverged_at") json["diverged_at"] = reuse_.known_tokens;
   json["prompt_token_ids"] = prompt_;
   json["tokens"] = tokens_;
   json["text"] = text_;

@@ -29,10 +29,13 @@ class Answer {
   /// The part of the text that was not taken yet.
   std::string take_new_text();
   std::int64_t n_prompt() const { return static_cast<std::int64_t>(prompt_.size()); }
+  const ReuseReport& reuse() const { return reuse_; }  // once done
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
 
   /// The object that --json prints; `model` as the user named it.
   Json to_json(const Engine& engine, const std::string& model) const;
+  /// "reused 96 of 120 prompt tokens, replayed 4; diverged_at 100"
+  std::string describe_reuse() const;
   /// "prompt 31 tokens in 0.05 s (620.0 tok/s), answer ..."
   std::string describe_timings() const;
 
@@ -53,6 +56,7 @@ class Answer {
   std::size_t taken_ = 0;
   FinishReason finish_ = FinishReason::kNone;
   std::string error_;
+  ReuseReport reuse_;
   Clock::time_point started_, first_token_, last_;
 };
 

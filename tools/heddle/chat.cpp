@@ -95,7 +95,6 @@ class Conversation {
 
   void clear() {
     turns_.clear();
-    forget();
     say("the conversation is forgotten");
   }
 
@@ -158,21 +157,13 @@ class Conversation {
     return engine_.tokenizer().encode(text, {});
   }
 
-  void forget() {
-    if (kept_) engine_.forget(*kept_);
-    kept_.reset();
-  }
-
   /// Answers `message` after the first `n_before` turns; the others are dropped.
   void answer(std::size_t n_before, const std::string& message, std::uint32_t choice) {
     Request request = base_;
     Answer answer;
-    const std::int64_t reused_before = engine_.stats().reused_tokens;
     try {
       request.prompt = encode(n_before, message);
       request.choice = choice;
-      request.keep = true;
-      request.continue_from = kept_;
       run(answer, std::move(request));
     } catch (const Error& e) {
       if (e.kind() != ErrorKind::kBadInput) throw;
@@ -184,25 +175,23 @@ class Conversation {
     if (answer.finish() == FinishReason::kError) {
       return say(fmt::format("error: {}; the conversation is as it was", answer.error()));
     }
-    kept_ = answer.id();
     choice_ = choice;
     Turn turn{.message = message, .answer = answer.text()};
     turns_.resize(n_before);  // `message` may have been in one of those dropped
     turns_.push_back(std::move(turn));
-    report(answer, engine_.stats().reused_tokens - reused_before);
+    report(answer);
   }
 
   void run(Answer& answer, Request request) {
     const PolledInterrupt interrupt;
     answer.start(engine_, std::move(request));
-    kept_.reset();
     while (!answer.done() && engine_.step()) {
       write_stdout(answer.take_new_text());
       if (interrupt.raised() && !answer.done()) engine_.cancel(answer.id());
     }
   }
 
-  void report(const Answer& answer, std::int64_t reused) const {
+  void report(const Answer& answer) const {
     if (answer.n_prompt() + answer.n_tokens() >= engine_.options().context) {
       say(fmt::format("the context of {} tokens is full: the answer was cut; /clear starts afresh",
                       engine_.options().context));
@@ -210,8 +199,7 @@ class Conversation {
       note("the answer was cut at its length limit (-n)");
     }
     if (log_level() <= LogLevel::kInfo) {
-      say(fmt::format("reused {} of {} prompt tokens; {}", reused, answer.n_prompt(),
-                      answer.describe_timings()));
+      say(fmt::format("{}; {}", answer.describe_reuse(), answer.describe_timings()));
     }
   }
 
@@ -220,7 +208,6 @@ class Conversation {
   std::string system_;
   Request base_;
   std::vector<Turn> turns_;
-  std::optional<RequestId> kept_;
   std::uint32_t choice_ = 0;  // of the last answer
 };
 

@@ -40,7 +40,9 @@ constexpr CommandSpec kCommands[] = {
          "Sampling defaults are those of the checkpoint, else greedy. Ctrl-C ends the answer and "
          "keeps what there is (exit code 130, finish_reason \"cancelled\"); a second one leaves at "
          "once.\n"
-         "--json prints one object: model, prompt_tokens, completion_tokens, "
+         "--json prints one object: model, prompt_tokens, completion_tokens, cached_tokens, "
+         "replayed_tokens, not_reused (none, no_prefix, diverged_at, no_snapshot, evicted, scope, "
+         "too_short, disabled), "
          "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled), seed, timings "
          "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and logprobs "
          "if asked for.\n"
@@ -59,7 +61,8 @@ constexpr CommandSpec kCommands[] = {
      .summary = "talk with a model, line by line",
      .details =
          "Reads one message a line from a terminal or a pipe. The model's state is kept between "
-         "turns, so that only new tokens are computed (-v says how many were reused). A model "
+         "turns, so that only new tokens are computed (-v says how many were reused, and why not "
+         "more). A model "
          "without a chat template gets the turns joined by newlines.\n"
          "/clear forgets the conversation, /regen answers the last message again, /history lists "
          "your messages with their numbers, /edit N TEXT replaces message N, drops what came after "
@@ -487,6 +490,10 @@ constexpr FlagSpec kFlags[] = {
      .help = "element type of cached keys and values",
      .fallback = "f16; f32 with --force-kernel all=ref",
      .choices = "f32 f16 bf16",
+     .env = true},
+    {.name = "no-prefix-cache",
+     .commands = kGenerate | kChat,
+     .help = "compute every prompt from its first token",
      .env = true},
     {.name = "block-tokens",
      .commands = kSized,

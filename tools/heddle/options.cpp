@@ -115,6 +115,7 @@ EngineOptions engine_options(const Arguments& args) {
   if (has_flag(args, "max-step-tokens")) {
     options.max_step_tokens = args.integer("max-step-tokens").value_or(0);
   }
+  if (has_flag(args, "no-prefix-cache")) options.prefix_cache = !args.on("no-prefix-cache");
   if (const auto dtype = args.text("kv-dtype")) options.kv_dtype = parse_dtype(*dtype);
   if (const auto block = args.text("block-tokens")) options.block_tokens = std::stoi(*block);
   return options;
