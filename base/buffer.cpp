@@ -14,8 +14,11 @@ namespace {
 
 constexpr std::size_t kHuge = std::size_t{2} << 20;
 
+// Not to kHuge: the end would take a huge page for the little that is left, of matrices of 2.1 MiB
+// nearly their size again. A multiple of every page size.
 std::size_t rounded(std::size_t bytes) {
-  return (bytes + kHuge - 1) / kHuge * kHuge;
+  constexpr std::size_t kPage = std::size_t{64} << 10;
+  return (bytes + kPage - 1) / kPage * kPage;
 }
 
 [[noreturn]] void out_of_memory(std::size_t bytes) {

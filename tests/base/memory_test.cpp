@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/checked_size.h"
 #include "base/error.h"
 #include "base/tensor_view.h"
+#include "tests/support/sanitizers.h"
 
 namespace heddle {
 namespace {
@@ -43,6 +45,29 @@ TEST(HostBuffer, IsZeroedEvenWhereMemoryIsReused) {
     for (std::size_t i = 0; i < 4096; ++i) ASSERT_EQ(buffer.data()[i], std::byte{0});
     std::memset(buffer.data(), 0xaa, 4096);
   }
+}
+
+/// A "VmRSS:  123 kB" line of this process, in bytes.
+std::size_t resident() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoull(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+TEST(HostBuffer, TakesNoHugePageForItsEnd) {
+  if (test::kSanitized) GTEST_SKIP() << "a sanitizer's own memory grows with the program's";
+  constexpr std::size_t kBytes = (std::size_t{2} << 20) + 1000;
+  constexpr std::size_t kBuffers = 32;
+  const std::size_t before = resident();
+  std::vector<Buffer> buffers;
+  for (std::size_t i = 0; i < kBuffers; ++i) {
+    buffers.push_back(host_buffer(kBytes));
+    std::memset(buffers.back().data(), 1, kBytes);
+  }
+  EXPECT_GT(resident() - before, kBuffers * kBytes * 9 / 10);
+  EXPECT_LT(resident() - before, kBuffers * kBytes * 11 / 10);
 }
 
 TEST(HostBuffer, RefusesWhatCannotBeAllocated) {
