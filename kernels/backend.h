@@ -68,6 +68,9 @@ class Backend {
                             const ReadCallback& read = nullptr) = 0;
   /// The weight dtypes that `pack` takes.
   virtual std::vector<DType> weight_dtypes() const = 0;
+  /// What the kernels hold beside the caller's memory; it grows with the calls made, up to what
+  /// kernels/sizes.h says.
+  virtual std::uint64_t scratch_bytes() const { return 0; }
 };
 
 /// Throws kBadInput for options that cannot be, kDevice where the device is absent or broken.

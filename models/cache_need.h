@@ -10,6 +10,9 @@ namespace heddle {
 struct PagedKvNeed {
   int n_kv_heads = 0;
   int head_dim = 0;
+  int n_q_heads = 0;        // that read them
+  std::int64_t window = 0;  // a token reads so many keys, itself included; 0: all
+  bool skips = false;       // keys between those that a token reads are left out
   std::int64_t elements_per_token() const { return 2LL * n_kv_heads * head_dim; }
 };
 

@@ -84,6 +84,7 @@ class CpuBackend final : public Backend {
     return cpu::pack(rows, weight_layout_, row_order, read, context_.pool);
   }
   std::vector<DType> weight_dtypes() const override { return cpu::weight_dtypes(); }
+  std::uint64_t scratch_bytes() const override { return context_.bytes(); }
 
  private:
   static void copy(void* to, const void* from, std::size_t bytes) {

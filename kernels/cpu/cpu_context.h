@@ -25,6 +25,13 @@ class CpuContext {
   std::byte* worker(int index, std::size_t bytes) {
     return grown(worker_[static_cast<std::size_t>(index)], bytes);
   }
+  /// Of all of it.
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const Buffer& buffer : shared_) sum += buffer.bytes();
+    for (const Buffer& buffer : worker_) sum += buffer.bytes();
+    return sum;
+  }
 
  private:
   static std::byte* grown(Buffer& buffer, std::size_t bytes) {

@@ -108,7 +108,12 @@ SoftmaxAttention SoftmaxAttention::bind(const SoftmaxAttentionSpec& spec,
 
 CacheNeed SoftmaxAttention::cache_need(const SoftmaxAttentionSpec& spec) {
   CacheNeed need;
-  need.paged = {{spec.n_kv_heads, spec.head_dim}};
+  need.paged = {
+      {.n_kv_heads = spec.n_kv_heads,
+       .head_dim = spec.head_dim,
+       .n_q_heads = spec.n_q_heads,
+       .window = spec.window > 0 ? std::int64_t{spec.window} + spec.first_keys : 0,
+       .skips = spec.first_keys > 0 || !std::holds_alternative<std::monostate>(spec.sparse)}};
   if (const auto* const select = std::get_if<SelectSpec>(&spec.sparse)) {
     need.compressed = {{spec.n_kv_heads, spec.head_dim, select->kernel, select->stride}};
   }

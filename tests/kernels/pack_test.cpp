@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/sizes.h"
 #include "tests/support/compare.h"
 #include "tests/support/random.h"
 #include "tests/support/weights.h"
@@ -66,6 +67,10 @@ TEST(Pack, EveryValueSurvivesInBothLayouts) {
           EXPECT_EQ(packed.n_cols, k);
           EXPECT_EQ(packed.dtype, dtype);
           EXPECT_EQ(packed.layout, layout);
+          if (layout == WeightLayout::kRows16) {
+            EXPECT_EQ(packed.data.bytes(), packed_bytes(dtype, n, k));
+          }
+          EXPECT_LE(packed.data.bytes(), packed_bytes(dtype, n, k));
           expect_values(w, packed, {});
         }
       }
