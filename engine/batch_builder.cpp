@@ -4,6 +4,11 @@
 
 namespace heddle {
 
+std::uint64_t batch_bytes(const BatchCapacity& c) {
+  const std::int64_t n = 4 * c.max_tokens + c.max_sequences * (c.max_blocks + 1) + c.max_outputs;
+  return static_cast<std::uint64_t>(n) * sizeof(std::int32_t);
+}
+
 BatchBuilder::BatchBuilder(const BatchCapacity& capacity, Backend& backend)
     : capacity_(capacity),
       backend_(backend),

@@ -16,6 +16,9 @@ struct BatchCapacity {
   int block_tokens = 16;
 };
 
+/// Of the arrays, on the host or on a device.
+std::uint64_t batch_bytes(const BatchCapacity& capacity);
+
 /// Turns a BatchPlan into the arrays that kernels read, at addresses that never change.
 class BatchBuilder {
  public:

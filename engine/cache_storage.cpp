@@ -90,18 +90,30 @@ void CacheStorage::copy_state(std::int64_t from, std::int64_t to) {
   }
 }
 
-double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {
+std::uint64_t compressed_block_bytes(const std::vector<CacheNeed>& needs, int block_tokens) {
   std::int64_t elements = 0;
-  double compressed = 0;  // bytes of a cache block
   for (const CacheNeed& need : needs) {
-    for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token();
     for (const CompressedKeyNeed& c : need.compressed) {
-      const std::int64_t n =
-          entries(c.stride, block_tokens) + entries(kCoarse * c.stride, block_tokens);
-      compressed += static_cast<double>(n * c.n_kv_heads * c.head_dim) * sizeof(float);
+      elements += (entries(c.stride, block_tokens) + entries(kCoarse * c.stride, block_tokens)) *
+                  c.n_kv_heads * c.head_dim;
     }
   }
-  return static_cast<double>(row_bytes(kv_dtype, elements)) + compressed / block_tokens;
+  return static_cast<std::uint64_t>(elements) * sizeof(float);
+}
+
+std::uint64_t kv_block_bytes(const std::vector<CacheNeed>& needs,
+                             DType kv_dtype,
+                             int block_tokens) {
+  std::int64_t elements = 0;
+  for (const CacheNeed& need : needs) {
+    for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token() * block_tokens;
+  }
+  return static_cast<std::uint64_t>(row_bytes(kv_dtype, elements)) +
+         compressed_block_bytes(needs, block_tokens);
+}
+
+double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {
+  return static_cast<double>(kv_block_bytes(needs, kv_dtype, block_tokens)) / block_tokens;
 }
 
 std::uint64_t state_bytes(const std::vector<CacheNeed>& needs) {

@@ -36,7 +36,11 @@ class CacheStorage {
   std::vector<MixerCache> mixers_;
 };
 
-/// Bytes of one token in all pages, and of one sequence's states.
+/// Bytes of one block of all pages, and of one sequence's states.
+std::uint64_t kv_block_bytes(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens);
+/// Of these, those of compressed keys.
+std::uint64_t compressed_block_bytes(const std::vector<CacheNeed>& needs, int block_tokens);
+/// A block's bytes by its tokens.
 double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens);
 std::uint64_t state_bytes(const std::vector<CacheNeed>& needs);
 

@@ -7,8 +7,10 @@
 #include <fstream>
 #include <limits>
 
+#include "engine/batch_builder.h"
 #include "engine/cache_storage.h"
-#include "models/decoder.h"
+#include "models/mixers/mixer.h"
+#include "models/scratch_shape.h"
 
 namespace heddle {
 namespace {
@@ -78,6 +80,133 @@ std::uint64_t cgroup_free() {
   return least;
 }
 
+std::uint64_t unsigned_of(std::int64_t n) {
+  return static_cast<std::uint64_t>(n);
+}
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+bool is_vector(const StoredTensor& tensor) {
+  const std::string_view name = tensor.name;
+  return name.ends_with("bias") ||
+         (tensor.view.rank < 2 && name.find("norm") != std::string_view::npos);
+}
+
+/// Every matrix padded to what kernels read (one row to sixteen), every vector in f32.
+std::uint64_t weight_bytes(const WeightStore& weights) {
+  std::uint64_t bytes = 0;
+  for (const StoredTensor& tensor : weights.tensors()) {
+    if (!tensor.foreign.empty()) continue;  // never packed
+    const TensorView& view = tensor.view;
+    if (view.rank == 0 || is_vector(tensor)) {
+      bytes += unsigned_of(view.elements()) * sizeof(float);
+      continue;
+    }
+    const std::int64_t rows = view.rank < 2 ? 1 : view.dim(view.rank - 2);
+    const std::int64_t cols = view.dim(view.rank - 1);
+    const std::int64_t matrices = view.elements() / std::max<std::int64_t>(1, rows * cols);
+    bytes += unsigned_of(matrices) * packed_bytes(view.dtype, rows, cols);
+  }
+  return bytes;
+}
+
+/// The zeros of EngineOptions filled in as Engine::load does.
+EngineOptions sized(const ModelConfig& config, EngineOptions o) {
+  if (o.context == 0) o.context = config.context;
+  if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
+  const std::vector<CacheNeed> needs = cache_needs(config);
+  const std::uint64_t state = state_bytes(needs);
+  if (!o.prefix_cache || state == 0) o.snapshots = 0;
+  if (o.snapshots < 0) {
+    const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
+                      static_cast<double>(o.kv_tokens);
+    o.snapshots = std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4, 32);
+  }
+  return o;
+}
+
+std::vector<KvGroup> kv_groups(const ModelConfig& config, const EngineOptions& o, DType kv_dtype) {
+  const std::uint64_t n_blocks = unsigned_of(ceil_div(o.kv_tokens, o.block_tokens));
+  std::vector<KvGroup> groups;
+  const auto add = [&](KvGroup::Kind kind, std::int64_t window, std::uint64_t block_bytes) {
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const KvGroup& g) {
+      return g.kind == kind && g.window == window;
+    });
+    if (group == groups.end()) group = groups.insert(group, KvGroup{kind, window, 0, 0.0, 0});
+    ++group->layers;
+    group->bytes_per_token += static_cast<double>(block_bytes) / o.block_tokens;
+    group->bytes += n_blocks * block_bytes;
+  };
+  for (const LayerSpec& layer : config.layers) {
+    std::vector<CacheNeed> needs;
+    for (const MixerSpec& mixer : layer.mixers) {
+      const CacheNeed need = cache_need(mixer);
+      for (const PagedKvNeed& kv : need.paged) {
+        const bool windowed = kv.window > 0 && kv.window < o.context;
+        CacheNeed alone;
+        alone.paged = {kv};
+        add(windowed ? KvGroup::Kind::kWindowed : KvGroup::Kind::kFull, windowed ? kv.window : 0,
+            kv_block_bytes({alone}, kv_dtype, o.block_tokens));
+      }
+      const std::uint64_t compressed = compressed_block_bytes({need}, o.block_tokens);
+      if (compressed > 0) add(KvGroup::Kind::kCompressed, 0, compressed);
+    }
+  }
+  std::sort(groups.begin(), groups.end(), [](const KvGroup& a, const KvGroup& b) {
+    return a.kind != b.kind ? a.kind < b.kind : a.window < b.window;
+  });
+  return groups;
+}
+
+std::uint64_t kernel_scratch(const ModelConfig& config,
+                             const WeightStore& weights,
+                             const EngineOptions& o) {
+  const DecoderLimits limits = decoder_limits(o);
+  ScratchShape shape = scratch_shape(config, weights, limits);
+  shape.threads = o.backend.threads;
+  shape.n_sequences = std::min(o.max_sequences, limits.max_tokens);
+  // sequences may share blocks, so that all their keys are more than the cache's
+  shape.n_keys = std::min(o.kv_tokens, o.context) * o.max_sequences;
+  return scratch_bytes(shape);
+}
+
+/// What the host keeps of requests and of a step.
+std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
+  const DecoderLimits limits = decoder_limits(o);
+  const std::int64_t max_blocks = ceil_div(o.context, o.block_tokens);
+  const std::uint64_t batch =
+      batch_bytes({.max_tokens = limits.max_tokens,
+                   .max_sequences = std::min(o.max_sequences, limits.max_tokens),
+                   .max_outputs = limits.max_outputs,
+                   .max_blocks = max_blocks,
+                   .block_tokens = o.block_tokens});
+  // A token as part of a prompt, of a sequence and of a count; a block in the pool and in a table,
+  // with its node in the prefix cache, which remembers so many evicted ones beside.
+  const std::int64_t tokens = o.context * o.max_sequences * 16;
+  const std::int64_t n_blocks = ceil_div(o.kv_tokens, o.block_tokens);
+  std::int64_t blocks = (n_blocks + max_blocks * o.max_sequences) * 8;
+  constexpr std::int64_t kRemembered = 1 << 16;
+  if (o.prefix_cache) blocks += n_blocks * (384 + 4 * o.block_tokens) + kRemembered * 64;
+  const std::int64_t sampled = limits.max_outputs * 8;
+  const std::int64_t logits = (o.max_sequences + 1) * config.vocab * 4;  // for their logprobs
+  return batch + unsigned_of(tokens + blocks + sampled + logits);
+}
+
+/// The largest of 1 .. most for which `fits`, which no larger one does after one that does not; 0.
+template <typename Fits>
+std::int64_t largest(std::int64_t most, const Fits& fits) {
+  std::int64_t low = 0;
+  std::int64_t high = most + 1;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
 }  // namespace
 
 std::string memory_text(std::uint64_t bytes) {
@@ -85,49 +214,85 @@ std::string memory_text(std::uint64_t bytes) {
   return mib < 10240 ? fmt::format("{:.1f} MiB", mib) : fmt::format("{:.1f} GiB", mib / 1024);
 }
 
+std::string_view name(KvGroup::Kind kind) {
+  switch (kind) {
+    case KvGroup::Kind::kFull:
+      return "full";
+    case KvGroup::Kind::kWindowed:
+      return "windowed";
+    case KvGroup::Kind::kCompressed:
+      break;
+  }
+  return "compressed keys";
+}
+
 std::string MemoryPlan::describe() const {
   std::string text =
-      fmt::format("{}: weights {}, KV cache {} ({} bytes a token)", memory_text(total()),
+      fmt::format("{}: weights {}, KV cache {} ({} bytes a token", memory_text(total()),
                   memory_text(weights), memory_text(kv), kv_bytes_per_token);
+  if (kv_groups.size() > 1) {
+    for (const KvGroup& group : kv_groups) {
+      text += fmt::format("{} {} {}", &group == &kv_groups.front() ? ":" : ",", name(group.kind),
+                          memory_text(group.bytes));
+    }
+  }
+  text += ")";
   if (state > 0) {
     text += fmt::format(", recurrent states {} ({} a sequence)", memory_text(state),
                         memory_text(state_bytes_per_sequence));
     if (snapshots > 0) text += fmt::format(", snapshots of states {}", memory_text(snapshots));
   }
-  return text + fmt::format(", activations {}", memory_text(activations));
+  return text + fmt::format(", workspace {}", memory_text(workspace()));
 }
 
 MemoryPlan plan_memory(const ModelConfig& config,
                        const WeightStore& weights,
                        const EngineOptions& options) {
-  MemoryPlan plan;
-  for (const StoredTensor& tensor : weights.tensors()) {
-    if (!tensor.foreign.empty()) continue;  // never packed
-    plan.weights += static_cast<std::uint64_t>(tensor.view.bytes());
-  }
-  const DType kv_dtype = options.kv_dtype.value_or(DType::kF16);
-  const std::int64_t context = options.context > 0 ? options.context : config.context;
-  const std::int64_t kv_tokens =
-      options.kv_tokens > 0 ? options.kv_tokens : context * options.max_sequences;
+  const EngineOptions o = sized(config, options);
+  const DType kv_dtype = o.kv_dtype.value_or(DType::kF16);
   const std::vector<CacheNeed> needs = cache_needs(config);
-  const double per_token = kv_bytes_per_token(needs, kv_dtype, options.block_tokens);
-  plan.kv_bytes_per_token = static_cast<std::uint64_t>(std::ceil(per_token));
-  plan.kv = static_cast<std::uint64_t>(std::ceil(per_token * static_cast<double>(kv_tokens)));
+  MemoryPlan plan;
+  plan.weights = weight_bytes(weights);
+  plan.kv_groups = kv_groups(config, o, kv_dtype);
+  for (const KvGroup& group : plan.kv_groups) plan.kv += group.bytes;
+  plan.kv_bytes_per_token =
+      static_cast<std::uint64_t>(std::ceil(kv_bytes_per_token(needs, kv_dtype, o.block_tokens)));
   plan.state_bytes_per_sequence = state_bytes(needs);
-  plan.state = plan.state_bytes_per_sequence * static_cast<std::uint64_t>(options.max_sequences);
-  plan.snapshots = plan.state_bytes_per_sequence *
-                   static_cast<std::uint64_t>(std::max<std::int64_t>(0, options.snapshots));
-  EngineOptions sized = options;
-  sized.context = context;
-  plan.activations = activation_bytes(config, decoder_limits(sized));
+  plan.state = plan.state_bytes_per_sequence * unsigned_of(o.max_sequences);
+  plan.snapshots = plan.state_bytes_per_sequence * unsigned_of(o.snapshots);
+  plan.activations = activation_bytes(config, decoder_limits(o));
+  plan.kernel_scratch = kernel_scratch(config, weights, o);
+  plan.bookkeeping = bookkeeping(config, o);
   return plan;
 }
 
+MemoryFit what_fits(const ModelConfig& config,
+                    const WeightStore& weights,
+                    const EngineOptions& options,
+                    std::uint64_t memory) {
+  EngineOptions o = sized(config, options);
+  o.kv_tokens = 0;
+  o.snapshots = options.snapshots;
+  const auto fits = [&](std::int64_t context, std::int64_t sequences) {
+    EngineOptions tried = o;
+    tried.context = context;
+    tried.max_sequences = sequences;
+    return plan_memory(config, weights, tried).total() <= memory;
+  };
+  return {.max_context =
+              largest(std::min<std::int64_t>(config.context, kMostKvTokens / o.max_sequences),
+                      [&](std::int64_t n) { return fits(n, o.max_sequences); }),
+          .max_sequences = largest(std::min(kMostSequences, kMostKvTokens / o.context),
+                                   [&](std::int64_t n) { return fits(o.context, n); })};
+}
+
 DecoderLimits decoder_limits(const EngineOptions& options) {
-  return {.max_tokens = options.max_step_tokens > 0 ? options.max_step_tokens : 512,
+  const std::int64_t tokens = options.max_step_tokens > 0
+                                  ? options.max_step_tokens
+                                  : std::max<std::int64_t>(512, options.max_sequences);
+  return {.max_tokens = tokens,
           .max_outputs = std::max<std::int64_t>(options.max_sequences, 64),
-          .max_positions = (options.context + options.block_tokens - 1) / options.block_tokens *
-                           options.block_tokens};
+          .max_positions = ceil_div(options.context, options.block_tokens) * options.block_tokens};
 }
 
 std::uint64_t available_memory() {

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "engine/engine_options.h"
 #include "models/checkpoint.h"
@@ -8,22 +10,59 @@
 
 namespace heddle {
 
-/// Bytes that a model will take, from shapes alone: nothing is read or allocated to know it.
+/// KV blocks of layers that keep them alike.
+struct KvGroup {
+  enum class Kind {
+    kFull,        // every token reads all keys, or may choose among all
+    kWindowed,    // a token reads `window` keys, which are fewer than the context's
+    kCompressed,  // means of keys beside those of full layers
+  };
+  Kind kind = Kind::kFull;
+  std::int64_t window = 0;
+  int layers = 0;
+  double bytes_per_token = 0.0;
+  std::uint64_t bytes = 0;  // all tokens: blocks that left a window are not freed
+};
+/// "full", "windowed", "compressed keys"
+std::string_view name(KvGroup::Kind kind);
+
+/// Bytes that a model will take, from shapes alone: nothing is read or allocated to know it, and
+/// what is admitted by it does not run out of memory. Not counted: the process itself with its
+/// tokenizer, which is there before the plan is made, and a few KiB for each buffer.
 struct MemoryPlan {
-  std::uint64_t weights = 0;
-  std::uint64_t kv = 0;
-  std::uint64_t state = 0;        // recurrent states of all sequences
-  std::uint64_t snapshots = 0;    // states kept of prefixes
-  std::uint64_t activations = 0;  // of the largest step, logits included
+  std::uint64_t weights = 0;         // as packed
+  std::uint64_t kv = 0;              // whole blocks, compressed keys included
+  std::uint64_t state = 0;           // recurrent states of all sequences
+  std::uint64_t snapshots = 0;       // states kept of prefixes
+  std::uint64_t activations = 0;     // of the largest step, logits included
+  std::uint64_t kernel_scratch = 0;  // grows with use
+  std::uint64_t bookkeeping = 0;     // tokens, block tables, a step's arrays, copies of logits
+  std::uint64_t workspace() const { return activations + kernel_scratch + bookkeeping; }
+  std::uint64_t total() const { return weights + kv + state + snapshots + workspace(); }
+
   std::uint64_t kv_bytes_per_token = 0;
   std::uint64_t state_bytes_per_sequence = 0;
-  std::uint64_t total() const { return weights + kv + state + snapshots + activations; }
-  std::string describe() const;  // one line with units
+  std::vector<KvGroup> kv_groups;  // their bytes add up to kv
+  std::string describe() const;    // one line with units
 };
 
 MemoryPlan plan_memory(const ModelConfig& config,
                        const WeightStore& weights,
                        const EngineOptions& options);
+
+/// What memory of so many bytes has room for; 0: not even for one.
+struct MemoryFit {
+  std::int64_t max_context = 0;    // of options.max_sequences sequences, each of so many tokens
+  std::int64_t max_sequences = 0;  // of options.context tokens each
+};
+MemoryFit what_fits(const ModelConfig& config,
+                    const WeightStore& weights,
+                    const EngineOptions& options,
+                    std::uint64_t memory);
+
+/// Allowed by Engine::load.
+inline constexpr std::int64_t kMostSequences = 4096;
+inline constexpr std::int64_t kMostKvTokens = (std::int64_t{1} << 31) - 64;
 
 /// Rows and logits of the largest step.
 DecoderLimits decoder_limits(const EngineOptions& options);

@@ -62,8 +62,26 @@ class Budget(unittest.TestCase):
         got, _ = generate("-p", "Hi", "-n", 4)
         plan = json.loads(subprocess.run([HEDDLE, "inspect", DEFAULT, "--json", "--ctx", "64"], check=True,
                                          capture_output=True, text=True).stdout)
-        activations = plan["memory"]["activations"]
-        self.assertLess(got["peak_rss_bytes"], 1.25 * pathlib.Path(DEFAULT).stat().st_size + activations)
+        workspace = plan["memory"]["workspace"]
+        self.assertLess(got["peak_rss_bytes"], 1.25 * pathlib.Path(DEFAULT).stat().st_size + workspace)
+
+    def test_peak_memory_is_within_the_plan(self):
+        """Of whole contexts, of more than a step each: no more than planned, nor much less than the KV cache."""
+        with tempfile.TemporaryDirectory() as folder:
+            def peak(context):
+                prompt = pathlib.Path(folder) / "prompt"
+                prompt.write_text("a" + " a" * (context - 2))
+                got, _ = generate("-f", prompt, "-n", 1, "-c", context)
+                self.assertEqual(got["prompt_tokens"], context - 1)
+                return got["peak_rss_bytes"], json.loads(subprocess.run(
+                    [HEDDLE, "inspect", DEFAULT, "--plan", "--json", "--ctx", str(context)], check=True,
+                    capture_output=True, text=True).stdout)
+            (small, small_plan), (large, large_plan) = peak(600), peak(2600)
+        print(f"grown by {large - small} bytes, planned {large_plan['total'] - small_plan['total']}", file=sys.stderr)
+        self.assertLess(large - small, large_plan["total"] - small_plan["total"])
+        self.assertGreater(large - small, 0.95 * (large_plan["kv"] - small_plan["kv"]))
+        process = 40 << 20  # the program, its libraries, the tokenizer
+        self.assertLess(large, large_plan["total"] + process)
 
     @unittest.skipUnless(shutil.which("valgrind") and platform.machine() == "x86_64", "needs valgrind on x86-64")
     def test_instructions_a_token_stay_within_what_was_recorded(self):

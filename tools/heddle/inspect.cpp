@@ -208,7 +208,8 @@ int run_inspect(const Arguments& args) {
                   {"weights", plan.weights},
                   {"kv", plan.kv},
                   {"state", plan.state},
-                  {"activations", plan.activations},
+                  {"snapshots", plan.snapshots},
+                  {"workspace", plan.workspace()},
                   {"total", plan.total()}}}});
     return 0;
   }
@@ -231,9 +232,9 @@ int run_inspect(const Arguments& args) {
                         mib(plan.state_bytes_per_sequence));
   }
   text += fmt::format(
-      "{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, states {}, activations {}\n",
+      "{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, states {}, workspace {}\n",
       "memory", mib(plan.total()), options.max_sequences, options.context, mib(plan.weights),
-      mib(plan.kv), mib(plan.state), mib(plan.activations));
+      mib(plan.kv), mib(plan.state), mib(plan.workspace()));
   write_stdout(text);
   return 0;
 }
