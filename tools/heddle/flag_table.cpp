@@ -113,7 +113,15 @@ constexpr CommandSpec kCommands[] = {
          "map has a letter for each kind of mixer. --config FILE with a model's config.json in "
          "Heddle's own format (docs/native_format.md), in place of MODEL, tells the same of a "
          "model "
-         "that is not at hand.",
+         "that is not at hand.\n"
+         "--plan tells what that memory is made of, whether it fits into what is free (or "
+         "--memory), the largest context of --seqs sequences and the most sequences of --ctx "
+         "tokens that would (0: not even one). Layers with a window keep all tokens. With --json "
+         "one object, in bytes: model, ctx, seqs, kv_dtype, block_tokens, weights, kv, "
+         "kv_bytes_per_token, kv_groups [{group (full, windowed, compressed keys), window, layers, "
+         "bytes_per_token, bytes}], state, state_bytes_per_sequence, snapshots, workspace, "
+         "workspace_parts {activations, kernels, bookkeeping}, total, available, fits, max_ctx, "
+         "max_seqs.",
      .model_configs = true},
     {.id = CommandId::kBench,
      .name = "bench",
@@ -445,6 +453,17 @@ constexpr FlagSpec kFlags[] = {
      .fallback = "1",
      .low = 1,
      .high = 4096},
+    {.name = "plan",
+     .commands = kInspect,
+     .help = "the memory need in bytes, part by part, whether it fits, and what would"},
+    {.name = "memory",
+     .commands = kInspect,
+     .kind = ValueKind::kInt,
+     .value = "BYTES",
+     .help = "with --plan: bytes to fit into; 0: what the machine has free",
+     .fallback = "0",
+     .low = 0,
+     .high = kSeedMax},
     {.name = "threads",
      .letter = 't',
      .commands = kRuns,

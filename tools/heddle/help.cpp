@@ -108,6 +108,11 @@ std::string flag_row(const FlagSpec& flag) {
                      flag.env ? fmt::format("`{}`", env_name(flag)) : "", cell(flag.help));
 }
 
+/// Of help its line in the table of commands says all.
+bool has_section(const CommandSpec& command) {
+  return !command.hidden && command.id != CommandId::kHelp;
+}
+
 std::string command_markdown(const CommandSpec& command) {
   std::string text = fmt::format("\n## heddle {}\n\n`{}`: {}.\n", command.name, usage_line(command),
                                  command.summary);
@@ -188,10 +193,12 @@ std::string cli_markdown() {
   text += "| command | |\n| --- | --- |\n";
   for (const CommandSpec& command : command_table()) {
     if (command.hidden) continue;
-    text += fmt::format("| [`{0}`](#heddle-{0}) | {1} |\n", command.name, cell(command.summary));
+    text += has_section(command) ? fmt::format("| [`{0}`](#heddle-{0}) |", command.name)
+                                 : fmt::format("| `{} {}` |", command.name, command.operands);
+    text += fmt::format(" {} |\n", cell(command.summary));
   }
   for (const CommandSpec& command : command_table()) {
-    if (!command.hidden) text += command_markdown(command);
+    if (has_section(command)) text += command_markdown(command);
   }
   text += "\n## Flags of several commands\n\n";
   text += "| flag | value | default | environment | | commands |\n";

@@ -13,6 +13,7 @@
 #include "models/ffn/ffn.h"
 #include "models/mixers/mixer.h"
 #include "tools/heddle/commands.h"
+#include "tools/heddle/inspect_plan.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
 
@@ -162,6 +163,7 @@ std::string mib(std::uint64_t bytes) {
 }  // namespace
 
 int run_inspect(const Arguments& args) {
+  if (args.has("memory") && !args.on("plan")) throw bad_input("inspect: --memory needs --plan");
   EngineOptions options = engine_options(args);
   const Checkpoint checkpoint = open_model(options);
   const std::string& opened = options.model_config.empty() ? options.model : options.model_config;
@@ -172,6 +174,11 @@ int run_inspect(const Arguments& args) {
     throw bad_input(
         fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: 1 .. {}",
                     options.context, config.context, config.context));
+  }
+  if (args.on("plan")) {
+    print_plan(args, options.model_config.empty() ? args.operands()[0] : opened, checkpoint,
+               options);
+    return 0;
   }
   const MemoryPlan plan = plan_memory(config, *checkpoint.weights, options);
   const DType kv_type = options.kv_dtype.value_or(DType::kF16);

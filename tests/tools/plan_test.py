@@ -1,0 +1,155 @@
+"""`heddle inspect --plan`: what fits, and that the engine agrees. HEDDLE names the executable; exit status 77: skipped."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from command_line import HEDDLE, Cli, as_json, good, heddle  # noqa: E402
+from default_model import default_model  # noqa: E402
+
+MINIMAX = ROOT / "configs/models/minimax-text-01.json"
+DEFAULT = pathlib.Path(default_model())
+PARTS = ("weights", "kv", "state", "snapshots", "workspace")
+MIB = 1 << 20
+
+FOLDER = None  # of this run
+
+
+def setUpModule():
+    global FOLDER
+    FOLDER = tempfile.TemporaryDirectory()
+
+
+def tearDownModule():
+    FOLDER.cleanup()
+
+
+def tiny(family, kind="safetensors"):
+    out = pathlib.Path(FOLDER.name) / family / kind
+    if not out.exists():
+        subprocess.run([sys.executable, "-B", ROOT / "tools/make_tiny_model.py", "--family", family, "--format", kind,
+                        "--seed", "17", "--out", out], check=True, capture_output=True)
+    return str(next(out.glob("*.gguf")) if kind == "gguf" else out)
+
+
+def plan(*args):
+    return as_json("inspect", "--plan", *args)
+
+
+class Plan(Cli):
+    def test_parts_add_up(self):
+        for model in ([tiny("llama")], [tiny("llama", "gguf")], [tiny("minimax_text_01")], ["--config", MINIMAX]):
+            with self.subTest(model=model):
+                x = plan(*model, "--ctx", 100, "--seqs", 3)
+                self.assertEqual((x["ctx"], x["seqs"], x["kv_dtype"], x["block_tokens"]), (100, 3, "F16", 16))
+                self.assertEqual(x["total"], sum(x[part] for part in PARTS))
+                self.assertEqual(x["kv"], 304 * x["kv_bytes_per_token"])
+                self.assertEqual(x["kv"], sum(group["bytes"] for group in x["kv_groups"]))
+                self.assertEqual(x["state"], 3 * x["state_bytes_per_sequence"])
+                self.assertEqual(x["workspace"], sum(x["workspace_parts"].values()))
+                slots = x["snapshots"] // x["state_bytes_per_sequence"] if x["state"] else 0
+                self.assertEqual(x["snapshots"], slots * x["state_bytes_per_sequence"])
+                self.assertTrue(4 <= slots <= 32 if x["state"] else slots == 0)
+                self.assertGreater(x["available"], 64 * MIB)
+                self.assertEqual(x["fits"], x["total"] <= x["available"])
+
+    def test_what_plain_inspect_says_is_the_same(self):
+        model = tiny("minimax_text_01")
+        x, memory = plan(model, "--seqs", 2), as_json("inspect", model, "--seqs", 2)["memory"]
+        for key in (*PARTS, "total", "ctx", "seqs"):
+            self.assertEqual(x[key], memory[key], key)
+
+    def test_groups(self):
+        def groups(family, *args):
+            return {g["group"]: g for g in plan(tiny(family), *args)["kv_groups"]}
+        self.assertEqual(list(groups("llama")), ["full"])
+        self.assertEqual(list(groups("minicpm4")), ["full", "compressed keys"])
+        x = groups("gemma3", "--ctx", 512)
+        self.assertEqual(list(x), ["full", "windowed"])
+        self.assertLess(x["windowed"]["window"], 512)
+        for group in x.values():
+            self.assertEqual(group["bytes"], 512 * group["bytes_per_token"], "blocks outside a window are kept")
+        self.assertEqual(list(groups("llama", "--ctx", 512, "--attention", "sliding:64")), ["windowed"])
+
+    def test_text(self):
+        text = good("inspect", tiny("gemma3"), "--plan", "--ctx", 512, "--seqs", 2)
+        for part in ("weights", "KV", "  full", "  windowed", "states", "snapshots", "workspace", "total", "available",
+                     "largest context", "most sequences"):
+            self.assertRegex(text, rf"(?m)^{part} +\d+")
+        self.assertIn("2 sequences of 512 tokens, KV in F16", text)
+        self.assertIn("all tokens are kept", text)
+        self.assertNotIn("activations,", text)
+
+    def test_the_largest_is_exact(self):
+        for family in ("llama", "minimax_text_01", "gemma3"):
+            with self.subTest(family=family):
+                model = tiny(family)
+                memory = plan(model, "--ctx", 300, "--seqs", 2)["total"] + 70_000
+                x = plan(model, "--ctx", 300, "--seqs", 2, "--memory", memory)
+                self.assertTrue(x["fits"])
+                self.assertEqual(x["available"], memory)
+                self.assertGreaterEqual(x["max_ctx"], 300)
+                self.assertGreaterEqual(x["max_seqs"], 2)
+
+                def fits(ctx, seqs):
+                    return plan(model, "--ctx", ctx, "--seqs", seqs, "--memory", memory)["fits"]
+                self.assertTrue(fits(x["max_ctx"], 2))
+                self.assertFalse(fits(x["max_ctx"] + 1, 2))
+                self.assertTrue(fits(300, x["max_seqs"]))
+                self.assertFalse(fits(300, x["max_seqs"] + 1))
+
+    def test_weights_alone_that_do_not_fit(self):
+        x = plan("--config", MINIMAX, "--ctx", 4096, "--memory", 80 * 10**9)
+        self.assertEqual((x["fits"], x["max_ctx"], x["max_seqs"]), (False, 0, 0))
+        self.assertIn("does not fit", good("inspect", "--plan", "--config", MINIMAX, "--memory", 1))
+
+    def test_the_engine_admits_what_the_plan_says_fits(self):
+        """--memory-limit counts in MiB: the plan's total rounded up is taken, one MiB less is not."""
+        model = tiny("llama")
+        run = ["generate", model, "-p", "x", "-n", 1, "--ctx", 8000, "-t", 2]
+        x = plan(model, "--ctx", 8000)
+        limit = -(-x["total"] // MIB)
+        rc, _, err = heddle(*run, "--memory-limit", limit)
+        self.assertEqual(rc, 0, err)
+        self.assertRefused([*run, "--memory-limit", limit - 1], "the memory limit allows", "--ctx", code=3)
+
+    def test_start_prints_it(self):
+        rc, _, err = heddle("generate", tiny("gemma3"), "-p", "x", "-n", 1, "-v")
+        self.assertEqual(rc, 0)
+        for part in ("weights ", "KV cache ", ": full ", "windowed ", "workspace "):
+            self.assertIn(part, err)
+
+    @unittest.skipUnless(DEFAULT.exists(), "the default model is not there")
+    def test_default_model(self):
+        x = plan(DEFAULT, "--seqs", 4, "--memory", 10**9)
+        self.assertEqual(x["kv"], 4 * 8192 * 23040)
+        self.assertLess(abs(x["weights"] / DEFAULT.stat().st_size - 1), 0.05)
+        self.assertEqual(x["fits"], x["max_seqs"] >= 4)
+
+    def test_refusals(self):
+        model = tiny("llama")
+        self.assertRefused(["inspect", model, "--memory", 5], "inspect: --memory needs --plan")
+        self.assertRefused(["inspect", model, "--plan", "--memory", "4G"], "--memory: '4G' is not valid; allowed: a whole number from 0")
+        self.assertRefused(["inspect", model, "--plan", "--memory", -1], "--memory: '-1' is not valid")
+        self.assertRefused(["inspect", model, "--plan", "--ctx", 8193], "context of 8193 tokens: the checkpoint was trained for 8192")
+        self.assertRefused(["inspect", model, "--plan", "--seqs", 0], "--seqs: '0' is not valid")
+        self.assertRefused(["inspect", "--config", MINIMAX, "--plan", "--ctx", 10_000_000, "--seqs", 300],
+                           "--ctx 10000000 and --seqs 300: got 3000000000 tokens together, allowed: 1 .. 2147483584")
+        self.assertRefused(["inspect", "/no/such/model", "--plan"], "/no/such/model")
+        self.assertRefused(["generate", model, "-p", "x", "--plan"], "--plan")
+
+
+if __name__ == "__main__":
+    if not pathlib.Path(HEDDLE).exists():
+        sys.exit(f"there is no executable {HEDDLE}")
+    try:
+        import numpy  # noqa: F401  make_tiny_model.py needs it
+    except ImportError:
+        print("skipped: numpy is not there")
+        sys.exit(77)
+    result = unittest.main(exit=False).result
+    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)
