@@ -38,6 +38,7 @@ struct Live {
   TextAssembler text;
   TokenCounts counts = {};
   std::int64_t n_generated = 0;
+  bool faulty = false;  // logits were not finite
 };
 
 void require_between(std::string_view what,
@@ -60,7 +61,7 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
                     "1 .. {}",
                     o.context, config.context, config.context));
   }
-  require_between("max_sequences", o.max_sequences, 1, 4096);
+  require_between("max_sequences", o.max_sequences, 1, kMostSequences);
   if (o.max_step_tokens == 0) o.max_step_tokens = std::max<std::int64_t>(512, o.max_sequences);
   require_between("max_step_tokens", o.max_step_tokens, 1, 65536);
   if (o.max_chunk == 0) o.max_chunk = o.max_step_tokens;
@@ -77,17 +78,10 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
     throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));
   }
   if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
-  const std::uint64_t state = state_bytes(cache_needs(config));
-  if (!o.prefix_cache || state == 0) o.snapshots = 0;
-  if (o.snapshots < 0) {
-    const double kv = kv_bytes_per_token(cache_needs(config), *o.kv_dtype, o.block_tokens) *
-                      static_cast<double>(o.kv_tokens);
-    o.snapshots = std::clamp<std::int64_t>(
-        static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4, 32);
-  }
+  o.snapshots = snapshot_slots(config, o);
   require_between("snapshots", o.snapshots, 0, 65536);
   // slots are int32
-  require_between("kv_tokens", o.kv_tokens, 1, (std::int64_t{1} << 31) - 64);
+  require_between("kv_tokens", o.kv_tokens, 1, kMostKvTokens);
   return o;
 }
 
@@ -331,6 +325,8 @@ void Engine::Impl::validate_request(const Request& r) const {
   validate(r.sampling, config.vocab);
   require_between("max_new_tokens", r.max_new_tokens, 0, std::int64_t{1} << 40);
   require_between("n_logprobs", r.n_logprobs, -1, 20);
+  require_between("number of snapshot positions", static_cast<std::int64_t>(r.snapshot_at.size()),
+                  0, 64);
   if (!std::ranges::is_sorted(r.snapshot_at)) throw bad_input("snapshot_at is not ascending");
   require_between("number of stop texts", static_cast<std::int64_t>(r.stop.size()), 0, 32);
   for (const std::string& stop : r.stop) {
@@ -422,6 +418,7 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     const std::int32_t token = item.sample ? tokens[next++] : -1;
     Live* entry = by_sequence(item.sequence);
     if (entry == nullptr) continue;  // cancelled by a sink during this step
+    if (item.sample && token < 0) entry->faulty = true;
     // One that a callback has ended gets no more tokens.
     if (std::find(cancelled.begin(), cancelled.end(), entry->id) != cancelled.end()) continue;
     if (item.sample) {
@@ -481,7 +478,7 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
   event.request = entry.id;
   if (!entry.text.stopped()) event.text += entry.text.finish();
   if (const Sequence* s = scheduler.find(entry.sequence)) event.reuse = report_of(*s);
-  scheduler.remove(entry.sequence, event.finish == FinishReason::kError);
+  scheduler.remove(entry.sequence, entry.faulty || event.finish == FinishReason::kError);
   // The sink may submit and cancel: take the entry out first.
   const EventSink sink = std::move(entry.sink);
   const RequestId id = entry.id;

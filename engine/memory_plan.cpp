@@ -116,15 +116,7 @@ std::uint64_t weight_bytes(const WeightStore& weights) {
 EngineOptions sized(const ModelConfig& config, EngineOptions o) {
   if (o.context == 0) o.context = config.context;
   if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
-  const std::vector<CacheNeed> needs = cache_needs(config);
-  const std::uint64_t state = state_bytes(needs);
-  if (!o.prefix_cache || state == 0) o.snapshots = 0;
-  if (o.snapshots < 0) {
-    const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
-                      static_cast<double>(o.kv_tokens);
-    o.snapshots = std::clamp<std::int64_t>(
-        static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4, 32);
-  }
+  o.snapshots = snapshot_slots(config, o);
   return o;
 }
 
@@ -243,6 +235,17 @@ std::string MemoryPlan::describe() const {
     if (snapshots > 0) text += fmt::format(", snapshots of states {}", memory_text(snapshots));
   }
   return text + fmt::format(", workspace {}", memory_text(workspace()));
+}
+
+std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& o) {
+  const std::vector<CacheNeed> needs = cache_needs(config);
+  const std::uint64_t state = state_bytes(needs);
+  if (!o.prefix_cache || state == 0) return 0;
+  if (o.snapshots >= 0) return o.snapshots;
+  const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
+                    static_cast<double>(o.kv_tokens);
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4,
+                                  32);
 }
 
 MemoryPlan plan_memory(const ModelConfig& config,

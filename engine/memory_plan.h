@@ -46,6 +46,10 @@ struct MemoryPlan {
   std::string describe() const;    // one line with units
 };
 
+/// Snapshots that the options stand for: an eighth of the KV cache's bytes, from 4 to 32, unless
+/// they say a number. kv_tokens is filled in.
+std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& options);
+
 MemoryPlan plan_memory(const ModelConfig& config,
                        const WeightStore& weights,
                        const EngineOptions& options);

@@ -60,6 +60,7 @@ PrefixNode PrefixCache::root(std::string_view scope) {
   }
   words.push_back(scope.size());
   at(node).hash = sip_hash(words, options_.key);
+  at(node).scope = scope;
   roots_.emplace(scope, node);
   return node;
 }
@@ -78,7 +79,7 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   n.block = block;
   if (parent == kNoNode) return node;
   Node& p = at(parent);
-  if (p.first_child == kNoNode) leaves_.erase(leaf_key(parent));
+  unlist(parent);
   n.parent = parent;
   n.begin = p.end();
   n.next = p.first_child;
@@ -86,7 +87,7 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   p.first_child = node;
   n.credit = block_credit_;
   n.used = ++clock_;
-  leaves_.insert(leaf_key(node));
+  list(node);
   blocks_.share(block);
   ++stats_.blocks;
   return node;
@@ -250,6 +251,7 @@ void PrefixCache::absorb(PrefixNode node) {
       at(node).snapshots.insert(at(node).snapshots.end(), old.snapshots.begin(),
                                 old.snapshots.end());
       if (!old.snapshots.empty()) with_snapshots_.insert(node);
+      if (at(node).key) list(node);
       with_snapshots_.erase(c);
       old.snapshots.clear();
       erase(c);
@@ -270,12 +272,17 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
       {.position = position, .slot = slot, .credit = state_credit_, .used = ++clock_});
   with_snapshots_.insert(node);
   ++stats_.snapshots;
+  if (at(node).key) list(node);
   return true;
 }
 
-double PrefixCache::worth(const Node& node) const {
-  const double tokens = static_cast<double>(node.tokens.size()) / options_.block_tokens;
-  return tokens * (1.0 + static_cast<double>(node.begin) / kKeysOfOneToken);
+/// Of a block, in blocks' worth of computing: its own tokens, and those that its snapshots save.
+double PrefixCache::worth(PrefixNode node) const {
+  const Node& n = at(node);
+  double tokens =
+      static_cast<double>(n.tokens.size()) * (1.0 + static_cast<double>(n.begin) / kKeysOfOneToken);
+  for (const Snapshot& s : n.snapshots) tokens += worth(node, s);
+  return tokens / options_.block_tokens;
 }
 
 /// Tokens that would be replayed without it.
@@ -292,11 +299,32 @@ double PrefixCache::worth(PrefixNode node, const Snapshot& snapshot) const {
 void PrefixCache::refresh(PrefixNode node) {
   Node& n = at(node);
   if (n.parent == kNoNode) return;
-  const bool leaf = n.first_child == kNoNode;
-  if (leaf) leaves_.erase(leaf_key(node));
   n.credit = block_credit_;
   n.used = ++clock_;
-  if (leaf) leaves_.insert(leaf_key(node));
+  if (n.key) list(node);
+}
+
+/// Puts a leaf where it belongs among those that can be evicted.
+void PrefixCache::list(PrefixNode node) {
+  unlist(node);
+  Node& n = at(node);
+  n.key = {n.credit + worth(node), n.used, node};
+  leaves_.insert(*n.key);
+}
+
+void PrefixCache::unlist(PrefixNode node) {
+  Node& n = at(node);
+  if (n.key) leaves_.erase(*n.key);
+  n.key.reset();
+}
+
+void PrefixCache::drop_snapshot(PrefixNode node, std::size_t index) {
+  Node& n = at(node);
+  states_.release(n.snapshots[index].slot);
+  n.snapshots.erase(n.snapshots.begin() + static_cast<std::ptrdiff_t>(index));
+  if (n.snapshots.empty()) with_snapshots_.erase(node);
+  --stats_.snapshots;
+  if (n.key) list(node);
 }
 
 bool PrefixCache::evict_block() {
@@ -334,13 +362,9 @@ bool PrefixCache::evict_snapshot() {
     }
   }
   if (from == kNoNode) return false;
-  Node& n = at(from);
-  states_.release(n.snapshots[index].slot);
-  n.snapshots.erase(n.snapshots.begin() + static_cast<std::ptrdiff_t>(index));
-  n.lost_snapshot = true;
-  if (n.snapshots.empty()) with_snapshots_.erase(from);
+  drop_snapshot(from, index);
+  at(from).lost_snapshot = true;
   state_credit_ = std::max(state_credit_, least.first);
-  --stats_.snapshots;
   ++stats_.evicted_snapshots;
   return true;
 }
@@ -355,9 +379,9 @@ void PrefixCache::erase(PrefixNode node) {
   if (full != full_.end() && full->second == node) full_.erase(full);
   const PrefixNode parent = n.parent;
   if (parent == kNoNode) {
-    std::erase_if(roots_, [&](const auto& entry) { return entry.second == node; });
+    roots_.erase(n.scope);
   } else {
-    leaves_.erase(leaf_key(node));
+    unlist(node);
     blocks_.release(n.block);
     --stats_.blocks;
     (n.previous == kNoNode ? at(parent).first_child : at(n.previous).next) = n.next;
@@ -369,22 +393,36 @@ void PrefixCache::erase(PrefixNode node) {
   if (at(parent).parent == kNoNode) {
     erase(parent);
   } else {
-    leaves_.insert(leaf_key(parent));
+    list(parent);
   }
 }
 
-void PrefixCache::discard(PrefixNode node, std::int64_t n) {
-  while (n-- > 0 && node != kNoNode && at(node).block >= 0) {
-    // Ends of sequences behind it go first; with the last of them nothing else does.
-    std::vector<PrefixNode> ends;
-    for (PrefixNode c = at(node).first_child; c != kNoNode; c = at(c).next) ends.push_back(c);
-    for (const PrefixNode c : ends) {
-      if (at(c).first_child == kNoNode && idle(c)) erase(c);
+void PrefixCache::discard(std::string_view scope,
+                          std::span<const Token> tokens,
+                          std::int64_t from) {
+  const auto it = roots_.find(scope);
+  if (it == roots_.end()) return;
+  std::vector<PrefixNode> path;
+  PrefixNode last = it->second;
+  const auto block = static_cast<std::size_t>(options_.block_tokens);
+  for (; tokens.size() >= block; tokens = tokens.subspan(block)) {
+    const PrefixNode next = full_child(last, tokens.first(block));
+    if (next == kNoNode) break;
+    path.push_back(next);
+    last = next;
+  }
+  for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
+    if (common(c, tokens) == static_cast<std::int64_t>(at(c).tokens.size())) path.push_back(c);
+  }
+  for (const PrefixNode node : path) {
+    for (std::size_t i = at(node).snapshots.size(); i-- > 0;) {
+      if (at(node).snapshots[i].position > from) drop_snapshot(node, i);
     }
-    if (at(node).first_child != kNoNode || !idle(node)) return;
-    const PrefixNode parent = at(node).parent;
-    erase(node);
-    node = parent;
+  }
+  // The deepest first: ends of sequences, then the blocks before them.
+  for (std::size_t i = path.size(); i-- > 0;) {
+    const PrefixNode node = path[i];
+    if (at(node).end() > from && at(node).first_child == kNoNode && idle(node)) erase(node);
   }
 }
 
@@ -431,7 +469,7 @@ void PrefixCache::check() const {
     HEDDLE_CHECK(full ? full_.at(n.hash) == node : n.first_child == kNoNode);
     if (n.first_child == kNoNode) {
       ++n_leaves;
-      HEDDLE_CHECK(leaves_.contains(leaf_key(node)));
+      HEDDLE_CHECK(n.key && leaves_.contains(*n.key));
     }
     HEDDLE_CHECK(with_snapshots_.contains(node) == !n.snapshots.empty());
     for (const Snapshot& s : n.snapshots) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -99,9 +100,9 @@ class PrefixCache {
   /// not used for long. False: there is none.
   bool evict_block();
   bool evict_snapshot();
-  /// Takes out `node` and up to n - 1 nodes above it, with their snapshots, as far as nothing goes
-  /// on from them: what is in them is not to be trusted.
-  void discard(PrefixNode node, std::int64_t n);
+  /// What a sequence with these tokens has computed from position `from` on is not to be trusted:
+  /// takes out its snapshots, and its blocks as far as nothing goes on from them.
+  void discard(std::string_view scope, std::span<const Token> tokens, std::int64_t from);
   void clear();  // all but what sequences compute with
 
   PrefixCacheStats stats() const;
@@ -110,6 +111,7 @@ class PrefixCache {
   void check() const;  // invariants; throws kRuntime
 
  private:
+  using LeafKey = std::tuple<double, std::uint64_t, PrefixNode>;  // credit + worth, used
   struct Snapshot {
     std::int64_t position = 0;
     BlockId slot = -1;
@@ -127,15 +129,13 @@ class PrefixCache {
     Hash128 hash;
     double credit = 0.0;
     std::uint64_t used = 0;
+    std::optional<LeafKey> key;  // in leaves_
+    std::string scope;           // of a root
     bool lost_snapshot = false;  // one was evicted
     std::vector<Snapshot> snapshots;
     std::int64_t end() const { return begin + static_cast<std::int64_t>(tokens.size()); }
   };
 
-  using LeafKey = std::tuple<double, std::uint64_t, PrefixNode>;  // credit + worth, used
-  LeafKey leaf_key(PrefixNode node) const {
-    return {at(node).credit + worth(at(node)), at(node).used, node};
-  }
   const Node& at(PrefixNode node) const { return nodes_[static_cast<std::size_t>(node)]; }
   Node& at(PrefixNode node) { return nodes_[static_cast<std::size_t>(node)]; }
   /// No sequence computes with its block.
@@ -149,8 +149,11 @@ class PrefixCache {
                 const Reuse& reuse,
                 std::span<const PrefixNode> path,
                 PrefixNode tail) const;
-  double worth(const Node& node) const;
+  double worth(PrefixNode node) const;
   double worth(PrefixNode node, const Snapshot& snapshot) const;
+  void list(PrefixNode node);
+  void unlist(PrefixNode node);
+  void drop_snapshot(PrefixNode node, std::size_t index);
   void refresh(PrefixNode node);
   void absorb(PrefixNode node);
   PrefixNode make(PrefixNode parent, std::span<const Token> tokens, BlockId block);

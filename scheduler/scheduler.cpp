@@ -75,6 +75,7 @@ SequenceId Scheduler::add(SequenceRequest request) {
   s.scope = std::move(request.scope);
   s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
   s.snapshot_at = std::move(request.snapshot_at);
+  HEDDLE_CHECK(std::is_sorted(s.snapshot_at.begin(), s.snapshot_at.end()));
   waiting_.push_back(s.id);
   const SequenceId id = s.id;
   sequences_.emplace(id, std::move(s));
@@ -146,6 +147,7 @@ void Scheduler::admit_waiting(BatchPlan& plan) {
   while (!waiting_.empty() && static_cast<std::int64_t>(running_.size()) < options_.max_running &&
          plan.n_tokens < options_.max_step_tokens) {
     Sequence& s = sequences_.at(waiting_.front());
+    if (remaining(s) == 0 || plan.n_outputs == options_.max_step_outputs) return;
     const std::size_t n_block_copies = plan.block_copies.size();
     const std::size_t n_state_copies = plan.state_copies.size();
     const bool started = start(s, plan);
@@ -193,7 +195,8 @@ bool Scheduler::start(Sequence& s, BatchPlan& plan) {
   if (s.run == 0) s.found = match.reuse;
   s.departs = match.reuse.n_known;
   s.n_computed = match.reuse.n_cached;
-  s.n_valid = s.n_computed;
+  // What is copied counts once the step is committed.
+  s.n_valid = static_cast<std::int64_t>(match.path.size()) * options_.block_tokens;
   s.n_in_cache = static_cast<std::int64_t>(match.path.size());
   if (!match.path.empty()) s.node = match.path.back();
   if (match.partial >= 0) {
@@ -308,7 +311,7 @@ void Scheduler::commit(const BatchPlan& plan, const std::vector<Token>& sampled)
       HEDDLE_CHECK(row < sampled.size());
       const Token token = sampled[row++];
       const auto it = sequences_.find(item.sequence);
-      if (it != sequences_.end()) {
+      if (it != sequences_.end() && item.run > it->second.void_run) {
         const std::size_t position = static_cast<std::size_t>(item.start) + item.tokens.size();
         std::vector<Token>& tokens = it->second.tokens;
         if (position < tokens.size() && tokens[position] == kPendingToken) tokens[position] = token;
@@ -385,14 +388,18 @@ void Scheduler::store_end(Sequence& s) {
 
 void Scheduler::abandon(const BatchPlan& plan) {
   // Or it was committed, and what came after failed.
-  const bool uncommitted = !in_flight_.empty() && in_flight_.front().step == plan.step;
-  if (uncommitted) in_flight_.erase(in_flight_.begin());
+  const auto flight = std::find_if(in_flight_.begin(), in_flight_.end(),
+                                   [&](const InFlight& f) { return f.step == plan.step; });
+  const bool uncommitted = flight != in_flight_.end();
+  if (uncommitted) in_flight_.erase(flight);
   for (const BatchPlan::Item& item : plan.items) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
     const auto it = sequences_.find(item.sequence);
     if (it == sequences_.end()) continue;
+    // Of the step behind it too: it computes on what failed.
     std::vector<Token>& tokens = it->second.tokens;
-    if (!tokens.empty() && tokens.back() == kPendingToken) tokens.pop_back();
+    while (!tokens.empty() && tokens.back() == kPendingToken) tokens.pop_back();
+    it->second.void_run = it->second.run;
     preempt(item.sequence);
   }
 }
@@ -407,9 +414,11 @@ void Scheduler::remove(SequenceId id, bool faulty) {
   } else {
     take_out(waiting_, id);
   }
-  const PrefixNode last = s.node;
   drop_blocks(s);
-  if (faulty) cache_.discard(last, std::numeric_limits<std::int64_t>::max());
+  if (faulty && s.reuse) {
+    const auto known = std::find(s.tokens.begin(), s.tokens.end(), kPendingToken);
+    cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.found.n_cached);
+  }
   sequences_.erase(it);
 }
 

@@ -44,7 +44,8 @@ struct Sequence {
   BlockId state_slot = -1;                       // of the recurrent state; with blocks only
   SequenceState state = SequenceState::kWaiting;
   int preemptions = 0;
-  int run = 0;  // times it was admitted
+  int run = 0;       // times it was admitted
+  int void_run = 0;  // samples of this run and of those before it do not count: a step failed
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
 };
 

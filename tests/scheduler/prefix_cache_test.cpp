@@ -196,6 +196,16 @@ TEST(PrefixCache, EvictsTheSnapshotThatSavesLeast) {
   expect(f.reuse(counting(100, 10)), 8, 8, ReuseMiss::kDiverged);
 }
 
+TEST(PrefixCache, ABlockWithTheOnlyStateOfALongTextIsWorthMoreThanOthers) {
+  Fixture f(true, 20);
+  for (Token i = 0; i < 9; ++i) f.store(counting(1000 * i, 4));
+  f.store(counting(1, 42), {42});  // evicts none: 9 + 11 blocks
+  EXPECT_EQ(f.cache.stats().evicted_blocks, 0);
+  f.store(counting(20000, 12));
+  EXPECT_EQ(f.cache.stats().evicted_blocks, 3);
+  expect(f.reuse(counting(1, 50)), 42, 42, ReuseMiss::kDiverged);
+}
+
 TEST(PrefixCache, ClearGivesEverythingBack) {
   Fixture f(true);
   f.store(counting(1, 20), {7, 16}, "a");

@@ -342,6 +342,47 @@ TEST(Scheduler, WhatAFaultySequenceComputedIsNotReused) {
   EXPECT_EQ(scheduler.stats().cached_tokens, 0);
 }
 
+TEST(Scheduler, AFailedStepVoidsTheOneBehindIt) {
+  const SchedulerOptions options = small_options();
+  for (const bool both : {false, true}) {
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    const SequenceId id = scheduler.add({.prompt = prompt_of(6, 0), .max_new_tokens = 8});
+    auto plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+    const auto failed = scheduler.plan();
+    const auto behind = scheduler.plan();
+    scheduler.abandon(*failed);
+    if (both) {
+      scheduler.abandon(*behind);
+    } else {
+      scheduler.commit(*behind, {9});
+    }
+    scheduler.check();
+    EXPECT_EQ(drain(scheduler, model, {id}).at(id), expected_answer(prompt_of(6, 0), 8));
+  }
+}
+
+TEST(Scheduler, ABlockThatWasNeverCopiedIsNotReused) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 6;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  std::vector<SequenceId> ids = {scheduler.add({.prompt = prompt_of(6, 0), .max_new_tokens = 1})};
+  drain(scheduler, model, ids);
+  ids = {scheduler.add({.prompt = prompt_of(4, 1), .max_new_tokens = 1})};
+  drain(scheduler, model, ids);
+  std::vector<Token> prompt = prompt_of(6, 0);
+  for (int i = 0; i < 16; ++i) prompt.push_back(2000 + i);
+  const SequenceId id = scheduler.add({.prompt = prompt, .max_new_tokens = 1});
+  const auto plan = scheduler.plan();
+  ASSERT_FALSE(plan->block_copies.empty());
+  scheduler.abandon(*plan);  // nothing of it was done
+  scheduler.remove(id, true);
+  const SequenceId again = scheduler.add({.prompt = prompt, .max_new_tokens = 1});
+  EXPECT_EQ(drain(scheduler, model, {again}).at(again), expected_answer(prompt, 1));
+}
+
 TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
   SchedulerOptions options = small_options();
   options.n_blocks = 10;

@@ -179,6 +179,35 @@ TEST(StateSlots, SnapshotsLieWhereTheyWereAskedForAndWherePromptsPart) {
   EXPECT_EQ(run(parting(70)).n_cached, 70);  // where the one before parted
 }
 
+TEST(StateSlots, AFaultySequenceLeavesNoState) {
+  SchedulerOptions options = options_with_states(8);
+  options.max_running = 1;
+  Scheduler scheduler(options);
+  RecurrentModel model;
+  const auto fail = [&](std::vector<Token> prompt) {
+    const SequenceId id = scheduler.add({.prompt = std::move(prompt), .max_new_tokens = 5});
+    const auto plan = scheduler.plan();
+    scheduler.commit(*plan, model.run(*plan));
+    scheduler.remove(id, true);
+    scheduler.check();
+  };
+  fail({1, 2, 3});  // less than a block
+  EXPECT_EQ(scheduler.stats().cache.blocks, 0);
+  EXPECT_EQ(scheduler.stats().cache.snapshots, 0);
+
+  const SequenceId healthy = scheduler.add({.prompt = prompt_of(20, 1), .max_new_tokens = 1});
+  finish(scheduler, model, healthy);
+  scheduler.remove(healthy);
+  std::vector<Token> departing = prompt_of(8, 1);
+  for (int i = 0; i < 5; ++i) departing.push_back(2000 + i);
+  fail(departing);  // it puts a state where it departs, on a block that is older
+  departing.back() = 3000;
+  const SequenceId next = scheduler.add({.prompt = departing, .max_new_tokens = 1});
+  scheduler.plan();
+  EXPECT_EQ(scheduler.find(next)->found.n_cached, 0);
+  EXPECT_EQ(scheduler.find(next)->found.n_known, 8);
+}
+
 TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
   std::int64_t cached = 0;
   std::int64_t preemptions = 0;
