@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -43,3 +44,16 @@ class Cli(unittest.TestCase):
         self.assertTrue(err.endswith(lines[0] + "\n"), "a message is one line")
         for part in parts:
             self.assertIn(part, lines[0])
+
+
+def run_with_tiny_models():
+    """Runs the tests of __main__, which make models with make_tiny_model.py. Exit status 77: something was skipped."""
+    if not pathlib.Path(HEDDLE).exists():
+        sys.exit(f"there is no executable {HEDDLE}")
+    try:
+        import numpy  # noqa: F401  make_tiny_model.py needs it
+    except ImportError:
+        print("skipped: numpy is not there")
+        sys.exit(77)
+    result = unittest.main(exit=False).result
+    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)

@@ -15,7 +15,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
-from command_line import HEDDLE, TIMEOUT, Cli, as_json, environment, good, heddle  # noqa: E402
+from command_line import HEDDLE, TIMEOUT, Cli, as_json, environment, good, heddle, run_with_tiny_models  # noqa: E402
 from default_model import default_model  # noqa: E402
 
 DEFAULT = default_model()
@@ -769,12 +769,4 @@ class DefaultModel(Cli):
 
 
 if __name__ == "__main__":
-    if not pathlib.Path(HEDDLE).exists():
-        sys.exit(f"there is no executable {HEDDLE}")
-    try:
-        import numpy  # noqa: F401  make_tiny_model.py needs it
-    except ImportError:
-        print("skipped: numpy is not there")
-        sys.exit(77)
-    result = unittest.main(exit=False).result
-    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)
+    run_with_tiny_models()

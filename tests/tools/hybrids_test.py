@@ -2,16 +2,14 @@
 executable; exit status 77: skipped."""
 import json
 import math
-import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
-from command_line import HEDDLE, Cli, as_json, good, heddle  # noqa: E402
+from command_line import Cli, as_json, good, run_with_tiny_models  # noqa: E402
 
 CONFIGS = sorted(p for p in (ROOT / "configs/models").glob("*.json") if p.name != "registry.json")
 MINIMAX = ROOT / "configs/models/minimax-text-01.json"
@@ -281,12 +279,4 @@ class Attention(Cli):
 
 
 if __name__ == "__main__":
-    if not pathlib.Path(HEDDLE).exists():
-        sys.exit(f"there is no executable {HEDDLE}")
-    try:
-        import numpy  # noqa: F401  make_tiny_model.py needs it
-    except ImportError:
-        print("skipped: numpy is not there")
-        sys.exit(77)
-    result = unittest.main(exit=False).result
-    sys.exit(1 if not result.wasSuccessful() else 77 if result.skipped else 0)
+    run_with_tiny_models()
