@@ -92,7 +92,6 @@ class PrefixCache {
   /// The state after `position` tokens is in `slot`, whose reference becomes the tree's. `node`
   /// covers position - 1. False, and nothing taken: there is one already.
   bool add_snapshot(PrefixNode node, std::int64_t position, BlockId slot);
-  bool has_snapshot(PrefixNode node, std::int64_t position) const;
 
   BlockId block(PrefixNode node) const { return at(node).block; }
 
@@ -143,6 +142,7 @@ class PrefixCache {
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
+  bool has_snapshot(PrefixNode node, std::int64_t position) const;
   std::int64_t served(const Snapshot& snapshot, std::int64_t most) const;
   ReuseMiss why(std::string_view scope,
                 std::span<const Token> tokens,
