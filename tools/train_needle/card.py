@@ -113,7 +113,8 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
     prepared = json.loads(args.prepared.read_text())
-    heddle = json.loads((args.results / "heddle.json").read_text())["percent"]
+    checked = json.loads((args.results / "heddle.json").read_text())
+    heddle = checked["percent"]
     logs = {seed: (args.results / f"seed{seed}.log").read_text() for seed in (1, 2)}
     prose = {
         seed: re.search(r"held-out prose: ([\d.]+)", log).group(1) for seed, log in logs.items()
@@ -124,6 +125,7 @@ def main() -> None:
         "other_scores": score_table(
             read(sorted(args.results.glob(f"seed{3 - args.shipped}*.json")))
         ),
+        "same": "{} of {}".format(*checked["same"]),
         "shipped": str(args.shipped),
         "other": str(3 - args.shipped),
         "ablations": ablation_table(args.results / "ablations"),

@@ -1,8 +1,8 @@
 """Puts the needle prompts of evaluate.py to Heddle on the CPU and compares what it writes.
 
 Greedy; an answer is right if it is the expected text with the full stop behind it. With
---reference, tokens are compared with those that reference_answers.py wrote. The exit code is 1 if a required
-score is missed. Needs sentencepiece and numpy, no PyTorch.
+--reference, tokens are compared with those that reference_answers.py wrote. The exit code is 1 if a
+required score is missed. Needs sentencepiece and numpy, no PyTorch.
 """
 
 import argparse
@@ -110,8 +110,8 @@ def missed(task: str, length: int, percent: float) -> bool:
     return length <= longest and percent < least
 
 
-def compare(answers: list[Answer], reference: dict[str, Any], seed: int) -> None:
-    """Lists the answers that are not the reference's."""
+def compare(answers: list[Answer], reference: dict[str, Any], seed: int) -> tuple[int, int]:
+    """Lists the answers that are not the reference's; how many are, and of how many."""
     if reference["seed"] != seed:
         sys.exit(f"--reference: has the prompts of seed {reference['seed']}, not {seed}")
     theirs: dict[str, list[int]] = reference["tokens"]
@@ -124,6 +124,7 @@ def compare(answers: list[Answer], reference: dict[str, Any], seed: int) -> None
         print(
             f"  {answer.example.cell.key}: {answer.text!r}, expected {answer.example.answer_text!r}"
         )
+    return len(both) - len(differ), len(both)
 
 
 def main() -> None:
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--model", default="needle-hybrid", help="a name or a folder")
     add_arguments(parser)
     parser.add_argument("--reference", type=pathlib.Path, help="reference_answers.py's --out")
-    parser.add_argument("--out", type=pathlib.Path, help="a JSON file: answers, percentages")
+    parser.add_argument("--out", type=pathlib.Path, help="a JSON file of what is printed")
     parser.add_argument(
         "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at once"
     )
@@ -152,11 +153,13 @@ def main() -> None:
             print(f"{time.time() - start:7.1f} s {name} {right:3} of {len(group):3}", flush=True)
             answers += group
     show_table(table, sorted({group[0].length for group in groups}))
+    same = None
+    if args.reference:
+        same = compare(answers, json.loads(args.reference.read_text()), args.seed)
     if args.out:
         tokens = {a.example.cell.key: a.tokens for a in answers}
-        args.out.write_text(json.dumps({"seed": args.seed, "tokens": tokens, "percent": table}))
-    if args.reference:
-        compare(answers, json.loads(args.reference.read_text()), args.seed)
+        result = {"seed": args.seed, "tokens": tokens, "percent": table, "same": same}
+        args.out.write_text(json.dumps(result))
     bad = [
         f"{task} {length // 1024}k"
         for task, row in table.items()

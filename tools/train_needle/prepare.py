@@ -5,6 +5,7 @@ import json
 import pathlib
 import random
 import re
+import sys
 
 import numpy as np
 import sentencepiece
@@ -57,11 +58,14 @@ def main() -> None:
     parser.add_argument("--corpus", type=pathlib.Path, required=True, help="corpus.py's --out")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
+    files = sorted((args.corpus / "text").glob("*.txt"))
+    if not files:
+        sys.exit(f"{args.corpus / 'text'}: text files, got none, allowed: those that corpus.py writes")
     args.out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(1)
     train: list[str] = []
     held: list[str] = []
-    for file in sorted((args.corpus / "text").glob("*.txt")):
+    for file in files:
         for chunk in chunks_of(file.read_text()):
             (held if rng.random() < 0.06 else train).extend(chunk)
     spm_text = args.out / "tokenizer.txt"
