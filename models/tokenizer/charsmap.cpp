@@ -50,7 +50,8 @@ void Charsmap::check_for_library() const {
   }
   for (std::size_t i = 0; i < units_.size(); ++i) {
     const std::uint32_t unit = units_[i];
-    if ((unit >> 31U) != 0) continue;  // the value of a leaf
+    // The value of a leaf; but the first unit is followed before any byte is compared.
+    if ((unit >> 31U) != 0 && i != 0) continue;
     const std::size_t to = i ^ trie_offset(unit);
     if ((to | 0xFFU) >= units_.size()) fail(fmt::format("leads outside at unit {}", i));
     if ((unit & (1U << 8U)) == 0) continue;

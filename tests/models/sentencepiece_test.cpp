@@ -156,6 +156,9 @@ TEST(SentencePieceM14, CharacterMapsThatLeadOutsideAreRefused) {
   EXPECT_THAT(with(std::string(8, '\0')), HasSubstr("got a trie that has 0 units"));
   EXPECT_THAT(with(trie(0xFFFFU << 10U, std::string(1, '\0'))),
               HasSubstr("got a trie that leads outside at unit 0"));
+  // The library follows the first unit whether or not it is marked as a value.
+  EXPECT_THAT(with(trie((1U << 31U) | (0xFFFFU << 10U), std::string(1, '\0'))),
+              HasSubstr("got a trie that leads outside at unit 0"));
   EXPECT_THAT(with(trie(1U << 8U, std::string(1, '\0'))),
               HasSubstr("got a trie that has the value"));
   EXPECT_THAT(with(trie(0, "a")), HasSubstr("got a trie that has replacements without an end"));
