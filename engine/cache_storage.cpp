@@ -65,8 +65,18 @@ void CacheStorage::copy_part(const TensorView& view, std::int64_t from, std::int
   backend_.copy_on_device(data + to * bytes, data + from * bytes, static_cast<std::size_t>(bytes));
 }
 
+void CacheStorage::copy(const std::vector<BatchPlan::Copy>& copies) {
+  for (const BatchPlan::Copy& copy : copies) {
+    if (copy.from == copy.to) continue;
+    if (copy.what == BatchPlan::Copy::What::kBlock) {
+      copy_block(copy.from, copy.to);
+    } else {
+      copy_state(copy.from, copy.to);
+    }
+  }
+}
+
 void CacheStorage::copy_block(std::int64_t from, std::int64_t to) {
-  if (from == to) return;
   for (const MixerCache& mixer : mixers_) {
     for (const KvPages& pages : mixer.paged) {
       copy_part(pages.k, from, to);
@@ -80,7 +90,6 @@ void CacheStorage::copy_block(std::int64_t from, std::int64_t to) {
 }
 
 void CacheStorage::copy_state(std::int64_t from, std::int64_t to) {
-  if (from == to) return;
   for (const MixerCache& mixer : mixers_) {
     for (const LinearState& state : mixer.recurrent) {
       copy_part(state.s, from, to);

@@ -5,6 +5,7 @@
 #include "kernels/backend.h"
 #include "models/cache_need.h"
 #include "models/layer_step.h"
+#include "scheduler/batch_plan.h"
 
 namespace heddle {
 
@@ -22,13 +23,14 @@ class CacheStorage {
  public:
   CacheStorage(const std::vector<CacheNeed>& needs, const CacheShape& shape, Backend& backend);
   const std::vector<MixerCache>& mixers() const { return mixers_; }
-  /// Copies one block's keys and values of all mixers, or one slot's states; to itself: nothing.
-  void copy_block(std::int64_t from, std::int64_t to);
-  void copy_state(std::int64_t from, std::int64_t to);
+  /// Copies blocks' keys and values of all mixers, and slots' states, in this order.
+  void copy(const std::vector<BatchPlan::Copy>& copies);
 
  private:
   TensorView take(DType dtype, std::initializer_list<std::int64_t> dims, Backend& backend);
 
+  void copy_block(std::int64_t from, std::int64_t to);
+  void copy_state(std::int64_t from, std::int64_t to);
   void copy_part(const TensorView& view, std::int64_t from, std::int64_t to);
 
   Backend& backend_;

@@ -29,16 +29,19 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// One request on its way; the scheduler has the tokens, this has what its caller is owed.
+/// One choice of a request on its way; the scheduler has the tokens, this has what its caller is
+/// owed.
 struct Live {
   RequestId id = 0;
-  Request request;
-  EventSink sink;
+  std::uint32_t choice = 0;  // of the request's n
+  std::shared_ptr<const Request> request;
+  std::shared_ptr<EventSink> sink;  // of all choices; empty: its callback failed
   SequenceId sequence = 0;
   TextAssembler text;
   TokenCounts counts = {};
   std::int64_t n_generated = 0;
-  bool faulty = false;  // logits were not finite
+  bool observed = false;  // by request->on_logits
+  bool faulty = false;    // logits were not finite
 };
 
 void require_between(std::string_view what,
@@ -154,6 +157,7 @@ struct Engine::Impl {
   Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backend> b);
 
   bool step();
+  std::optional<BatchPlan> next_plan();
   RequestId submit(Request request, EventSink sink);
   void validate_request(const Request& request) const;
   std::int64_t room_for_answer(const Request& request) const;
@@ -165,12 +169,17 @@ struct Engine::Impl {
                    std::int64_t first_row,
                    const TensorView& logits);
   void finish(Live& live, RequestEvent event);
+  void end_with_error(const std::vector<SequenceId>& sequences, const std::string& what);
   void fail_plan(const BatchPlan& plan, const std::string& what);
   void notify(Live& entry, const RequestEvent& event);
   void show_logits(Live& entry, std::int64_t position, std::span<const float> logits);
   void give_up(Live& entry, std::string_view what);
   void end_cancelled();
   Live* by_sequence(SequenceId id);
+  SampleRow sample_row(const Live& entry,
+                       const TensorView& logits,
+                       std::int64_t index,
+                       std::int64_t position);
   bool ends_answer(const Request& request, std::int32_t token) const;
   std::span<const float> row(const TensorView& logits, std::int64_t index) const {
     return {logits.as<float>() + index * config.vocab, static_cast<std::size_t>(config.vocab)};
@@ -189,10 +198,8 @@ struct Engine::Impl {
   Scheduler scheduler;
   BatchBuilder builder;
   Sampler sampler;
-  std::map<RequestId, Live> live;
-  std::map<SequenceId, RequestId> request_of;
-  /// Log probabilities of the step's sampled rows, computed before penalties touch the logits.
-  std::map<SequenceId, std::pair<double, std::vector<TokenLogprob>>> step_logprobs;
+  std::map<SequenceId, Live> live;
+  std::map<RequestId, std::vector<SequenceId>> choices_of;
   std::map<SequenceId, std::vector<float>>
       step_raw;  // raw rows of requests that asked for logprobs
   /// Requests to end when the step is over: callbacks run while the step still refers to them.
@@ -238,17 +245,14 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
 }
 
 bool Engine::Impl::step() {
-  const std::optional<BatchPlan> plan = scheduler.plan();
+  const std::optional<BatchPlan> plan = next_plan();
   if (!plan) return false;
   stepping = true;
   try {
-    for (const BatchPlan::Copy& copy : plan->block_copies) cache.copy_block(copy.from, copy.to);
-    for (const BatchPlan::Copy& copy : plan->state_copies) cache.copy_state(copy.from, copy.to);
+    cache.copy(plan->copies_before);
     const ForwardBatch& batch = builder.fill(*plan);
     const TensorView logits = decoder.forward(batch, cache.mixers());
-    for (const BatchPlan::Item& item : plan->items) {
-      if (item.snapshot >= 0) cache.copy_state(item.state_slot, item.snapshot);
-    }
+    cache.copy(plan->copies_after);
     const std::vector<SampleRow> rows = observe(*plan, logits);
     const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
     scheduler.commit(*plan, tokens);
@@ -261,11 +265,32 @@ bool Engine::Impl::step() {
   return true;
 }
 
+/// A scheduler that cannot go on is a defect: every request ends with what it said.
+std::optional<BatchPlan> Engine::Impl::next_plan() {
+  try {
+    return scheduler.plan();
+  } catch (const std::exception& e) {
+    log_warning(fmt::format("the scheduler failed, all requests end: {}", e.what()));
+    std::vector<SequenceId> all;
+    for (const auto& [sequence, entry] : live) all.push_back(sequence);
+    end_with_error(all, e.what());
+    return std::nullopt;
+  }
+}
+
 /// What went wrong concerns the requests of this step; the others go on.
 void Engine::Impl::fail_plan(const BatchPlan& plan, const std::string& what) {
   scheduler.abandon(plan);
-  for (const BatchPlan::Item& item : plan.items) {
-    Live* entry = by_sequence(item.sequence);
+  std::vector<SequenceId> concerned;
+  for (const BatchPlan::Item& item : plan.items) concerned.push_back(item.sequence);
+  for (const BatchPlan::Fork& fork : plan.forks) concerned.push_back(fork.sequence);
+  end_with_error(concerned, what);
+}
+
+void Engine::Impl::end_with_error(const std::vector<SequenceId>& sequences,
+                                  const std::string& what) {
+  for (const SequenceId sequence : sequences) {
+    Live* entry = by_sequence(sequence);
     if (entry != nullptr) finish(*entry, {.finish = FinishReason::kError, .error = what});
   }
 }
@@ -273,7 +298,7 @@ void Engine::Impl::fail_plan(const BatchPlan& plan, const std::string& what) {
 /// A callback may throw: that ends its own request, without further events.
 void Engine::Impl::notify(Live& entry, const RequestEvent& event) {
   try {
-    if (entry.sink) entry.sink(event);
+    if (*entry.sink) (*entry.sink)(event);
   } catch (const std::exception& e) {
     give_up(entry, e.what());
   }
@@ -281,14 +306,14 @@ void Engine::Impl::notify(Live& entry, const RequestEvent& event) {
 
 void Engine::Impl::give_up(Live& entry, std::string_view what) {
   log_warning(fmt::format("request {}: its callback failed, the request ends: {}", entry.id, what));
-  entry.sink = nullptr;
-  entry.request.on_logits = nullptr;
+  *entry.sink = nullptr;
+  entry.observed = false;
   cancelled.push_back(entry.id);
 }
 
 void Engine::Impl::show_logits(Live& entry, std::int64_t position, std::span<const float> logits) {
   try {
-    if (entry.request.on_logits) entry.request.on_logits(position, logits);
+    if (entry.observed) entry.request->on_logits(position, logits);
   } catch (const std::exception& e) {
     give_up(entry, e.what());
   }
@@ -296,9 +321,14 @@ void Engine::Impl::show_logits(Live& entry, std::int64_t position, std::span<con
 
 void Engine::Impl::end_cancelled() {
   while (!cancelled.empty()) {
-    const auto it = live.find(cancelled.back());
+    const auto it = choices_of.find(cancelled.back());
     cancelled.pop_back();
-    if (it != live.end()) finish(it->second, {.finish = FinishReason::kCancelled});
+    if (it == choices_of.end()) continue;
+    for (const SequenceId sequence : std::vector(it->second)) {
+      if (Live* entry = by_sequence(sequence)) {
+        finish(*entry, {.finish = FinishReason::kCancelled});
+      }
+    }
   }
 }
 
@@ -328,6 +358,11 @@ void Engine::Impl::validate_request(const Request& r) const {
   require_between("number of snapshot positions", static_cast<std::int64_t>(r.snapshot_at.size()),
                   0, 64);
   if (!std::ranges::is_sorted(r.snapshot_at)) throw bad_input("snapshot_at is not ascending");
+  require_between("priority", r.priority, -kMostPriority, kMostPriority);
+  require_between("n", r.n, 1, kMostChoices);
+  if (r.n > 1 && (r.score || r.all_logits || r.on_logits)) {
+    throw bad_input(fmt::format("n is {}, allowed with the logits of the prompt: 1", r.n));
+  }
   require_between("number of stop texts", static_cast<std::int64_t>(r.stop.size()), 0, 32);
   for (const std::string& stop : r.stop) {
     require_between("bytes of a stop text", static_cast<std::int64_t>(stop.size()), 1, 1024);
@@ -337,62 +372,90 @@ void Engine::Impl::validate_request(const Request& r) const {
 
 RequestId Engine::Impl::submit(Request request, EventSink sink) {
   validate_request(request);
-  SequenceRequest wanted{.prompt = request.prompt,
-                         .max_new_tokens = room_for_answer(request),
-                         .all_outputs = request.score || request.all_logits,
-                         .scope = request.cache_scope,
-                         .reuse = request.reuse,
-                         .snapshot_at = request.snapshot_at};
-  const SequenceId sequence = scheduler.add(std::move(wanted));
+  const std::int64_t room = room_for_answer(request);
+  const auto shared = std::make_shared<const Request>(std::move(request));
+  const auto shared_sink = std::make_shared<EventSink>(std::move(sink));
   const RequestId id = next_id++;
-  Live entry{.id = id,
-             .request = std::move(request),
-             .sink = std::move(sink),
-             .sequence = sequence,
-             .text = TextAssembler({})};
-  entry.text = TextAssembler(entry.request.stop);
-  if (needs_counts(entry.request.sampling)) {
-    for (const std::int32_t token : entry.request.prompt) ++entry.counts[token].in_prompt;
+  std::vector<SequenceId> choices;
+  for (std::uint32_t choice = 0; choice < static_cast<std::uint32_t>(shared->n); ++choice) {
+    // The first may throw: nothing is queued then. The others are like it.
+    const SequenceId sequence = scheduler.add({.prompt = shared->prompt,
+                                               .max_new_tokens = room,
+                                               .all_outputs = shared->score || shared->all_logits,
+                                               .scope = shared->cache_scope,
+                                               .reuse = shared->reuse,
+                                               .snapshot_at = shared->snapshot_at,
+                                               .priority = shared->priority,
+                                               .client = shared->client,
+                                               .fork_of = choices.empty() ? 0 : choices.front()});
+    choices.push_back(sequence);
+    Live entry{.id = id,
+               .choice = choice,
+               .request = shared,
+               .sink = shared_sink,
+               .sequence = sequence,
+               .text = TextAssembler(shared->stop),
+               .observed = shared->on_logits != nullptr};
+    if (needs_counts(shared->sampling)) {
+      for (const std::int32_t token : shared->prompt) ++entry.counts[token].in_prompt;
+    }
+    live.emplace(sequence, std::move(entry));
   }
-  live.emplace(id, std::move(entry));
-  request_of[sequence] = id;
+  choices_of.emplace(id, std::move(choices));
   return id;
 }
 
 Live* Engine::Impl::by_sequence(SequenceId id) {
-  const auto it = request_of.find(id);
-  return it == request_of.end() ? nullptr : &live.at(it->second);
+  const auto it = live.find(id);
+  return it == live.end() ? nullptr : &it->second;
 }
 
 std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const TensorView& logits) {
   backend->synchronize();
   step_raw.clear();
   std::vector<SampleRow> rows;
+  std::vector<std::int64_t> last_row;  // of each item
   std::int64_t next = 0;
   for (const BatchPlan::Item& item : plan.items) {
     const std::int64_t first = next;
     next += item.n_outputs;
+    last_row.push_back(next - 1);
     Live* entry = by_sequence(item.sequence);
     HEDDLE_CHECK(entry != nullptr);
-    const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
-    if (entry->request.on_logits) {  // gone once it has thrown
+    const std::int64_t end = item.end();
+    if (entry->observed) {  // not once it has thrown
       for (std::int64_t i = 0; i < item.n_outputs; ++i) {
         show_logits(*entry, end - item.n_outputs + i, row(logits, first + i));
       }
     }
-    if (entry->request.score) emit_scores(*entry, item, first, logits);
-    if (!item.sample) continue;
-    if (entry->request.n_logprobs >= 0) {
-      const std::span<const float> raw = row(logits, next - 1);
-      step_raw[item.sequence].assign(raw.begin(), raw.end());
-    }
-    rows.push_back({.logits_row = next - 1,
-                    .params = &entry->request.sampling,
-                    .counts = &entry->counts,
-                    .choice = entry->request.choice,
-                    .position = end});
+    if (entry->request->score) emit_scores(*entry, item, first, logits);
+    if (item.sample) rows.push_back(sample_row(*entry, logits, next - 1, end));
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    // Penalties change a row, so each has its own: the decoder's buffer has room for it.
+    const auto item = static_cast<std::size_t>(fork.item);
+    std::ranges::copy(row(logits, last_row[item]), logits.as<float>() + next * config.vocab);
+    Live* entry = by_sequence(fork.sequence);
+    HEDDLE_CHECK(entry != nullptr);
+    rows.push_back(sample_row(*entry, logits, next++, plan.items[item].end()));
   }
   return rows;
+}
+
+/// How a row is sampled; its logits are kept if their log probabilities are wanted.
+SampleRow Engine::Impl::sample_row(const Live& entry,
+                                   const TensorView& logits,
+                                   std::int64_t index,
+                                   std::int64_t position) {
+  if (entry.request->n_logprobs >= 0) {
+    const std::span<const float> raw = row(logits, index);
+    step_raw[entry.sequence].assign(raw.begin(), raw.end());
+  }
+  return {.logits_row = index,
+          .params = &entry.request->sampling,
+          .counts = &entry.counts,
+          .choice = entry.request->choice + entry.choice,
+          .position = position};
 }
 
 void Engine::Impl::emit_scores(Live& entry,
@@ -401,12 +464,12 @@ void Engine::Impl::emit_scores(Live& entry,
                                const TensorView& logits) {
   RequestEvent event;
   event.request = entry.id;
-  const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+  const std::int64_t end = item.end();
   for (std::int64_t i = 0; i < item.n_outputs; ++i) {
     const auto predicted = static_cast<std::size_t>(end - item.n_outputs + i + 1);
-    if (predicted >= entry.request.prompt.size()) break;
+    if (predicted >= entry.request->prompt.size()) break;
     const std::span<const float> values = row(logits, first_row + i);
-    const double logit = values[static_cast<std::size_t>(entry.request.prompt[predicted])];
+    const double logit = values[static_cast<std::size_t>(entry.request->prompt[predicted])];
     event.scores.push_back(static_cast<float>(logit - log_sum_exp(values)));
   }
   if (!event.scores.empty()) notify(entry, event);
@@ -414,20 +477,29 @@ void Engine::Impl::emit_scores(Live& entry,
 
 void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens) {
   std::size_t next = 0;
+  const auto is_cancelled = [this](const Live& entry) {
+    return std::find(cancelled.begin(), cancelled.end(), entry.id) != cancelled.end();
+  };
   for (const BatchPlan::Item& item : plan.items) {
     const std::int32_t token = item.sample ? tokens[next++] : -1;
     Live* entry = by_sequence(item.sequence);
     if (entry == nullptr) continue;  // cancelled by a sink during this step
     if (item.sample && token < 0) entry->faulty = true;
     // One that a callback has ended gets no more tokens.
-    if (std::find(cancelled.begin(), cancelled.end(), entry->id) != cancelled.end()) continue;
+    if (is_cancelled(*entry)) continue;
     if (item.sample) {
       emit_token(*entry, token);
-    } else if (entry->request.score &&
-               item.start + static_cast<std::int64_t>(item.tokens.size()) ==
-                   static_cast<std::int64_t>(entry->request.prompt.size())) {
+    } else if (entry->request->score &&
+               item.end() == static_cast<std::int64_t>(entry->request->prompt.size())) {
       finish(*entry, {.finish = FinishReason::kLength});
     }
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    const std::int32_t token = tokens[next++];
+    Live* entry = by_sequence(fork.sequence);
+    if (entry == nullptr) continue;
+    if (token < 0) entry->faulty = true;
+    if (!is_cancelled(*entry)) emit_token(*entry, token);
   }
 }
 
@@ -441,24 +513,25 @@ bool Engine::Impl::ends_answer(const Request& request, std::int32_t token) const
 void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
   RequestEvent event;
   event.request = entry.id;
+  event.choice = entry.choice;
   if (token < 0) {
     event.finish = FinishReason::kError;
     event.error =
         fmt::format("numeric_error: the logits after token {} are not finite",
-                    entry.request.prompt.size() + static_cast<std::size_t>(entry.n_generated));
+                    entry.request->prompt.size() + static_cast<std::size_t>(entry.n_generated));
     finish(entry, std::move(event));
     return;
   }
   ++entry.n_generated;
-  if (needs_counts(entry.request.sampling)) ++entry.counts[token].generated;
+  if (needs_counts(entry.request->sampling)) ++entry.counts[token].generated;
   event.token = token;
   if (const auto raw = step_raw.find(entry.sequence); raw != step_raw.end()) {
     const double lse = log_sum_exp(raw->second);
     const double logit = raw->second[static_cast<std::size_t>(token)];
     event.logprob = TokenLogprob{token, static_cast<float>(logit - lse)};
-    event.top_logprobs = top_logprobs(raw->second, lse, entry.request.n_logprobs);
+    event.top_logprobs = top_logprobs(raw->second, lse, entry.request->n_logprobs);
   }
-  const bool ended = ends_answer(entry.request, token);
+  const bool ended = ends_answer(*entry.request, token);
   if (!ended) event.text = entry.text.push(tokenizer->token_bytes(token));
   const Sequence* sequence = scheduler.find(entry.sequence);
   HEDDLE_CHECK(sequence != nullptr);
@@ -476,17 +549,20 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
 
 void Engine::Impl::finish(Live& entry, RequestEvent event) {
   event.request = entry.id;
+  event.choice = entry.choice;
   if (!entry.text.stopped()) event.text += entry.text.finish();
   if (const Sequence* s = scheduler.find(entry.sequence)) event.reuse = report_of(*s);
   scheduler.remove(entry.sequence, entry.faulty || event.finish == FinishReason::kError);
   // The sink may submit and cancel: take the entry out first.
-  const EventSink sink = std::move(entry.sink);
+  const std::shared_ptr<EventSink> sink = entry.sink;
   const RequestId id = entry.id;
-  request_of.erase(entry.sequence);
-  live.erase(id);
-  if (!sink) return;
+  std::vector<SequenceId>& choices = choices_of.at(id);
+  std::erase(choices, entry.sequence);
+  if (choices.empty()) choices_of.erase(id);
+  live.erase(entry.sequence);
+  if (!*sink) return;
   try {
-    sink(event);
+    (*sink)(event);
   } catch (const std::exception& e) {
     log_warning(fmt::format("request {}: its callback failed at the end: {}", id, e.what()));
   }
@@ -523,7 +599,7 @@ RequestId Engine::submit(Request request, EventSink sink) {
 }
 
 void Engine::cancel(RequestId id) {
-  if (!impl_->live.contains(id)) return;
+  if (!impl_->choices_of.contains(id)) return;
   impl_->cancelled.push_back(id);
   if (!impl_->stepping) impl_->end_cancelled();
 }
@@ -533,8 +609,11 @@ void Engine::clear_cache() {
 }
 
 bool Engine::preempt(RequestId id) {
-  const auto it = impl_->live.find(id);
-  return it != impl_->live.end() && impl_->scheduler.preempt(it->second.sequence);
+  const auto it = impl_->choices_of.find(id);
+  if (it == impl_->choices_of.end()) return false;
+  bool any = false;
+  for (const SequenceId sequence : it->second) any = impl_->scheduler.preempt(sequence) || any;
+  return any;
 }
 
 bool Engine::step() {

@@ -42,8 +42,8 @@ class Engine {
   /// Queues a request; progress arrives at `sink` during step(). Throws kBadInput for a request
   /// that cannot be (fields out of range, longer than the context); nothing is queued then.
   RequestId submit(Request request, EventSink sink);
-  /// Ends a request in any state with finish kCancelled; unknown ids are ignored. Called from a
-  /// callback it takes effect when the step is over, without another token.
+  /// Ends a request, all its choices, in any state with finish kCancelled; unknown ids are ignored.
+  /// Called from a callback it takes effect when the step is over, without another token.
   void cancel(RequestId id);
   /// Forgets the prefixes that finished requests have left.
   void clear_cache();

@@ -37,11 +37,14 @@ struct Request {
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
   int n_logprobs = -1;           // >= 0: log probabilities of the token and of the n best, up to 20
-  std::uint32_t choice = 0;      // index among n choices of one request; keys the random numbers
+  int n = 1;                     // choices: answers to one prompt, which is computed once
+  std::uint32_t choice = 0;      // of the first of them; keys the random numbers
   bool score = false;            // compute log p of every prompt token but the first; no generation
   bool reuse = true;             // begin behind what is cached, and leave what is computed there;
                                  // never with `score` or `all_logits`
   std::string cache_scope = {};  // requests of other scopes share nothing with it
+  int priority = 0;  // -100 .. 100, lower goes first; what waits rises (scheduler/fair_queue.h)
+  std::string client = {};  // who is served fairly beside others
   /// Positions in the prompt where other prompts may depart (ends of messages), ascending: the
   /// recurrent state is kept there.
   std::vector<std::int64_t> snapshot_at = {};
@@ -50,6 +53,9 @@ struct Request {
   std::function<void(std::int64_t position, std::span<const float> logits)> on_logits = {};
   bool all_logits = false;
 };
+
+/// Most choices of one request.
+inline constexpr int kMostChoices = 128;
 
 enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
 std::string_view name(FinishReason reason);  // "stop", "length", "cancelled", "error"
@@ -73,12 +79,13 @@ struct TokenLogprob {
 /// One piece of progress of one request; delivered in order on the thread that calls step().
 struct RequestEvent {
   RequestId request = 0;
+  std::uint32_t choice = 0;                // of Request::n
   std::optional<std::int32_t> token = {};  // a generated token
   std::string text = {};  // text that became certain (whole code points; stop texts held back)
   std::optional<TokenLogprob> logprob = {};
   std::vector<TokenLogprob> top_logprobs = {};
   std::vector<float> scores = {};  // score requests: log p of the next prompt tokens, in order
-  FinishReason finish = FinishReason::kNone;  // not kNone exactly once: the last event
+  FinishReason finish = FinishReason::kNone;  // not kNone exactly once a choice: its last event
   std::string error = {};                     // kError: what happened
   ReuseReport reuse = {};                     // of the last event
 };

@@ -34,7 +34,8 @@ class Decoder {
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  /// Enqueues the step; the result [n_outputs, vocab] F32 lives on the device until the next call.
+  /// Enqueues the step; the result [n_outputs, vocab] F32 lives on the device until the next call,
+  /// at the begin of a buffer of max_outputs rows, whose others are the caller's till then.
   /// `caches`: one for each mixer, as cache_needs() lists them.
   TensorView forward(const ForwardBatch& batch, const std::vector<MixerCache>& caches);
   void set_tap(Tap tap);

@@ -1,7 +1,8 @@
 #pragma once
-// What one step computes: a value, no pointers, no "prefill" or "decode" flag.
+// What one step computes; no "prefill" or "decode" flag.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "scheduler/block_pool.h"
@@ -18,6 +19,8 @@ inline constexpr Token kPendingToken = -1;
 struct BatchPlan {
   /// A block, or a state slot, whose content is wanted in another one too.
   struct Copy {
+    enum class What : std::uint8_t { kBlock, kState };
+    What what = What::kBlock;
     BlockId from = -1;
     BlockId to = -1;
   };
@@ -25,27 +28,39 @@ struct BatchPlan {
   struct Item {
     SequenceId sequence = 0;
     std::int64_t start = 0;
-    std::vector<Token> tokens;
-    std::vector<BlockId> block_table;  // covers positions 0 .. start + tokens.size() - 1
-    BlockId state_slot = -1;           // holds tokens 0 .. start - 1; -1: the model has no states
+    /// Both are good until the scheduler's next step, commit or change.
+    std::span<const Token> tokens;
+    std::span<const BlockId> block_table;  // covers positions 0 .. start + tokens.size() - 1
+    BlockId state_slot = -1;  // holds tokens 0 .. start - 1; -1: the model has no states
     /// Rows of this item whose logits are wanted: the last `n_outputs` rows. 1 at the end of the
     /// known tokens, all for a scoring request, 0 inside a chunked prompt.
     std::int64_t n_outputs = 0;
     /// The last output row is sampled into a new token of the sequence.
     bool sample = false;
-    /// Other than -1: the state after this item is wanted in this slot too.
+    /// Other than -1: a slot that gets the state after this item (among copies_after).
     BlockId snapshot = -1;
     int run = 0;  // of the sequence: what was planned before it lost its blocks does not count
     /// Row among the previous plan's sampled rows that holds tokens.back(), if that is pending.
-    std::int32_t pending_row = -1;
+    std::int64_t pending_row = -1;
+    std::int64_t end() const { return start + static_cast<std::int64_t>(tokens.size()); }
   };
-  /// To be done before the items, in this order.
-  std::vector<Copy> block_copies;
-  std::vector<Copy> state_copies;
+  /// A sequence that begins with what an item has computed: its first token is sampled from the
+  /// same row.
+  struct Fork {
+    SequenceId sequence = 0;
+    std::int32_t item = 0;
+    int run = 0;
+  };
+  /// To be done before the items and after them, in this order.
+  std::vector<Copy> copies_before;
+  std::vector<Copy> copies_after;
   std::vector<Item> items;
+  std::vector<Fork> forks;
   std::int64_t n_tokens = 0;
-  std::int64_t n_outputs = 0;
-  std::int64_t step = 0;  // its number
+  std::int64_t n_outputs = 0;  // rows of the items
+  std::int64_t step = 0;       // its number
+  /// Rows that are sampled: those of the items in their order, then those of the forks.
+  std::int64_t n_samples = 0;
 };
 
 }  // namespace heddle

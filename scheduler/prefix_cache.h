@@ -43,7 +43,7 @@ struct Reuse {
   std::int64_t n_known = 0;
   ReuseMiss miss = ReuseMiss::kNone;
   std::int64_t n_replayed(std::int64_t n_prompt) const {
-    return std::min(n_known, n_prompt - 1) - n_cached;
+    return std::max<std::int64_t>(0, std::min(n_known, n_prompt - 1) - n_cached);
   }
 };
 

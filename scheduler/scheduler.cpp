@@ -21,8 +21,13 @@ std::int64_t length(const Sequence& s) {
   return static_cast<std::int64_t>(s.tokens.size());
 }
 
-void take_out(auto& list, SequenceId id) {
-  list.erase(std::find(list.begin(), list.end(), id));
+bool older(const Sequence* a, const Sequence* b) {
+  return a->id < b->id;
+}
+
+/// With its last token sampled and not known yet.
+bool is_pending(const Sequence& s) {
+  return s.tokens.back() == kPendingToken;
 }
 
 }  // namespace
@@ -42,6 +47,12 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
   HEDDLE_CHECK(options.n_state_slots == 0 || options.n_state_slots >= options.max_running);
   HEDDLE_CHECK(options.state_block_tokens > 0);
+}
+
+/// `s` may begin with what `parent` computes.
+bool Scheduler::can_fork(const Sequence& parent, const Sequence& s) const {
+  return parent.fork_of == 0 && parent.n_generated() == 0 && !s.all_outputs &&
+         s.scope == parent.scope && s.tokens == parent.tokens;
 }
 
 void Scheduler::check_fits(const SequenceRequest& request) const {
@@ -66,8 +77,11 @@ void Scheduler::check_fits(const SequenceRequest& request) const {
 
 SequenceId Scheduler::add(SequenceRequest request) {
   check_fits(request);
-  Sequence s;
-  s.id = next_id_++;
+  HEDDLE_CHECK(std::is_sorted(request.snapshot_at.begin(), request.snapshot_at.end()));
+  HEDDLE_CHECK(std::abs(request.priority) <= kMostPriority);
+  const SequenceId id = next_id_++;
+  Sequence& s = sequences_[id];
+  s.id = id;
   s.n_prompt = static_cast<std::int64_t>(request.prompt.size());
   s.tokens = std::move(request.prompt);
   s.max_new_tokens = request.max_new_tokens;
@@ -75,10 +89,15 @@ SequenceId Scheduler::add(SequenceRequest request) {
   s.scope = std::move(request.scope);
   s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
   s.snapshot_at = std::move(request.snapshot_at);
-  HEDDLE_CHECK(std::is_sorted(s.snapshot_at.begin(), s.snapshot_at.end()));
-  waiting_.push_back(s.id);
-  const SequenceId id = s.id;
-  sequences_.emplace(id, std::move(s));
+  s.priority = request.priority;
+  s.client = &queue_.enter(request.client);
+  const auto parent = sequences_.find(request.fork_of);
+  if (parent != sequences_.end() && can_fork(parent->second, s)) {
+    parent->second.forks.push_back(id);
+    s.fork_of = request.fork_of;
+  } else {
+    queue_.add(*s.client, id, s.priority);
+  }
   return id;
 }
 
@@ -88,18 +107,25 @@ std::int64_t Scheduler::remaining(const Sequence& s) const {
   return length(s) - s.n_computed;
 }
 
+std::int64_t Scheduler::outputs_left(const BatchPlan& plan) const {
+  return options_.max_step_outputs - plan.n_outputs - static_cast<std::int64_t>(plan.forks.size());
+}
+
+/// `reserved` rows are for decoding sequences; with `share`, half of the rest is for other prompts.
 std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
                                     const Sequence& s,
-                                    std::int64_t reserved) const {
+                                    std::int64_t reserved,
+                                    bool share) const {
   std::int64_t n = std::min(remaining(s), options_.max_chunk);
   if (options_.chunk_seed != 0 && n > 0) {
     const double u = philox_uniform(options_.chunk_seed, static_cast<std::uint32_t>(s.id),
                                     static_cast<std::uint64_t>(s.n_computed));
     n = 1 + static_cast<std::int64_t>(u * static_cast<double>(n));
   }
-  n = std::min(
-      {n, options_.max_step_tokens - plan.n_tokens - reserved, next_snapshot(s) - s.n_computed});
-  const std::int64_t outputs = options_.max_step_outputs - plan.n_outputs - reserved;
+  std::int64_t budget = options_.max_step_tokens - plan.n_tokens - reserved;
+  if (share && budget > options_.block_tokens) budget = (budget + 1) / 2;
+  n = std::min({n, budget, next_snapshot(s) - s.n_computed});
+  const std::int64_t outputs = outputs_left(plan) - reserved;
   if (s.all_outputs && s.n_computed + n > s.n_scored) {
     n = std::min(n, outputs + std::max<std::int64_t>(0, s.n_scored - s.n_computed));
   } else if (outputs < 1 && n == remaining(s)) {
@@ -111,18 +137,24 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
 std::optional<BatchPlan> Scheduler::plan() {
   if (in_flight_.size() >= 2) return std::nullopt;
   BatchPlan plan;
+  plan.items.reserve(running_.size() + 1);
   plan_running(plan);
+  begin_forks(plan, 0);
+  const std::size_t n_planned = plan.items.size();
   admit_waiting(plan);
+  begin_forks(plan, n_planned);
   if (plan.items.empty()) {
-    // Work but no step and nothing in flight would be a livelock: an error, not a loop.
-    HEDDLE_CHECK(!in_flight_.empty() || idle());
+    if (in_flight_.empty() && !idle()) throw runtime_failure("no progress: " + describe());
     return std::nullopt;
   }
   plan.step = ++stats_.steps;
-  InFlight flight{.step = plan.step, .sampled = {}, .snapshots = {}};
+  InFlight flight{.step = plan.step, .snapshots = {}};
   for (const BatchPlan::Item& item : plan.items) {
-    if (item.sample) flight.sampled.push_back(item.sequence);
+    if (item.sample) sequences_.at(item.sequence).pending_row = plan.n_samples++;
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    sequences_.at(fork.sequence).pending_row = plan.n_samples++;
   }
   in_flight_.push_back(std::move(flight));
   stats_.computed_tokens += plan.n_tokens;
@@ -130,46 +162,129 @@ std::optional<BatchPlan> Scheduler::plan() {
 }
 
 void Scheduler::plan_running(BatchPlan& plan) {
-  std::int64_t decoding = std::count_if(running_.begin(), running_.end(), [this](SequenceId id) {
-    return remaining(sequences_.at(id)) == 1;
-  });
+  std::int64_t decoding = 0;
+  std::size_t last_prompt = 0;
+  for (std::size_t i = 0; i < running_.size(); ++i) {
+    const std::int64_t n = remaining(*running_[i]);
+    if (n == 1) ++decoding;
+    if (n > 1) last_prompt = i;
+  }
+  const bool waits = front_has_room();
   // running_ shrinks from the end when a victim is preempted, so the index stays right.
   for (std::size_t i = 0; i < running_.size(); ++i) {
-    Sequence& s = sequences_.at(running_[i]);
+    Sequence& s = *running_[i];
+    const bool is_prompt = remaining(s) > 1;
     if (remaining(s) == 1) --decoding;
-    const std::int64_t n = chunk_limit(plan, s, decoding);
+    const std::int64_t n = chunk_limit(plan, s, decoding, is_prompt && (waits || i < last_prompt));
     if (n == 0 || !grow(s, n, plan)) continue;
     append_item(plan, s, n);
   }
 }
 
+/// The next waiting sequence could be admitted.
+bool Scheduler::front_has_room() const {
+  const std::optional<SequenceId> front = queue_.front();
+  if (!front || static_cast<std::int64_t>(running_.size()) >= options_.max_running) return false;
+  const std::int64_t idle = cache_.stats().blocks - pool_.n_shared();
+  return pool_.n_free() + idle >= blocks_for(length(sequences_.at(*front)), options_.block_tokens);
+}
+
 void Scheduler::admit_waiting(BatchPlan& plan) {
-  while (!waiting_.empty() && static_cast<std::int64_t>(running_.size()) < options_.max_running &&
-         plan.n_tokens < options_.max_step_tokens) {
-    Sequence& s = sequences_.at(waiting_.front());
-    if (remaining(s) == 0 || plan.n_outputs == options_.max_step_outputs) return;
-    const std::size_t n_block_copies = plan.block_copies.size();
-    const std::size_t n_state_copies = plan.state_copies.size();
-    const bool started = start(s, plan);
-    const std::int64_t n = started ? chunk_limit(plan, s, 0) : 0;
-    if (n == 0) {
-      plan.block_copies.resize(n_block_copies);
-      plan.state_copies.resize(n_state_copies);
-      drop_blocks(s);
-      return;
-    }
-    HEDDLE_CHECK(grow(s, n, plan));
-    waiting_.pop_front();
-    s.state = SequenceState::kRunning;
-    // A preempted sequence takes its old place: ids are ages.
-    running_.insert(std::upper_bound(running_.begin(), running_.end(), s.id), s.id);
-    if (s.run == 0) {
-      stats_.cached_tokens += s.found.n_cached;
-      stats_.replayed_tokens += s.found.n_replayed(s.n_prompt);
-    }
-    ++s.run;
-    append_item(plan, s, n);
+  while (static_cast<std::int64_t>(running_.size()) < options_.max_running &&
+         plan.n_tokens < options_.max_step_tokens && outputs_left(plan) > 0) {
+    const std::optional<SequenceId> front = queue_.front();
+    if (!front || !admit(sequences_.at(*front), plan)) return;
   }
+}
+
+bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
+  if (remaining(s) == 0) return false;
+  const std::size_t n_copies = plan.copies_before.size();
+  const bool share = queue_.size() > 1 && remaining(s) > 1 &&
+                     static_cast<std::int64_t>(running_.size()) + 1 < options_.max_running;
+  const std::int64_t n = start(s, plan) ? chunk_limit(plan, s, 0, share) : 0;
+  if (n == 0) {
+    plan.copies_before.resize(n_copies);
+    drop_blocks(s);
+    return false;
+  }
+  HEDDLE_CHECK(grow(s, n, plan));
+  queue_.remove(*s.client, s.id, s.priority);
+  s.state = SequenceState::kRunning;
+  // A preempted sequence takes its old place: ids are ages.
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &s, older), &s);
+  if (s.run == 0) {
+    stats_.cached_tokens += s.found.n_cached;
+    stats_.replayed_tokens += s.found.n_replayed(s.n_prompt);
+    queue_.charge(*s.client, s.n_prompt - s.found.n_cached);
+  }
+  ++s.run;
+  append_item(plan, s, n);
+  return true;
+}
+
+/// For items from `first` on that end a prompt.
+void Scheduler::begin_forks(BatchPlan& plan, std::size_t first) {
+  for (std::size_t i = first; i < plan.items.size(); ++i) {
+    Sequence& s = sequences_.at(plan.items[i].sequence);
+    if (s.forks.empty() || s.n_computed < s.n_prompt) continue;
+    for (const SequenceId id : std::exchange(s.forks, {})) {
+      Sequence& fork = sequences_.at(id);
+      fork.fork_of = 0;
+      if (plan.items[i].sample && begin_fork(plan, fork, s)) {
+        plan.forks.push_back(
+            {.sequence = id, .item = static_cast<std::int32_t>(i), .run = fork.run});
+      } else {
+        queue_.add(*fork.client, id, fork.priority);
+      }
+    }
+  }
+}
+
+/// `s` shares the full blocks of `from`, whose prompt this plan ends, and gets copies of the rest.
+bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
+  if (static_cast<std::int64_t>(running_.size()) == options_.max_running ||
+      outputs_left(plan) == 0 || s.max_new_tokens == 0) {
+    return false;
+  }
+  const auto n_full = static_cast<std::size_t>(s.n_prompt / options_.block_tokens);
+  std::optional<BlockId> partial;
+  if (s.n_prompt % options_.block_tokens != 0) {
+    partial = take_block();
+    if (!partial) return false;
+  }
+  if (!take_state(s)) {
+    if (partial) pool_.release(*partial);
+    return false;
+  }
+  s.blocks.assign(from.blocks.begin(), from.blocks.begin() + static_cast<std::ptrdiff_t>(n_full));
+  for (const BlockId block : s.blocks) pool_.share(block);
+  using What = BatchPlan::Copy::What;
+  if (partial) {
+    plan.copies_after.push_back({What::kBlock, from.blocks[n_full], *partial});
+    s.blocks.push_back(*partial);
+  }
+  if (has_states()) plan.copies_after.push_back({What::kState, from.state_slot, s.state_slot});
+  s.n_computed = s.n_prompt;
+  s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
+  stats_.cached_tokens += s.n_prompt;
+  s.state = SequenceState::kRunning;
+  ++s.run;
+  s.tokens.push_back(kPendingToken);
+  queue_.charge(*s.client, 1);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &s, older), &s);
+  return true;
+}
+
+/// Those that wait for its prompt wait for the first of them now.
+void Scheduler::release_forks(Sequence& s) {
+  std::vector<SequenceId> forks = std::exchange(s.forks, {});
+  if (forks.empty()) return;
+  Sequence& first = sequences_.at(forks.front());
+  first.fork_of = 0;
+  first.forks.assign(forks.begin() + 1, forks.end());
+  for (const SequenceId id : first.forks) sequences_.at(id).fork_of = first.id;
+  queue_.add(*first.client, first.id, first.priority);
 }
 
 /// Gives a waiting sequence what the cache has of it, room for all its known tokens, and a state.
@@ -178,8 +293,8 @@ bool Scheduler::start(Sequence& s, BatchPlan& plan) {
   PrefixCache::Match match;
   match.reuse.miss = ReuseMiss::kDisabled;
   if (s.reuse) {
-    const bool pending = s.tokens.back() == kPendingToken;
-    match = cache_.match(s.scope, std::span(s.tokens).first(s.tokens.size() - (pending ? 1 : 0)));
+    match =
+        cache_.match(s.scope, std::span(s.tokens).first(s.tokens.size() - (is_pending(s) ? 1 : 0)));
   }
   for (const PrefixNode node : match.path) {
     s.blocks.push_back(cache_.block(node));
@@ -201,9 +316,11 @@ bool Scheduler::start(Sequence& s, BatchPlan& plan) {
   if (!match.path.empty()) s.node = match.path.back();
   if (match.partial >= 0) {
     s.blocks.push_back(*take_block());
-    plan.block_copies.push_back({match.partial, s.blocks.back()});
+    plan.copies_before.push_back({BatchPlan::Copy::What::kBlock, match.partial, s.blocks.back()});
   }
-  if (match.state >= 0) plan.state_copies.push_back({match.state, s.state_slot});
+  if (match.state >= 0) {
+    plan.copies_before.push_back({BatchPlan::Copy::What::kState, match.state, s.state_slot});
+  }
   return true;
 }
 
@@ -229,8 +346,8 @@ bool Scheduler::grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan) 
       continue;
     }
     // Only a sequence younger than this one that is not part of the plan may lose its blocks.
-    if (running_.empty() || running_.back() <= s.id) return false;
-    const SequenceId victim = running_.back();
+    if (running_.empty() || running_.back()->id <= s.id) return false;
+    const SequenceId victim = running_.back()->id;
     for (const BatchPlan::Item& item : plan.items) HEDDLE_CHECK(item.sequence != victim);
     preempt(victim);
   }
@@ -269,22 +386,21 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
   BatchPlan::Item item;
   item.sequence = s.id;
   item.start = s.n_computed;
-  const auto begin = s.tokens.begin() + s.n_computed;
-  item.tokens.assign(begin, begin + n_tokens);
+  if (s.tokens.size() == s.tokens.capacity()) s.tokens.reserve(2 * s.tokens.size());  // see below
+  item.tokens = std::span(s.tokens).subspan(static_cast<std::size_t>(s.n_computed),
+                                            static_cast<std::size_t>(n_tokens));
   item.block_table = s.blocks;
   item.state_slot = s.state_slot;
   item.run = s.run;
   const bool keep_state = next_snapshot(s) == s.n_computed + n_tokens;
   if (item.tokens.back() == kPendingToken) {
     HEDDLE_CHECK(!in_flight_.empty());
-    const auto& rows = in_flight_.back().sampled;
-    const auto row = std::find(rows.begin(), rows.end(), s.id);
-    HEDDLE_CHECK(row != rows.end());
-    item.pending_row = static_cast<std::int32_t>(row - rows.begin());
+    item.pending_row = s.pending_row;
   }
   s.n_computed += n_tokens;
   if (keep_state && (states_.n_free() > 0 || cache_.evict_snapshot())) {
     item.snapshot = *states_.allocate();
+    plan.copies_after.push_back({BatchPlan::Copy::What::kState, s.state_slot, item.snapshot});
   }
   const bool at_end = s.n_computed == length(s);
   if (s.all_outputs) {
@@ -296,48 +412,79 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
   }
   item.sample = at_end && s.n_generated() < s.max_new_tokens;
   if (item.sample && item.n_outputs == 0) item.n_outputs = 1;
-  if (item.sample) s.tokens.push_back(kPendingToken);
+  if (item.sample) {
+    s.tokens.push_back(kPendingToken);  // item.tokens stays where it is: there is room
+    queue_.charge(*s.client, 1);
+  }
   plan.n_tokens += n_tokens;
   plan.n_outputs += item.n_outputs;
-  plan.items.push_back(std::move(item));
+  plan.items.push_back(item);
 }
 
 void Scheduler::commit(const BatchPlan& plan, const std::vector<Token>& sampled) {
   HEDDLE_CHECK(!in_flight_.empty() && in_flight_.front().step == plan.step);
+  HEDDLE_CHECK(static_cast<std::int64_t>(sampled.size()) == plan.n_samples);
   in_flight_.erase(in_flight_.begin());
-  std::size_t row = 0;
+  auto next = sampled.begin();
   for (const BatchPlan::Item& item : plan.items) {
-    if (item.sample) {
-      HEDDLE_CHECK(row < sampled.size());
-      const Token token = sampled[row++];
-      const auto it = sequences_.find(item.sequence);
-      if (it != sequences_.end() && item.run > it->second.void_run) {
-        const std::size_t position = static_cast<std::size_t>(item.start) + item.tokens.size();
-        std::vector<Token>& tokens = it->second.tokens;
-        if (position < tokens.size() && tokens[position] == kPendingToken) tokens[position] = token;
-      }
-    }
-    commit_item(item);
+    const auto it = sequences_.find(item.sequence);
+    Sequence* s = it == sequences_.end() ? nullptr : &it->second;
+    const std::int64_t end = item.end();
+    if (item.sample) know_token(s, item.run, end, *next++);
+    commit_item(s, item, end);
   }
-  HEDDLE_CHECK(row == sampled.size());
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    const auto it = sequences_.find(fork.sequence);
+    Sequence* s = it == sequences_.end() ? nullptr : &it->second;
+    if (s != nullptr) {
+      know_token(s, fork.run, s->n_prompt, *next);
+      commit_fork(*s, fork, plan.items[static_cast<std::size_t>(fork.item)]);
+    }
+    ++next;
+  }
 }
 
-/// What the item has computed is there for others.
-void Scheduler::commit_item(const BatchPlan::Item& item) {
-  const auto it = sequences_.find(item.sequence);
-  const bool there = it != sequences_.end() && it->second.run == item.run &&
-                     it->second.state == SequenceState::kRunning;
+/// The token at `position` that a plan of this run left pending.
+void Scheduler::know_token(Sequence* s, int run, std::int64_t position, Token token) {
+  if (s == nullptr || run <= s->void_run || position >= length(*s)) return;
+  Token& place = s->tokens[static_cast<std::size_t>(position)];
+  if (place == kPendingToken) place = token;
+}
+
+/// What the item has computed, up to `end`, is there for others.
+void Scheduler::commit_item(Sequence* s, const BatchPlan::Item& item, std::int64_t end) {
   bool kept = false;
-  if (there) {
-    Sequence& s = it->second;
-    s.n_valid = item.start + static_cast<std::int64_t>(item.tokens.size());
-    if (s.reuse) store_blocks(s);
+  if (s != nullptr && s->run == item.run && s->state == SequenceState::kRunning) {
+    s->n_valid = end;
+    if (s->reuse) store_blocks(*s);
     if (item.snapshot >= 0) {
-      const PrefixNode node = node_at(s, s.n_valid);
-      kept = node != kNoNode && cache_.add_snapshot(node, s.n_valid, item.snapshot);
+      const PrefixNode node = node_at(*s, end);
+      kept = node != kNoNode && cache_.add_snapshot(node, end, item.snapshot);
     }
   }
   if (item.snapshot >= 0 && !kept) states_.release(item.snapshot);
+}
+
+/// Its blocks are those that it was begun with, now that they are computed.
+void Scheduler::commit_fork(Sequence& s, const BatchPlan::Fork& fork, const BatchPlan::Item& item) {
+  if (s.run != fork.run || s.state != SequenceState::kRunning) return;
+  s.n_valid = s.n_prompt;
+  if (!s.reuse) return;
+  const auto parent = sequences_.find(item.sequence);
+  const bool there = parent != sequences_.end() && parent->second.run == item.run &&
+                     parent->second.state == SequenceState::kRunning && parent->second.reuse;
+  if (there) {  // a walk along a long prompt less
+    const Sequence& from = parent->second;
+    s.n_in_cache = std::min(from.n_in_cache, s.n_prompt / options_.block_tokens);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(s.n_in_cache); ++i) {
+      pool_.share(from.blocks[i]);
+      pool_.release(s.blocks[i]);
+      s.blocks[i] = from.blocks[i];
+    }
+    s.node = from.node;
+    HEDDLE_CHECK(s.n_in_cache == from.n_in_cache);
+  }
+  store_blocks(s);
 }
 
 /// Puts the full blocks of committed tokens into the cache; one that is there already takes the
@@ -394,31 +541,40 @@ void Scheduler::abandon(const BatchPlan& plan) {
   if (uncommitted) in_flight_.erase(flight);
   for (const BatchPlan::Item& item : plan.items) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
-    const auto it = sequences_.find(item.sequence);
-    if (it == sequences_.end()) continue;
-    // Of the step behind it too: it computes on what failed.
-    std::vector<Token>& tokens = it->second.tokens;
-    while (!tokens.empty() && tokens.back() == kPendingToken) tokens.pop_back();
-    it->second.void_run = it->second.run;
-    preempt(item.sequence);
+    void_samples(item.sequence);
   }
+  for (const BatchPlan::Fork& fork : plan.forks) void_samples(fork.sequence);
+}
+
+/// Of a step that failed, and of the step behind it too: it computes on what failed.
+void Scheduler::void_samples(SequenceId id) {
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end()) return;
+  Sequence& s = it->second;
+  while (!s.tokens.empty() && is_pending(s)) s.tokens.pop_back();
+  s.void_run = s.run;
+  preempt(id);
 }
 
 void Scheduler::remove(SequenceId id, bool faulty) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
   Sequence& s = it->second;
+  release_forks(s);
   if (s.state == SequenceState::kRunning) {
     if (!faulty) store_end(s);
-    take_out(running_, id);
+    std::erase(running_, &s);
+  } else if (s.fork_of != 0) {
+    std::erase(sequences_.at(s.fork_of).forks, id);
   } else {
-    take_out(waiting_, id);
+    queue_.remove(*s.client, id, s.priority);
   }
   drop_blocks(s);
   if (faulty && s.reuse) {
     const auto known = std::find(s.tokens.begin(), s.tokens.end(), kPendingToken);
     cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.found.n_cached);
   }
+  queue_.leave(*s.client);
   sequences_.erase(it);
 }
 
@@ -431,13 +587,19 @@ bool Scheduler::preempt(SequenceId id) {
   s.state = SequenceState::kWaiting;
   ++s.preemptions;
   ++stats_.preemptions;
-  take_out(running_, id);
-  // Before all that never ran and all younger ones: waiting_ stays in order of age for the
-  // preempted.
-  const auto place =
-      std::find_if(waiting_.begin(), waiting_.end(), [id](SequenceId other) { return other > id; });
-  waiting_.insert(place, id);
+  std::erase(running_, &s);
+  queue_.add_preempted(id);
   return true;
+}
+
+/// For the error of a step that computes nothing.
+std::string Scheduler::describe() const {
+  const SchedulerStats s = stats();
+  return fmt::format(
+      "{} sequences wait, {} run, {} of {} cache blocks and {} of {} state slots are "
+      "free, {} blocks and {} states are kept of prefixes",
+      s.waiting, s.running, s.free_blocks, pool_.n_blocks(), s.free_state_slots, states_.n_blocks(),
+      s.cache.blocks, s.cache.snapshots);
 }
 
 const Sequence* Scheduler::find(SequenceId id) const {
@@ -447,7 +609,7 @@ const Sequence* Scheduler::find(SequenceId id) const {
 
 SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
-  stats.waiting = static_cast<int>(waiting_.size());
+  stats.waiting = static_cast<int>(sequences_.size() - running_.size());
   stats.running = static_cast<int>(running_.size());
   stats.free_blocks = pool_.n_free();
   stats.free_state_slots = states_.n_free();
@@ -465,7 +627,10 @@ void Scheduler::check() const {
   for (const InFlight& flight : in_flight_) {
     for (const BlockId slot : flight.snapshots) ++slots[static_cast<std::size_t>(slot)];
   }
+  std::size_t n_forks = 0;
   for (const auto& [id, s] : sequences_) {
+    for (const SequenceId fork : s.forks) HEDDLE_CHECK(sequences_.at(fork).fork_of == id);
+    n_forks += s.forks.size();
     for (const BlockId block : s.blocks) ++blocks[static_cast<std::size_t>(block)];
     if (s.state_slot >= 0) ++slots[static_cast<std::size_t>(s.state_slot)];
     HEDDLE_CHECK(s.n_valid <= s.n_computed && s.n_computed <= length(s));
@@ -480,8 +645,8 @@ void Scheduler::check() const {
   for (BlockId i = 0; i < states_.n_blocks(); ++i) {
     HEDDLE_CHECK(states_.references(i) == slots[static_cast<std::size_t>(i)]);
   }
-  HEDDLE_CHECK(std::is_sorted(running_.begin(), running_.end()));
-  HEDDLE_CHECK(sequences_.size() == running_.size() + waiting_.size());
+  HEDDLE_CHECK(std::is_sorted(running_.begin(), running_.end(), older));
+  HEDDLE_CHECK(sequences_.size() == running_.size() + queue_.size() + n_forks);
 }
 
 }  // namespace heddle

@@ -4,10 +4,9 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
-#include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "scheduler/batch_plan.h"
@@ -48,8 +47,9 @@ struct SchedulerStats {
   PrefixCacheStats cache;
 };
 
-/// Policy. Running sequences come first, oldest first: each decoding one is certain of its row,
-/// prompts share what is left of the budget; then waiting sequences in arrival order, if blocks for
+/// Policy. Running sequences come first, oldest first: each decoding one is certain of its row, and
+/// each prompt takes what is left of the budget, or half of it if others follow: a short prompt
+/// does not wait for a long one. Then waiting sequences, as FairQueue orders them, if blocks for
 /// all their known tokens are free. If a running sequence finds no free block, cached prefixes that
 /// nobody uses lose theirs first, then the youngest running sequence is preempted: its blocks and
 /// state are dropped and it waits at the front to be computed again (same tokens, so the same
@@ -60,6 +60,8 @@ struct SchedulerStats {
 /// sequence holds one slot for as long as it holds blocks. Snapshots are copies of it at the end of
 /// the prompt, at `snapshot_at`, every `snapshot_every` tokens and where a prompt departs from what
 /// is known; at the end of a sequence its slot itself becomes one.
+///
+/// Forks: sequences that were added with `fork_of` begin in the step that ends the prompt.
 ///
 /// Pending tokens: plan() may be called once more before commit() of the plan in flight (the host
 /// runs one step behind a device); the newest token of a sequence is then kPendingToken. A device
@@ -77,8 +79,8 @@ class Scheduler {
   std::optional<BatchPlan> plan();
 
   /// The only place where sampled tokens become known. `sampled[i]` belongs to the i-th item of
-  /// `plan` with `sample`; sequences removed meanwhile are skipped. Plans are committed in their
-  /// order.
+  /// `plan` with `sample`, then to its forks; sequences removed meanwhile are skipped. Plans are
+  /// committed in their order.
   void commit(const BatchPlan& plan, const std::vector<Token>& sampled);
 
   /// In place of commit() when a step failed: its sequences are computed again or removed by the
@@ -97,7 +99,7 @@ class Scheduler {
 
   const Sequence* find(SequenceId id) const;  // nullptr if unknown
   SchedulerStats stats() const;
-  bool idle() const { return waiting_.empty() && running_.empty(); }
+  bool idle() const { return sequences_.empty(); }
   /// Invariants of pool, tables and lists; throws kRuntime (tests, idle checks).
   void check() const;
 
@@ -105,6 +107,8 @@ class Scheduler {
   void check_fits(const SequenceRequest& request) const;
   void plan_running(BatchPlan& plan);
   void admit_waiting(BatchPlan& plan);
+  bool admit(Sequence& s, BatchPlan& plan);
+  bool front_has_room() const;
   std::int64_t remaining(const Sequence& s) const;
   bool has_states() const { return options_.n_state_slots > 0; }
   bool take_state(Sequence& s);
@@ -113,24 +117,35 @@ class Scheduler {
   std::optional<BlockId> take_block();
   void drop_blocks(Sequence& s);
   std::int64_t next_snapshot(const Sequence& s) const;
-  void commit_item(const BatchPlan::Item& item);
+  void know_token(Sequence* s, int run, std::int64_t position, Token token);
+  void commit_item(Sequence* s, const BatchPlan::Item& item, std::int64_t end);
+  void commit_fork(Sequence& s, const BatchPlan::Fork& fork, const BatchPlan::Item& item);
   void store_blocks(Sequence& s);
   PrefixNode node_at(Sequence& s, std::int64_t position);
   void store_end(Sequence& s);
   void append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens);
-  std::int64_t chunk_limit(const BatchPlan& plan, const Sequence& s, std::int64_t reserved) const;
+  bool can_fork(const Sequence& parent, const Sequence& s) const;
+  void begin_forks(BatchPlan& plan, std::size_t first);
+  bool begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from);
+  void release_forks(Sequence& s);
+  std::int64_t outputs_left(const BatchPlan& plan) const;
+  std::int64_t chunk_limit(const BatchPlan& plan,
+                           const Sequence& s,
+                           std::int64_t reserved,
+                           bool share) const;
+  void void_samples(SequenceId id);
+  std::string describe() const;
 
   SchedulerOptions options_;
   BlockPool pool_;
   BlockPool states_;  // its blocks are the state slots
   PrefixCache cache_;
-  std::map<SequenceId, Sequence> sequences_;
-  std::vector<SequenceId> running_;  // oldest first
-  std::deque<SequenceId> waiting_;
+  std::unordered_map<SequenceId, Sequence> sequences_;
+  std::vector<Sequence*> running_;  // oldest first
+  FairQueue queue_;
   SequenceId next_id_ = 1;
   struct InFlight {
     std::int64_t step = 0;
-    std::vector<SequenceId> sampled;
     std::vector<BlockId> snapshots;
   };
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first

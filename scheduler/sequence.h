@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "scheduler/batch_plan.h"
+#include "scheduler/fair_queue.h"
 #include "scheduler/prefix_cache.h"
 
 namespace heddle {
@@ -17,7 +18,16 @@ struct SequenceRequest {
   bool reuse = true;                // find and leave prefixes; never with all_outputs
   std::vector<std::int64_t> snapshot_at = {};  // positions where other prompts may depart: ends of
                                                // messages; ascending
+  int priority = 0;                            // lower goes first; FairQueue says by how much
+  std::string client = {};                     // the queue is fair between clients
+  /// Another sequence with the same prompt, which has sampled nothing yet: this one begins at the
+  /// end of its prompt, with its blocks (copied where both write) and a copy of its state. Where
+  /// there is no room for both, or that sequence is gone, it begins as any other does. 0: none.
+  SequenceId fork_of = 0;
 };
+
+/// Allowed priorities.
+inline constexpr int kMostPriority = 100;
 
 enum class SequenceState : std::uint8_t { kWaiting, kRunning };
 
@@ -46,6 +56,11 @@ struct Sequence {
   int preemptions = 0;
   int run = 0;       // times it was admitted
   int void_run = 0;  // samples of this run and of those before it do not count: a step failed
+  std::int64_t pending_row = -1;  // of the last plan, if its token is pending
+  int priority = 0;
+  FairQueue::Client* client = nullptr;
+  SequenceId fork_of = 0;              // it waits for that one's prompt
+  std::vector<SequenceId> forks = {};  // those that wait for this one's
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
 };
 

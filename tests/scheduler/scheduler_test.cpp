@@ -37,12 +37,8 @@ class FakeModel {
 
   std::vector<Token> run(const BatchPlan& plan) {
     std::vector<Token> sampled;
-    for (const BatchPlan::Copy& copy : plan.block_copies) {
-      for (int i = 0; i < block_tokens_; ++i) {
-        const auto from = slots_.find(std::int64_t{copy.from} * block_tokens_ + i);
-        if (from != slots_.end()) slots_[std::int64_t{copy.to} * block_tokens_ + i] = from->second;
-      }
-    }
+    std::vector<Token> of_item;
+    copy(plan.copies_before);
     for (const BatchPlan::Item& item : plan.items) {
       for (std::size_t i = 0; i < item.tokens.size(); ++i) {
         Token token = item.tokens[i];
@@ -59,15 +55,30 @@ class FakeModel {
         EXPECT_TRUE(it != slots_.end());
         hash = hash * 1000003 + static_cast<std::uint64_t>(it->second) + 1;
       }
-      if (item.sample) sampled.push_back(static_cast<Token>(hash % 1000));
+      of_item.push_back(static_cast<Token>(hash % 1000));
+      if (item.sample) sampled.push_back(of_item.back());
+    }
+    copy(plan.copies_after);
+    for (const BatchPlan::Fork& fork : plan.forks) {
+      sampled.push_back(of_item.at(static_cast<std::size_t>(fork.item)));
     }
     last_sampled_ = sampled;
     return sampled;
   }
 
  private:
+  void copy(const std::vector<BatchPlan::Copy>& copies) {
+    for (const BatchPlan::Copy& copy : copies) {
+      if (copy.what != BatchPlan::Copy::What::kBlock) continue;
+      for (int i = 0; i < block_tokens_; ++i) {
+        const auto from = slots_.find(std::int64_t{copy.from} * block_tokens_ + i);
+        if (from != slots_.end()) slots_[std::int64_t{copy.to} * block_tokens_ + i] = from->second;
+      }
+    }
+  }
+
   std::int64_t slot(const BatchPlan::Item& item, std::int64_t position) const {
-    return std::int64_t{item.block_table.at(static_cast<std::size_t>(position / block_tokens_))} *
+    return std::int64_t{item.block_table[static_cast<std::size_t>(position / block_tokens_)]} *
                block_tokens_ +
            position % block_tokens_;
   }
@@ -376,7 +387,7 @@ TEST(Scheduler, ABlockThatWasNeverCopiedIsNotReused) {
   for (int i = 0; i < 16; ++i) prompt.push_back(2000 + i);
   const SequenceId id = scheduler.add({.prompt = prompt, .max_new_tokens = 1});
   const auto plan = scheduler.plan();
-  ASSERT_FALSE(plan->block_copies.empty());
+  ASSERT_FALSE(plan->copies_before.empty());
   scheduler.abandon(*plan);  // nothing of it was done
   scheduler.remove(id, true);
   const SequenceId again = scheduler.add({.prompt = prompt, .max_new_tokens = 1});
@@ -476,6 +487,214 @@ TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
   }
   EXPECT_GT(preemptions, 500);
   EXPECT_GT(cached, 10000);
+}
+
+/// The step in which each has its first token.
+std::map<SequenceId, int> first_tokens(Scheduler& scheduler, FakeModel& model, int n_steps) {
+  std::map<SequenceId, int> first;
+  for (int step = 0; step < n_steps; ++step) {
+    const auto plan = scheduler.plan();
+    if (!plan) break;
+    for (const BatchPlan::Item& item : plan->items) {
+      if (item.sample) first.emplace(item.sequence, step);
+    }
+    scheduler.commit(*plan, model.run(*plan));
+    scheduler.check();
+    for (const auto& [id, when] : first) {
+      const Sequence* s = scheduler.find(id);
+      if (s != nullptr && s->n_generated() == s->max_new_tokens) scheduler.remove(id);
+    }
+  }
+  return first;
+}
+
+TEST(SchedulerOrder, AShortPromptDoesNotWaitForALongOne) {
+  SchedulerOptions options = small_options();
+  options.max_sequence_tokens = 2000;
+  options.n_blocks = 600;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const SequenceId long_one = scheduler.add({.prompt = prompt_of(1000, 1), .max_new_tokens = 5});
+  first_tokens(scheduler, model, 3);
+  const SequenceId short_one = scheduler.add({.prompt = prompt_of(20, 2), .max_new_tokens = 5});
+  const auto first = first_tokens(scheduler, model, 100);
+  EXPECT_LE(first.at(short_one), 2);
+  // Alone it would take 1000 / 32 steps, 3 of which were made before.
+  EXPECT_LE(first.at(long_one), 30);
+}
+
+TEST(SchedulerOrder, PromptsShareAStepAndNothingOfItIsLeft) {
+  SchedulerOptions options = small_options();
+  Scheduler scheduler(options);
+  for (int i = 0; i < 3; ++i) {
+    scheduler.add({.prompt = prompt_of(100, i), .max_new_tokens = 5});
+  }
+  const auto plan = scheduler.plan();
+  ASSERT_EQ(plan->items.size(), 3U);
+  EXPECT_EQ(plan->items[0].tokens.size(), 16U);
+  EXPECT_EQ(plan->items[1].tokens.size(), 8U);
+  EXPECT_EQ(plan->items[2].tokens.size(), 8U);
+}
+
+TEST(SchedulerOrder, ClientsGetEqualShares) {
+  SchedulerOptions options = small_options();
+  options.max_running = 1;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  std::vector<SequenceId> many;
+  for (int i = 0; i < 6; ++i) {
+    many.push_back(
+        scheduler.add({.prompt = prompt_of(40, i), .max_new_tokens = 5, .client = "many"}));
+  }
+  const SequenceId one =
+      scheduler.add({.prompt = prompt_of(40, 9), .max_new_tokens = 5, .client = "one"});
+  std::vector<SequenceId> order;
+  while (const auto plan = scheduler.plan()) {
+    if (order.empty() || order.back() != plan->items[0].sequence) {
+      order.push_back(plan->items[0].sequence);
+    }
+    scheduler.commit(*plan, model.run(*plan));
+    const Sequence* s = scheduler.find(plan->items[0].sequence);
+    if (s->n_generated() == s->max_new_tokens) scheduler.remove(s->id);
+  }
+  EXPECT_EQ(order.at(0), many[0]);
+  EXPECT_EQ(order.at(1), one);
+  EXPECT_EQ(order.at(2), many[1]);
+}
+
+TEST(SchedulerOrder, PriorityGoesFirstButNotForever) {
+  SchedulerOptions options = small_options();
+  options.max_running = 1;
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  scheduler.add({.prompt = prompt_of(4, 0), .max_new_tokens = 2});
+  const SequenceId late =
+      scheduler.add({.prompt = prompt_of(4, 1), .max_new_tokens = 2, .priority = 2});
+  int served = 0;
+  // Each that ends is followed by one that comes.
+  scheduler.add({.prompt = prompt_of(4, 2), .max_new_tokens = 2});
+  for (bool found = false; !found; ++served) {
+    ASSERT_LT(served, 100);
+    std::optional<BatchPlan> plan = scheduler.plan();
+    const SequenceId id = plan->items[0].sequence;
+    found = id == late;
+    scheduler.commit(*plan, model.run(*plan));
+    while (scheduler.find(id)->n_generated() < 2) {
+      plan = scheduler.plan();
+      scheduler.commit(*plan, model.run(*plan));
+    }
+    scheduler.remove(id);
+    scheduler.add({.prompt = prompt_of(4, 3 + served), .max_new_tokens = 2});
+  }
+  EXPECT_EQ(served, 2 * FairQueue::kPriorityRequests + 1);
+}
+
+TEST(SchedulerOrder, ACancelledOneThatWaitsIsForgotten) {
+  Scheduler scheduler(small_options());
+  for (int round = 0; round < 3; ++round) {
+    const SequenceId id = scheduler.add({.prompt = prompt_of(9, 1), .max_new_tokens = 2});
+    scheduler.remove(id);
+    scheduler.remove(id);
+    scheduler.check();
+  }
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_FALSE(scheduler.plan().has_value());
+}
+
+TEST(SchedulerForks, ShareThePromptAndWriteApart) {
+  for (const int n_prompt : {1, 15, 16, 18, 100}) {
+    SchedulerOptions options = small_options();
+    options.max_running = 5;
+    options.n_blocks = 200;
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    std::vector<SequenceId> ids;
+    for (int i = 0; i < 4; ++i) {
+      ids.push_back(scheduler.add({.prompt = prompt_of(n_prompt, 1),
+                                   .max_new_tokens = 5 + i,
+                                   .fork_of = ids.empty() ? 0 : ids[0]}));
+    }
+    const auto answers = drain(scheduler, model, ids);
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]),
+                expected_answer(prompt_of(n_prompt, 1), 5 + i));
+    }
+    // The prompt once, and each answer but its last token.
+    EXPECT_EQ(scheduler.stats().computed_tokens, n_prompt + 4 + 5 + 6 + 7);
+    EXPECT_TRUE(scheduler.idle());
+    EXPECT_EQ(scheduler.stats().free_blocks + scheduler.stats().cache.blocks, 200);
+  }
+}
+
+TEST(SchedulerForks, ThoseWithoutRoomBeginLater) {
+  for (const bool reuse : {true, false}) {
+    SchedulerOptions options = small_options();
+    options.max_running = 2;
+    options.n_blocks = 20;
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    std::vector<SequenceId> ids;
+    for (int i = 0; i < 5; ++i) {
+      ids.push_back(scheduler.add({.prompt = prompt_of(30, 1),
+                                   .max_new_tokens = 9,
+                                   .reuse = reuse,
+                                   .fork_of = ids.empty() ? 0 : ids[0]}));
+    }
+    const auto answers = drain(scheduler, model, ids);
+    ASSERT_EQ(answers.size(), 5U);
+    for (const auto& [id, answer] : answers) {
+      EXPECT_EQ(answer, expected_answer(prompt_of(30, 1), 9));
+    }
+  }
+}
+
+TEST(SchedulerForks, OutliveTheSequenceThatTheyWaitFor) {
+  Scheduler scheduler(small_options());
+  FakeModel model(4);
+  std::vector<SequenceId> ids;
+  for (int i = 0; i < 4; ++i) {
+    ids.push_back(scheduler.add(
+        {.prompt = prompt_of(100, 1), .max_new_tokens = 9, .fork_of = ids.empty() ? 0 : ids[0]}));
+  }
+  const auto plan = scheduler.plan();
+  scheduler.commit(*plan, model.run(*plan));
+  scheduler.remove(ids[0]);
+  scheduler.remove(ids[2]);
+  scheduler.check();
+  const auto answers = drain(scheduler, model, ids);
+  EXPECT_EQ(answers.size(), 2U);
+  for (const auto& [id, answer] : answers) {
+    EXPECT_EQ(answer, expected_answer(prompt_of(100, 1), 9));
+  }
+  EXPECT_TRUE(scheduler.idle());
+}
+
+TEST(SchedulerForks, AFailedStepBeginsThemAgain) {
+  Scheduler scheduler(small_options());
+  FakeModel model(4);
+  const SequenceId parent = scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 6});
+  const SequenceId fork =
+      scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 6, .fork_of = parent});
+  const auto plan = scheduler.plan();
+  ASSERT_EQ(plan->forks.size(), 1U);
+  scheduler.abandon(*plan);
+  scheduler.check();
+  const auto answers = drain(scheduler, model, {parent, fork});
+  EXPECT_EQ(answers.at(parent), expected_answer(prompt_of(10, 1), 6));
+  EXPECT_EQ(answers.at(fork), expected_answer(prompt_of(10, 1), 6));
+}
+
+TEST(SchedulerForks, OtherPromptsAreNoForks) {
+  Scheduler scheduler(small_options());
+  FakeModel model(4);
+  const SequenceId a = scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 6});
+  const SequenceId b =
+      scheduler.add({.prompt = prompt_of(10, 2), .max_new_tokens = 6, .fork_of = a});
+  const SequenceId c =
+      scheduler.add({.prompt = prompt_of(10, 1), .max_new_tokens = 6, .scope = "x", .fork_of = a});
+  const auto answers = drain(scheduler, model, {a, b, c});
+  EXPECT_EQ(answers.at(b), expected_answer(prompt_of(10, 2), 6));
+  EXPECT_EQ(answers.at(c), expected_answer(prompt_of(10, 1), 6));
 }
 
 }  // namespace

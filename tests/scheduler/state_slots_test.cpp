@@ -44,7 +44,9 @@ class RecurrentModel {
  public:
   std::vector<Token> run(const BatchPlan& plan) {
     std::vector<Token> sampled;
-    for (const BatchPlan::Copy& copy : plan.state_copies) slots_[copy.to] = slots_[copy.from];
+    for (const BatchPlan::Copy& copy : plan.copies_before) {
+      if (copy.what == BatchPlan::Copy::What::kState) slots_[copy.to] = slots_[copy.from];
+    }
     for (const BatchPlan::Item& item : plan.items) {
       EXPECT_GE(item.state_slot, 0);
       std::vector<Token>& history = slots_[item.state_slot];

@@ -1,0 +1,88 @@
+#include "scheduler/fair_queue.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+
+namespace heddle {
+namespace {
+
+/// Ids count arrivals, so later requests of a better priority overtake only so many places.
+std::int64_t place(SequenceId id, int priority) {
+  return id + priority * FairQueue::kPriorityRequests;
+}
+
+int priority_of(const std::pair<std::int64_t, SequenceId>& entry) {
+  return static_cast<int>((entry.first - entry.second) / FairQueue::kPriorityRequests);
+}
+
+}  // namespace
+
+FairQueue::Client& FairQueue::enter(const std::string& client) {
+  const auto found = clients_.find(client);
+  if (found != clients_.end() && found->second.n_live > 0) {
+    ++found->second.n_live;
+    return found->second;
+  }
+  if (n_away_ > kRemembered) forget();
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const auto& [name, other] : clients_) {
+    if (other.n_live > 0) least = std::min(least, other.counter);
+  }
+  if (n_clients() > 0) floor_ = std::max(floor_, least);
+  const auto [it, is_new] = clients_.try_emplace(client);
+  if (!is_new) --n_away_;
+  it->second.counter = std::max(it->second.counter, floor_);
+  it->second.n_live = 1;
+  return it->second;
+}
+
+void FairQueue::leave(Client& client) {
+  HEDDLE_CHECK(client.n_live > 0);
+  if (--client.n_live > 0) return;
+  HEDDLE_CHECK(client.waiting.empty());
+  ++n_away_;
+}
+
+/// Those away that would gain nothing by it; if these are few, half of the others too.
+void FairQueue::forget() {
+  std::vector<std::int64_t> counters;
+  for (const auto& [name, client] : clients_) {
+    if (client.n_live == 0) counters.push_back(client.counter);
+  }
+  const auto middle = counters.begin() + static_cast<std::ptrdiff_t>(counters.size() / 2);
+  std::nth_element(counters.begin(), middle, counters.end());
+  const std::int64_t bound = std::max(floor_, *middle);
+  n_away_ -= std::erase_if(clients_, [&](const auto& entry) {
+    return entry.second.n_live == 0 && entry.second.counter <= bound;
+  });
+}
+
+void FairQueue::add(Client& client, SequenceId id, int priority) {
+  if (client.waiting.empty()) waiting_.push_back(&client);
+  HEDDLE_CHECK(client.waiting.emplace(place(id, priority), id).second);
+  ++n_waiting_;
+}
+
+void FairQueue::remove(Client& client, SequenceId id, int priority) {
+  if (preempted_.erase(id) > 0 || client.waiting.erase({place(id, priority), id}) == 0) return;
+  --n_waiting_;
+  if (client.waiting.empty()) std::erase(waiting_, &client);
+}
+
+std::optional<SequenceId> FairQueue::front() const {
+  if (!preempted_.empty()) return *preempted_.begin();
+  std::optional<SequenceId> best;
+  std::pair<std::int64_t, SequenceId> least;
+  for (const Client* client : waiting_) {
+    const auto& head = *client->waiting.begin();
+    const std::pair rank(client->counter + priority_of(head) * kPriorityTokens, head.second);
+    if (best && rank > least) continue;
+    best = head.second;
+    least = rank;
+  }
+  return best;
+}
+
+}  // namespace heddle

@@ -1,0 +1,64 @@
+#pragma once
+// Which waiting sequence is admitted next: fair between clients, by priority, nobody waits forever.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler/batch_plan.h"
+
+namespace heddle {
+
+/// Virtual token counters (one for each client: tokens computed for it), as in "Fairness in Serving
+/// Large Language Models" (Sheng et al., 2024): the client that got least goes first, and one that
+/// was away has saved nothing up. A step of priority is worth kPriorityTokens tokens of the counter
+/// between clients, and kPriorityRequests places between requests of one client. Both are finite:
+/// each token that others get, and each request that comes later, ages what waits. Sequences that
+/// were preempted come before all that never ran, oldest first. Owned by the Scheduler; one thread.
+class FairQueue {
+ public:
+  static constexpr std::int64_t kPriorityTokens = 4096;
+  static constexpr std::int64_t kPriorityRequests = 16;
+
+  struct Client {
+    std::int64_t counter = 0;  // tokens
+    std::int64_t n_live = 0;   // its sequences between enter() and leave()
+    std::set<std::pair<std::int64_t, SequenceId>> waiting = {};  // place, id
+  };
+
+  /// A client's sequence comes; the reference is good until that sequence leaves.
+  Client& enter(const std::string& client);
+  void leave(Client& client);
+  /// Tokens that are computed for it.
+  void charge(Client& client, std::int64_t n_tokens) { client.counter += n_tokens; }
+
+  /// `priority`: lower goes first.
+  void add(Client& client, SequenceId id, int priority);
+  void add_preempted(SequenceId id) { preempted_.insert(id); }
+  /// Takes out one that waits, whether preempted or not.
+  void remove(Client& client, SequenceId id, int priority);
+  std::optional<SequenceId> front() const;
+
+  bool empty() const { return n_waiting_ == 0 && preempted_.empty(); }
+  std::size_t size() const { return n_waiting_ + preempted_.size(); }
+  std::size_t n_clients() const { return clients_.size() - n_away_; }  // present
+  std::size_t n_remembered() const { return n_away_; }
+
+ private:
+  static constexpr std::size_t kRemembered = 1024;  // clients that are away
+  void forget();
+
+  std::map<std::string, Client> clients_;
+  std::vector<Client*> waiting_;  // those that wait, in no order
+  std::set<SequenceId> preempted_;
+  std::size_t n_waiting_ = 0;
+  std::size_t n_away_ = 0;
+  std::int64_t floor_ = 0;  // no client begins below: the least counter of those present
+};
+
+}  // namespace heddle
