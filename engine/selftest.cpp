@@ -159,6 +159,7 @@ class Selftest {
     row("decoded = prefilled", [this] { return decoded_is_prefilled(); });
     row("preempted = uninterrupted", [this] { return preempted(); });
     row("cache hit = cold", [this] { return reused(); });
+    row("4 choices of a prompt = 4 requests", [this] { return forked(); });
     variants();
     row("fast kernels near exact arithmetic", [this] { return near_exact(); });
     return std::move(rows_);
@@ -262,6 +263,48 @@ class Selftest {
     if (stats.cached_tokens < size) throw runtime_failure("nothing was reused");
     return fmt::format("{} after {} cached and {} replayed tokens", rows_text(n),
                        stats.cached_tokens, stats.replayed_tokens);
+  }
+
+  /// Choices share the prompt: each gives the tokens and log probabilities of a request alone.
+  std::string forked() const {
+    constexpr std::uint32_t kChoices = 4;
+    std::vector<Trace> together(kChoices);
+    const auto request_of = [this](std::uint32_t choice, int n) {
+      return Request{.prompt = tasks_[2].prompt,
+                     .sampling = tasks_[2].sampling,
+                     .max_new_tokens = tasks_[2].max_new_tokens,
+                     .ignore_eos = true,
+                     .n_logprobs = 20,
+                     .n = n,
+                     .choice = choice,
+                     .reuse = n > 1};
+    };
+    const auto note = [](Trace& trace, const RequestEvent& event) {
+      std::vector<float> row;
+      for (const TokenLogprob& top : event.top_logprobs) row.push_back(top.logprob);
+      if (event.token) {
+        trace.rows[static_cast<std::int64_t>(trace.tokens.size())] = hash_row(row);
+        trace.tokens.push_back(*event.token);
+      }
+      trace.error = event.error;
+    };
+    const std::unique_ptr<Engine> engine = changed({});
+    engine->submit(request_of(0, kChoices),
+                   [&](const RequestEvent& event) { note(together.at(event.choice), event); });
+    engine->run();
+    std::size_t n = 0;
+    for (std::uint32_t choice = 0; choice < kChoices; ++choice) {
+      Trace alone;
+      base_->submit(request_of(choice, 1), [&](const RequestEvent& event) { note(alone, event); });
+      base_->run();
+      n += compare(alone, together[choice]);
+    }
+    const auto rows = static_cast<std::int64_t>(n + tasks_[2].prompt.size()) - kChoices;
+    if (engine->stats().computed_tokens != rows) {
+      throw runtime_failure(fmt::format("{} tokens were computed, {} would do",
+                                        engine->stats().computed_tokens, rows));
+    }
+    return fmt::format("log probabilities of {} tokens", n);
   }
 
   /// Every op that has the variant runs with it.
