@@ -36,7 +36,10 @@ std::string_view name(ReuseMiss miss) {
 }
 
 PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, BlockPool& states)
-    : options_(options), blocks_(blocks), states_(states) {
+    : options_(options),
+      blocks_(blocks),
+      states_(states),
+      node_of_(static_cast<std::size_t>(blocks.n_blocks()), kNoNode) {
   HEDDLE_CHECK(options.block_tokens > 0 && options.state_block_tokens > 0);
 }
 
@@ -89,6 +92,7 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   n.used = ++clock_;
   list(node);
   blocks_.share(block);
+  node_of_[static_cast<std::size_t>(block)] = node;
   ++stats_.blocks;
   return node;
 }
@@ -178,6 +182,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
       if (s.slot != match.state) continue;
       s.credit = state_credit_;
       s.used = ++clock_;
+      list(state_node, s);
     }
   }
   match.path.assign(path.begin() + 1, path.begin() + 1 + n_full);
@@ -248,12 +253,12 @@ void PrefixCache::absorb(PrefixNode node) {
     if (old.tokens.size() < tokens.size() &&
         common(c, tokens) == static_cast<std::int64_t>(old.tokens.size())) {
       at(node).lost_snapshot = at(node).lost_snapshot || old.lost_snapshot;
-      at(node).snapshots.insert(at(node).snapshots.end(), old.snapshots.begin(),
-                                old.snapshots.end());
-      if (!old.snapshots.empty()) with_snapshots_.insert(node);
+      for (Snapshot snapshot : std::exchange(old.snapshots, {})) {
+        snapshots_.erase(snapshot.key);
+        list(node, snapshot);
+        at(node).snapshots.push_back(snapshot);
+      }
       if (at(node).key) list(node);
-      with_snapshots_.erase(c);
-      old.snapshots.clear();
       erase(c);
     }
     c = next;
@@ -268,9 +273,9 @@ bool PrefixCache::has_snapshot(PrefixNode node, std::int64_t position) const {
 bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId slot) {
   HEDDLE_CHECK(options_.states && position > at(node).begin && position <= at(node).end());
   if (has_snapshot(node, position)) return false;
-  at(node).snapshots.push_back(
-      {.position = position, .slot = slot, .credit = state_credit_, .used = ++clock_});
-  with_snapshots_.insert(node);
+  Snapshot snapshot{.position = position, .slot = slot, .credit = state_credit_, .used = ++clock_};
+  list(node, snapshot);
+  at(node).snapshots.push_back(snapshot);
   ++stats_.snapshots;
   if (at(node).key) list(node);
   return true;
@@ -318,19 +323,35 @@ void PrefixCache::unlist(PrefixNode node) {
   n.key.reset();
 }
 
+void PrefixCache::list(PrefixNode node, Snapshot& snapshot) {
+  snapshots_.erase(snapshot.key);
+  snapshot.key = {snapshot.credit + worth(node, snapshot), snapshot.used, node, snapshot.slot};
+  snapshots_.insert(snapshot.key);
+}
+
+void PrefixCache::released(BlockId block) {
+  const PrefixNode node = node_of_[static_cast<std::size_t>(block)];
+  if (node == kNoNode || at(node).key || at(node).first_child != kNoNode || !idle(node)) return;
+  list(node);
+}
+
 void PrefixCache::drop_snapshot(PrefixNode node, std::size_t index) {
   Node& n = at(node);
+  snapshots_.erase(n.snapshots[index].key);
   states_.release(n.snapshots[index].slot);
   n.snapshots.erase(n.snapshots.begin() + static_cast<std::ptrdiff_t>(index));
-  if (n.snapshots.empty()) with_snapshots_.erase(node);
   --stats_.snapshots;
   if (n.key) list(node);
 }
 
 bool PrefixCache::evict_block() {
-  for (const auto& [credit, used, node] : leaves_) {
-    if (!idle(node)) continue;
-    block_credit_ = std::max(block_credit_, credit);
+  while (!leaves_.empty()) {
+    const auto [value, used, node] = *leaves_.begin();
+    if (!idle(node)) {
+      unlist(node);  // until it is released
+      continue;
+    }
+    block_credit_ = std::max(block_credit_, value);
     if (static_cast<int>(at(node).tokens.size()) == options_.block_tokens &&
         options_.remembered > 0) {
       if (evicted_order_.size() == options_.remembered) {
@@ -347,34 +368,32 @@ bool PrefixCache::evict_block() {
 }
 
 bool PrefixCache::evict_snapshot() {
-  PrefixNode from = kNoNode;
-  std::size_t index = 0;
-  std::pair<double, std::uint64_t> least;
-  for (const PrefixNode node : with_snapshots_) {
-    for (std::size_t i = 0; i < at(node).snapshots.size(); ++i) {
-      const Snapshot& s = at(node).snapshots[i];
-      const std::pair value(s.credit + worth(node, s), s.used);
-      if (from == kNoNode || value < least) {
-        from = node;
-        index = i;
-        least = value;
-      }
+  while (!snapshots_.empty()) {
+    const auto [value, used, node, slot] = *snapshots_.begin();
+    std::vector<Snapshot>& mine = at(node).snapshots;
+    const auto it = std::ranges::find(mine, slot, &Snapshot::slot);
+    // One before it may have gone since: then it is worth more.
+    if (it->credit + worth(node, *it) > value) {
+      list(node, *it);
+      continue;
     }
+    drop_snapshot(node, static_cast<std::size_t>(it - mine.begin()));
+    at(node).lost_snapshot = true;
+    state_credit_ = std::max(state_credit_, value);
+    ++stats_.evicted_snapshots;
+    return true;
   }
-  if (from == kNoNode) return false;
-  drop_snapshot(from, index);
-  at(from).lost_snapshot = true;
-  state_credit_ = std::max(state_credit_, least.first);
-  ++stats_.evicted_snapshots;
-  return true;
+  return false;
 }
 
 void PrefixCache::erase(PrefixNode node) {
   Node& n = at(node);
   HEDDLE_CHECK(n.first_child == kNoNode);
-  for (const Snapshot& s : n.snapshots) states_.release(s.slot);
+  for (const Snapshot& s : n.snapshots) {
+    snapshots_.erase(s.key);
+    states_.release(s.slot);
+  }
   stats_.snapshots -= static_cast<std::int64_t>(n.snapshots.size());
-  with_snapshots_.erase(node);
   const auto full = full_.find(n.hash);
   if (full != full_.end() && full->second == node) full_.erase(full);
   const PrefixNode parent = n.parent;
@@ -382,6 +401,8 @@ void PrefixCache::erase(PrefixNode node) {
     roots_.erase(n.scope);
   } else {
     unlist(node);
+    PrefixNode& owner = node_of_[static_cast<std::size_t>(n.block)];
+    if (owner == node) owner = kNoNode;  // else the one that absorbs it
     blocks_.release(n.block);
     --stats_.blocks;
     (n.previous == kNoNode ? at(parent).first_child : at(n.previous).next) = n.next;
@@ -468,17 +489,18 @@ void PrefixCache::check() const {
     const bool full = static_cast<int>(n.tokens.size()) == options_.block_tokens;
     HEDDLE_CHECK(full ? full_.at(n.hash) == node : n.first_child == kNoNode);
     if (n.first_child == kNoNode) {
-      ++n_leaves;
-      HEDDLE_CHECK(n.key && leaves_.contains(*n.key));
+      n_leaves += n.key ? 1 : 0;
+      HEDDLE_CHECK(n.key ? leaves_.contains(*n.key) : !this->idle(node));
     }
-    HEDDLE_CHECK(with_snapshots_.contains(node) == !n.snapshots.empty());
+    HEDDLE_CHECK(node_of_[static_cast<std::size_t>(n.block)] == node);
     for (const Snapshot& s : n.snapshots) {
       HEDDLE_CHECK(s.position > n.begin && s.position <= n.end());
-      HEDDLE_CHECK(states_.references(s.slot) >= 1);
+      HEDDLE_CHECK(states_.references(s.slot) >= 1 && snapshots_.contains(s.key));
       ++snapshots;
     }
   }
   HEDDLE_CHECK(n_leaves == leaves_.size());
+  HEDDLE_CHECK(static_cast<std::size_t>(snapshots) == snapshots_.size());
   HEDDLE_CHECK(blocks == stats_.blocks && snapshots == stats_.snapshots);
 }
 

@@ -95,6 +95,9 @@ class PrefixCache {
 
   BlockId block(PrefixNode node) const { return at(node).block; }
 
+  /// A sequence has released the block: to be told of each, else it may never be evicted.
+  void released(BlockId block);
+
   /// Frees a block, or a slot: the one that is cheapest to compute again for what it holds, and was
   /// not used for long. False: there is none.
   bool evict_block();
@@ -111,11 +114,13 @@ class PrefixCache {
 
  private:
   using LeafKey = std::tuple<double, std::uint64_t, PrefixNode>;  // credit + worth, used
+  using SnapshotKey = std::tuple<double, std::uint64_t, PrefixNode, BlockId>;
   struct Snapshot {
     std::int64_t position = 0;
     BlockId slot = -1;
     double credit = 0.0;     // eviction: what the last one evicted was worth, when this was used
     std::uint64_t used = 0;  // and when that was
+    SnapshotKey key = {};    // in snapshots_; of the worth that it had then
   };
   struct Node {
     PrefixNode parent = kNoNode;
@@ -128,7 +133,7 @@ class PrefixCache {
     Hash128 hash;
     double credit = 0.0;
     std::uint64_t used = 0;
-    std::optional<LeafKey> key;  // in leaves_
+    std::optional<LeafKey> key;  // in leaves_; a leaf in use may have none
     std::string scope;           // of a root
     bool lost_snapshot = false;  // one was evicted
     std::vector<Snapshot> snapshots;
@@ -153,6 +158,7 @@ class PrefixCache {
   double worth(PrefixNode node, const Snapshot& snapshot) const;
   void list(PrefixNode node);
   void unlist(PrefixNode node);
+  void list(PrefixNode node, Snapshot& snapshot);
   void drop_snapshot(PrefixNode node, std::size_t index);
   void refresh(PrefixNode node);
   void absorb(PrefixNode node);
@@ -167,7 +173,8 @@ class PrefixCache {
   std::map<std::string, PrefixNode, std::less<>> roots_;
   std::unordered_map<Hash128, PrefixNode, Hash128Hasher> full_;
   std::set<LeafKey> leaves_;  // the first is evicted first
-  std::set<PrefixNode> with_snapshots_;
+  std::set<SnapshotKey> snapshots_;
+  std::vector<PrefixNode> node_of_;  // of each block
   std::unordered_set<Hash128, Hash128Hasher> evicted_;
   std::deque<Hash128> evicted_order_;
   double block_credit_ = 0.0;  // rises to what was evicted: what is not used ages

@@ -354,8 +354,13 @@ bool Scheduler::grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan) 
   return true;
 }
 
+void Scheduler::release(BlockId block) {
+  pool_.release(block);
+  cache_.released(block);
+}
+
 void Scheduler::drop_blocks(Sequence& s) {
-  for (const BlockId block : s.blocks) pool_.release(block);
+  for (const BlockId block : s.blocks) release(block);
   s.blocks.clear();
   if (s.state_slot >= 0) states_.release(s.state_slot);
   s.state_slot = -1;
@@ -478,7 +483,7 @@ void Scheduler::commit_fork(Sequence& s, const BatchPlan::Fork& fork, const Batc
     s.n_in_cache = std::min(from.n_in_cache, s.n_prompt / options_.block_tokens);
     for (std::size_t i = 0; i < static_cast<std::size_t>(s.n_in_cache); ++i) {
       pool_.share(from.blocks[i]);
-      pool_.release(s.blocks[i]);
+      release(s.blocks[i]);
       s.blocks[i] = from.blocks[i];
     }
     s.node = from.node;
@@ -503,7 +508,7 @@ void Scheduler::store_blocks(Sequence& s) {
     }
     if (cache_.block(node) != block) {
       pool_.share(cache_.block(node));
-      pool_.release(block);
+      release(block);
       block = cache_.block(node);
     }
     s.node = node;

@@ -115,6 +115,7 @@ class Scheduler {
   bool start(Sequence& s, BatchPlan& plan);
   bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan);
   std::optional<BlockId> take_block();
+  void release(BlockId block);
   void drop_blocks(Sequence& s);
   std::int64_t next_snapshot(const Sequence& s) const;
   void know_token(Sequence* s, int run, std::int64_t position, Token token);

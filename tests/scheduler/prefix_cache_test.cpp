@@ -171,8 +171,11 @@ TEST(PrefixCache, NeverEvictsWhatASequenceUses) {
   f.store(counting(1, 4));
   const PrefixCache::Match match = f.cache.match("", counting(1, 9));
   f.blocks.share(f.cache.block(match.path[0]));
+  const BlockId used = f.cache.block(match.path[0]);
   EXPECT_FALSE(f.cache.evict_block());
-  f.blocks.release(f.cache.block(match.path[0]));
+  f.cache.check();
+  f.blocks.release(used);
+  f.cache.released(used);
   EXPECT_TRUE(f.cache.evict_block());
   EXPECT_EQ(f.blocks.n_free(), 2);
 }
