@@ -16,13 +16,21 @@ using Token = std::int32_t;
 /// the device). The engine resolves it: BatchPlan::Item::pending_row says which sampled row it was.
 inline constexpr Token kPendingToken = -1;
 
+/// Where a block or a slot lies: among those of the device or those of the host. -1: nowhere.
+struct CachePlace {
+  BlockId id = -1;
+  bool on_host = false;
+  bool operator==(const CachePlace&) const = default;
+};
+
 struct BatchPlan {
-  /// A block, or a state slot, whose content is wanted in another one too.
+  /// A block, or a state slot, whose content is wanted in another one too; one of both may be in
+  /// host memory, whose blocks and slots have ids of their own.
   struct Copy {
     enum class What : std::uint8_t { kBlock, kState };
     What what = What::kBlock;
-    BlockId from = -1;
-    BlockId to = -1;
+    CachePlace from;
+    CachePlace to;
   };
   /// Tokens [start, start + tokens.size()) of one sequence.
   struct Item {

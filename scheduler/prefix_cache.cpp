@@ -6,13 +6,6 @@
 #include "base/error.h"
 
 namespace heddle {
-namespace {
-
-/// Attention over so many keys costs about as much as everything else of a token.
-constexpr double kKeysOfOneToken = 8192.0;
-
-}  // namespace
-
 std::string_view name(ReuseMiss miss) {
   switch (miss) {
     case ReuseMiss::kNone:
@@ -39,6 +32,8 @@ PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, B
     : options_(options),
       blocks_(blocks),
       states_(states),
+      host_blocks_(options.host_blocks),
+      host_slots_(options.host_slots),
       node_of_(static_cast<std::size_t>(blocks.n_blocks()), kNoNode) {
   HEDDLE_CHECK(options.block_tokens > 0 && options.state_block_tokens > 0);
 }
@@ -79,21 +74,14 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   }
   Node& n = at(node);
   n.tokens.assign(tokens.begin(), tokens.end());
-  n.block = block;
   if (parent == kNoNode) return node;
   Node& p = at(parent);
-  unlist(parent);
   n.parent = parent;
   n.begin = p.end();
   n.next = p.first_child;
   if (n.next != kNoNode) at(n.next).previous = node;
   p.first_child = node;
-  n.credit = block_credit_;
-  n.used = ++clock_;
-  list(node);
-  blocks_.share(block);
-  node_of_[static_cast<std::size_t>(block)] = node;
-  ++stats_.blocks;
+  set_block(node, block);
   return node;
 }
 
@@ -172,7 +160,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
     const PrefixNode source = in_path           ? path[static_cast<std::size_t>(n_full + 1)]
                               : options_.states ? state_node
                                                 : tail;
-    match.partial = at(source).block;
+    match.partial = place(source);
     refresh(source);
   }
   for (const PrefixNode node : path) refresh(node);
@@ -180,7 +168,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
     refresh(state_node);
     for (Snapshot& s : at(state_node).snapshots) {
       if (s.slot != match.state) continue;
-      s.credit = state_credit_;
+      s.credit = evictable_[s.tier()].state_credit;
       s.used = ++clock_;
       list(state_node, s);
     }
@@ -198,20 +186,21 @@ ReuseMiss PrefixCache::why(std::string_view scope,
   const auto n_tokens = static_cast<std::int64_t>(tokens.size());
   if (n_tokens < 2) return ReuseMiss::kTooShort;
   if (reuse.n_cached == n_tokens - 1) return ReuseMiss::kNone;
-  if (reuse.n_cached < std::min(reuse.n_known, n_tokens - 1)) {
-    const auto lost = [&](PrefixNode node) {
-      return at(node).lost_snapshot && at(node).end() > reuse.n_cached;
-    };
-    const bool any = std::ranges::any_of(path, lost) || (tail != kNoNode && lost(tail));
-    return any ? ReuseMiss::kEvicted : ReuseMiss::kNoSnapshot;
-  }
   if (path.empty()) return scope.empty() ? ReuseMiss::kNoPrefix : ReuseMiss::kScope;
+  const bool replays = reuse.n_cached < std::min(reuse.n_known, n_tokens - 1);
+  const auto lost_state = [&](PrefixNode node) {
+    return at(node).lost_snapshot && at(node).end() > reuse.n_cached;
+  };
+  if (replays && (std::ranges::any_of(path, lost_state) || (tail != kNoNode && lost_state(tail)))) {
+    return ReuseMiss::kEvicted;
+  }
   const auto done = static_cast<std::size_t>(at(path.back()).end());
   const auto block = static_cast<std::size_t>(options_.block_tokens);
   if (tokens.size() >= done + block) {
     const Hash128 next = hash_of(at(path.back()).hash, tokens.subspan(done, block));
     if (evicted_.contains(next)) return ReuseMiss::kEvicted;
   }
+  if (replays) return ReuseMiss::kNoSnapshot;
   return reuse.n_known > 0 ? ReuseMiss::kDiverged : ReuseMiss::kNoPrefix;
 }
 
@@ -228,6 +217,7 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
     }
   }
   if (node != kNoNode) {
+    if (full && at(node).host >= 0) set_block(node, block);  // it is back
     refresh(node);
     return node;
   }
@@ -254,7 +244,7 @@ void PrefixCache::absorb(PrefixNode node) {
         common(c, tokens) == static_cast<std::int64_t>(old.tokens.size())) {
       at(node).lost_snapshot = at(node).lost_snapshot || old.lost_snapshot;
       for (Snapshot snapshot : std::exchange(old.snapshots, {})) {
-        snapshots_.erase(snapshot.key);
+        evictable_[snapshot.tier()].snapshots.erase(snapshot.key);
         list(node, snapshot);
         at(node).snapshots.push_back(snapshot);
       }
@@ -265,157 +255,23 @@ void PrefixCache::absorb(PrefixNode node) {
   }
 }
 
-bool PrefixCache::has_snapshot(PrefixNode node, std::int64_t position) const {
-  return std::ranges::any_of(at(node).snapshots,
-                             [&](const Snapshot& s) { return s.position == position; });
-}
-
 bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId slot) {
   HEDDLE_CHECK(options_.states && position > at(node).begin && position <= at(node).end());
-  if (has_snapshot(node, position)) return false;
-  Snapshot snapshot{.position = position, .slot = slot, .credit = state_credit_, .used = ++clock_};
+  std::vector<Snapshot>& mine = at(node).snapshots;
+  const auto there = std::ranges::find(mine, position, &Snapshot::position);
+  if (there != mine.end()) {
+    if (!there->slot.on_host) return false;
+    drop_snapshot(node, static_cast<std::size_t>(there - mine.begin()));
+  }
+  Snapshot snapshot{.position = position,
+                    .slot = {.id = slot},
+                    .credit = evictable_[kDevice].state_credit,
+                    .used = ++clock_};
   list(node, snapshot);
-  at(node).snapshots.push_back(snapshot);
+  mine.push_back(snapshot);
   ++stats_.snapshots;
   if (at(node).key) list(node);
   return true;
-}
-
-/// Of a block, in blocks' worth of computing: its own tokens, and those that its snapshots save.
-double PrefixCache::worth(PrefixNode node) const {
-  const Node& n = at(node);
-  double tokens =
-      static_cast<double>(n.tokens.size()) * (1.0 + static_cast<double>(n.begin) / kKeysOfOneToken);
-  for (const Snapshot& s : n.snapshots) tokens += worth(node, s);
-  return tokens / options_.block_tokens;
-}
-
-/// Tokens that would be replayed without it.
-double PrefixCache::worth(PrefixNode node, const Snapshot& snapshot) const {
-  std::int64_t before = 0;
-  for (PrefixNode n = node; n != kNoNode && before == 0; n = at(n).parent) {
-    for (const Snapshot& s : at(n).snapshots) {
-      if (s.position < snapshot.position) before = std::max(before, s.position);
-    }
-  }
-  return static_cast<double>(snapshot.position - before);
-}
-
-void PrefixCache::refresh(PrefixNode node) {
-  Node& n = at(node);
-  if (n.parent == kNoNode) return;
-  n.credit = block_credit_;
-  n.used = ++clock_;
-  if (n.key) list(node);
-}
-
-/// Puts a leaf where it belongs among those that can be evicted.
-void PrefixCache::list(PrefixNode node) {
-  unlist(node);
-  Node& n = at(node);
-  n.key = {n.credit + worth(node), n.used, node};
-  leaves_.insert(*n.key);
-}
-
-void PrefixCache::unlist(PrefixNode node) {
-  Node& n = at(node);
-  if (n.key) leaves_.erase(*n.key);
-  n.key.reset();
-}
-
-void PrefixCache::list(PrefixNode node, Snapshot& snapshot) {
-  snapshots_.erase(snapshot.key);
-  snapshot.key = {snapshot.credit + worth(node, snapshot), snapshot.used, node, snapshot.slot};
-  snapshots_.insert(snapshot.key);
-}
-
-void PrefixCache::released(BlockId block) {
-  const PrefixNode node = node_of_[static_cast<std::size_t>(block)];
-  if (node == kNoNode || at(node).key || at(node).first_child != kNoNode || !idle(node)) return;
-  list(node);
-}
-
-void PrefixCache::drop_snapshot(PrefixNode node, std::size_t index) {
-  Node& n = at(node);
-  snapshots_.erase(n.snapshots[index].key);
-  states_.release(n.snapshots[index].slot);
-  n.snapshots.erase(n.snapshots.begin() + static_cast<std::ptrdiff_t>(index));
-  --stats_.snapshots;
-  if (n.key) list(node);
-}
-
-bool PrefixCache::evict_block() {
-  while (!leaves_.empty()) {
-    const auto [value, used, node] = *leaves_.begin();
-    if (!idle(node)) {
-      unlist(node);  // until it is released
-      continue;
-    }
-    block_credit_ = std::max(block_credit_, value);
-    if (static_cast<int>(at(node).tokens.size()) == options_.block_tokens &&
-        options_.remembered > 0) {
-      if (evicted_order_.size() == options_.remembered) {
-        evicted_.erase(evicted_order_.front());
-        evicted_order_.pop_front();
-      }
-      if (evicted_.insert(at(node).hash).second) evicted_order_.push_back(at(node).hash);
-    }
-    ++stats_.evicted_blocks;
-    erase(node);
-    return true;
-  }
-  return false;
-}
-
-bool PrefixCache::evict_snapshot() {
-  while (!snapshots_.empty()) {
-    const auto [value, used, node, slot] = *snapshots_.begin();
-    std::vector<Snapshot>& mine = at(node).snapshots;
-    const auto it = std::ranges::find(mine, slot, &Snapshot::slot);
-    // One before it may have gone since: then it is worth more.
-    if (it->credit + worth(node, *it) > value) {
-      list(node, *it);
-      continue;
-    }
-    drop_snapshot(node, static_cast<std::size_t>(it - mine.begin()));
-    at(node).lost_snapshot = true;
-    state_credit_ = std::max(state_credit_, value);
-    ++stats_.evicted_snapshots;
-    return true;
-  }
-  return false;
-}
-
-void PrefixCache::erase(PrefixNode node) {
-  Node& n = at(node);
-  HEDDLE_CHECK(n.first_child == kNoNode);
-  for (const Snapshot& s : n.snapshots) {
-    snapshots_.erase(s.key);
-    states_.release(s.slot);
-  }
-  stats_.snapshots -= static_cast<std::int64_t>(n.snapshots.size());
-  const auto full = full_.find(n.hash);
-  if (full != full_.end() && full->second == node) full_.erase(full);
-  const PrefixNode parent = n.parent;
-  if (parent == kNoNode) {
-    roots_.erase(n.scope);
-  } else {
-    unlist(node);
-    PrefixNode& owner = node_of_[static_cast<std::size_t>(n.block)];
-    if (owner == node) owner = kNoNode;  // else the one that absorbs it
-    blocks_.release(n.block);
-    --stats_.blocks;
-    (n.previous == kNoNode ? at(parent).first_child : at(n.previous).next) = n.next;
-    if (n.next != kNoNode) at(n.next).previous = n.previous;
-  }
-  at(node) = Node{};
-  unused_.push_back(node);
-  if (parent == kNoNode || at(parent).first_child != kNoNode) return;
-  if (at(parent).parent == kNoNode) {
-    erase(parent);
-  } else {
-    list(parent);
-  }
 }
 
 void PrefixCache::discard(std::string_view scope,
@@ -448,21 +304,22 @@ void PrefixCache::discard(std::string_view scope,
 }
 
 void PrefixCache::clear() {
-  for (bool found = true; found;) {
-    found = false;
-    for (const auto& [credit, used, node] : leaves_) {
-      if (!idle(node)) continue;
-      erase(node);
-      found = true;
-      break;
-    }
+  clear_host();
+  while (true) {
+    const std::set<LeafKey>& leaves = evictable_[kDevice].leaves;
+    const auto it =
+        std::ranges::find_if(leaves, [&](const LeafKey& key) { return idle(std::get<2>(key)); });
+    if (it == leaves.end()) return;
+    erase(std::get<2>(*it));
   }
 }
 
 void PrefixCache::count_owned(std::vector<int>& blocks, std::vector<int>& states) const {
   for (const Node& node : nodes_) {
     if (node.block >= 0) ++blocks[static_cast<std::size_t>(node.block)];
-    for (const Snapshot& s : node.snapshots) ++states[static_cast<std::size_t>(s.slot)];
+    for (const Snapshot& s : node.snapshots) {
+      if (!s.slot.on_host) ++states[static_cast<std::size_t>(s.slot.id)];
+    }
   }
 }
 
@@ -471,37 +328,57 @@ PrefixCacheStats PrefixCache::stats() const {
 }
 
 void PrefixCache::check() const {
-  std::int64_t blocks = 0;
-  std::int64_t snapshots = 0;
-  std::set<PrefixNode> idle(unused_.begin(), unused_.end());
-  HEDDLE_CHECK(idle.size() == unused_.size());
-  std::size_t n_leaves = 0;
+  std::array<std::int64_t, kTiers> blocks = {};
+  std::array<std::int64_t, kTiers> snapshots = {};
+  std::array<std::size_t, kTiers> leaves = {};
+  const std::set<PrefixNode> unused(unused_.begin(), unused_.end());
+  HEDDLE_CHECK(unused.size() == unused_.size());
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     const auto node = static_cast<PrefixNode>(i);
-    if (idle.contains(node)) continue;
+    if (unused.contains(node)) continue;
     const Node& n = at(node);
+    int on_device = 0;
     for (PrefixNode c = n.first_child; c != kNoNode; c = at(c).next) {
-      HEDDLE_CHECK(!idle.contains(c) && at(c).parent == node && at(c).begin == n.end());
+      HEDDLE_CHECK(!unused.contains(c) && at(c).parent == node && at(c).begin == n.end());
+      on_device += at(c).block >= 0 ? 1 : 0;
     }
+    HEDDLE_CHECK(n.n_on_device == on_device);
     if (n.parent == kNoNode) continue;
-    ++blocks;
-    HEDDLE_CHECK(blocks_.references(n.block) >= 1);
-    const bool full = static_cast<int>(n.tokens.size()) == options_.block_tokens;
-    HEDDLE_CHECK(full ? full_.at(n.hash) == node : n.first_child == kNoNode);
-    if (n.first_child == kNoNode) {
-      n_leaves += n.key ? 1 : 0;
-      HEDDLE_CHECK(n.key ? leaves_.contains(*n.key) : !this->idle(node));
-    }
-    HEDDLE_CHECK(node_of_[static_cast<std::size_t>(n.block)] == node);
+    ++blocks[n.tier()];
+    leaves[n.tier()] += n.key ? 1 : 0;
+    check_node(node);
     for (const Snapshot& s : n.snapshots) {
       HEDDLE_CHECK(s.position > n.begin && s.position <= n.end());
-      HEDDLE_CHECK(states_.references(s.slot) >= 1 && snapshots_.contains(s.key));
-      ++snapshots;
+      HEDDLE_CHECK((s.slot.on_host ? host_slots_ : states_).references(s.slot.id) >= 1);
+      HEDDLE_CHECK(evictable_[s.tier()].snapshots.contains(s.key));
+      ++snapshots[s.tier()];
     }
   }
-  HEDDLE_CHECK(n_leaves == leaves_.size());
-  HEDDLE_CHECK(static_cast<std::size_t>(snapshots) == snapshots_.size());
-  HEDDLE_CHECK(blocks == stats_.blocks && snapshots == stats_.snapshots);
+  for (const Tier tier : {kDevice, kHost}) {
+    HEDDLE_CHECK(leaves[tier] == evictable_[tier].leaves.size());
+    HEDDLE_CHECK(snapshots[tier] == std::ssize(evictable_[tier].snapshots));
+  }
+  HEDDLE_CHECK(blocks[kDevice] == stats_.blocks && blocks[kHost] == stats_.host_blocks);
+  HEDDLE_CHECK(snapshots[kDevice] == stats_.snapshots && snapshots[kHost] == stats_.host_snapshots);
+  HEDDLE_CHECK(host_blocks_.n_blocks() - host_blocks_.n_free() == stats_.host_blocks);
+  HEDDLE_CHECK(host_slots_.n_blocks() - host_slots_.n_free() == stats_.host_snapshots);
+  host_blocks_.check();
+  host_slots_.check();
+}
+
+void PrefixCache::check_node(PrefixNode node) const {
+  const Node& n = at(node);
+  HEDDLE_CHECK((n.block >= 0) != (n.host >= 0));
+  HEDDLE_CHECK(is_full(node) ? full_.at(n.hash) == node : n.first_child == kNoNode);
+  HEDDLE_CHECK(!n.key || (is_leaf(node) && evictable_[n.tier()].leaves.contains(*n.key)));
+  HEDDLE_CHECK(n.key || !is_leaf(node) || !idle(node));
+  if (n.host >= 0) {
+    HEDDLE_CHECK(n.n_on_device == 0 && host_blocks_.references(n.host) >= 1);
+  } else {
+    HEDDLE_CHECK(blocks_.references(n.block) >= 1);
+    HEDDLE_CHECK(node_of_[static_cast<std::size_t>(n.block)] == node);
+    HEDDLE_CHECK(at(n.parent).parent == kNoNode || at(n.parent).block >= 0);
+  }
 }
 
 }  // namespace heddle

@@ -56,13 +56,23 @@ struct PrefixCacheOptions {
   int state_block_tokens = 1;  // a state of n tokens serves any position from n / this * this to n
   std::array<std::uint64_t, 2> key = {};  // of the hashes; random in production
   std::size_t remembered = 1 << 16;       // evicted blocks that are known as such
+  int host_blocks = 0;                    // room in host memory for what is evicted
+  int host_slots = 0;
+  /// What it costs to copy one there and back, in tokens that could be computed meanwhile: what
+  /// saves fewer is not worth it.
+  double block_copy_tokens = 0.0;
+  double state_copy_tokens = 0.0;
 };
 
 struct PrefixCacheStats {
   std::int64_t blocks = 0;
   std::int64_t snapshots = 0;
-  std::int64_t evicted_blocks = 0;
+  std::int64_t host_blocks = 0;
+  std::int64_t host_snapshots = 0;
+  std::int64_t evicted_blocks = 0;  // and gone
   std::int64_t evicted_snapshots = 0;
+  std::int64_t moved_blocks = 0;  // to the host
+  std::int64_t moved_snapshots = 0;
 };
 
 /// Each node is a block: full ones have children; a node with fewer tokens is what a sequence ended
@@ -70,6 +80,10 @@ struct PrefixCacheStats {
 /// are others; only what the tree alone owns is evicted, leaves first. Positions of a block that a
 /// node does not claim may still be written by the sequence it came from. Scopes see nothing of
 /// each other. Hits compare token ids, not hashes alone. Owned by the Scheduler; one thread.
+///
+/// With room in host memory, what is evicted moves there first, and goes when others that are worth
+/// more need that room too. A node on the host has children on the host only. A hit copies from it;
+/// it is back when the sequence that uses it has computed.
 class PrefixCache {
  public:
   PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, BlockPool& states);
@@ -77,9 +91,9 @@ class PrefixCache {
   struct Match {
     Reuse reuse;
     std::vector<PrefixNode> path;  // of the full blocks below reuse.n_cached
-    BlockId partial = -1;  // if n_cached ends inside a block: where its tokens lie, to be copied
-    BlockId state = -1;    // slot with the state at n_cached, to be copied; may hold later tokens
-                           // of the same block of state_block_tokens
+    CachePlace partial;  // if n_cached ends inside a block: where its tokens lie, to be copied
+    CachePlace state;    // slot with the state at n_cached, to be copied; may hold later tokens of
+                         // the same block of state_block_tokens
   };
   /// The longest reusable prefix of `tokens`, at most tokens.size() - 1; refreshes what it finds.
   /// What it names is safe until the next allocation from a pool.
@@ -93,19 +107,24 @@ class PrefixCache {
   /// covers position - 1. False, and nothing taken: there is one already.
   bool add_snapshot(PrefixNode node, std::int64_t position, BlockId slot);
 
-  BlockId block(PrefixNode node) const { return at(node).block; }
+  CachePlace place(PrefixNode node) const;
+  /// Keeps what lies on the host from being overwritten until it is released.
+  void hold(const BatchPlan::Copy& copy);
+  void release(const BatchPlan::Copy& copy);
 
   /// A sequence has released the block: to be told of each, else it may never be evicted.
   void released(BlockId block);
 
   /// Frees a block, or a slot: the one that is cheapest to compute again for what it holds, and was
-  /// not used for long. False: there is none.
-  bool evict_block();
-  bool evict_snapshot();
+  /// not used for long. False: there is none. With `moves` it may move to the host: the copy is
+  /// appended, to be done before anything is written there.
+  bool evict_block(std::vector<BatchPlan::Copy>* moves = nullptr);
+  bool evict_snapshot(std::vector<BatchPlan::Copy>* moves = nullptr);
   /// What a sequence with these tokens has computed from position `from` on is not to be trusted:
   /// takes out its snapshots, and its blocks as far as nothing goes on from them.
   void discard(std::string_view scope, std::span<const Token> tokens, std::int64_t from);
-  void clear();  // all but what sequences compute with
+  void clear();       // all but what sequences compute with
+  void clear_host();  // what was moved may not have arrived
 
   PrefixCacheStats stats() const;
   /// Adds 1 at each block and slot that the tree owns.
@@ -114,13 +133,16 @@ class PrefixCache {
 
  private:
   using LeafKey = std::tuple<double, std::uint64_t, PrefixNode>;  // credit + worth, used
-  using SnapshotKey = std::tuple<double, std::uint64_t, PrefixNode, BlockId>;
+  using SnapshotKey = std::tuple<double, std::uint64_t, PrefixNode>;
+  enum Tier : std::uint8_t { kDevice, kHost };
+  static constexpr int kTiers = 2;
   struct Snapshot {
     std::int64_t position = 0;
-    BlockId slot = -1;
+    CachePlace slot;
     double credit = 0.0;     // eviction: what the last one evicted was worth, when this was used
     std::uint64_t used = 0;  // and when that was
-    SnapshotKey key = {};    // in snapshots_; of the worth that it had then
+    SnapshotKey key = {};    // in snapshots; of the worth that it had then
+    Tier tier() const { return slot.on_host ? kHost : kDevice; }
   };
   struct Node {
     PrefixNode parent = kNoNode;
@@ -129,25 +151,41 @@ class PrefixCache {
     PrefixNode previous = kNoNode;
     std::int64_t begin = 0;  // position of its first token
     std::vector<Token> tokens;
-    BlockId block = -1;
+    BlockId block = -1;  // one of both
+    BlockId host = -1;
+    int n_on_device = 0;  // children
     Hash128 hash;
     double credit = 0.0;
     std::uint64_t used = 0;
-    std::optional<LeafKey> key;  // in leaves_; a leaf in use may have none
+    std::optional<LeafKey> key;  // in leaves; a leaf in use may have none
     std::string scope;           // of a root
     bool lost_snapshot = false;  // one was evicted
     std::vector<Snapshot> snapshots;
     std::int64_t end() const { return begin + static_cast<std::int64_t>(tokens.size()); }
+    Tier tier() const { return host >= 0 ? kHost : kDevice; }
+  };
+  /// What can be evicted from a tier, the first before the others: nodes without children in it,
+  /// and states.
+  struct Evictable {
+    std::set<LeafKey> leaves;
+    std::set<SnapshotKey> snapshots;
+    double block_credit = 0.0;  // rises to what was evicted: what is not used ages
+    double state_credit = 0.0;
   };
 
   const Node& at(PrefixNode node) const { return nodes_[static_cast<std::size_t>(node)]; }
   Node& at(PrefixNode node) { return nodes_[static_cast<std::size_t>(node)]; }
   /// No sequence computes with its block.
-  bool idle(PrefixNode node) const { return blocks_.references(at(node).block) == 1; }
+  bool idle(PrefixNode node) const {
+    return at(node).host >= 0 || blocks_.references(at(node).block) == 1;
+  }
+  bool is_leaf(PrefixNode node) const;
+  bool is_full(PrefixNode node) const {
+    return static_cast<int>(at(node).tokens.size()) == options_.block_tokens;
+  }
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
-  bool has_snapshot(PrefixNode node, std::int64_t position) const;
   std::int64_t served(const Snapshot& snapshot, std::int64_t most) const;
   ReuseMiss why(std::string_view scope,
                 std::span<const Token> tokens,
@@ -163,7 +201,17 @@ class PrefixCache {
   void refresh(PrefixNode node);
   void absorb(PrefixNode node);
   PrefixNode make(PrefixNode parent, std::span<const Token> tokens, BlockId block);
+  void set_block(PrefixNode node, BlockId block);
+  void leave_device(PrefixNode node);
   void erase(PrefixNode node);
+  void lose(PrefixNode node);
+  bool move_block(PrefixNode node, std::vector<BatchPlan::Copy>& moves);
+  Snapshot& find(const SnapshotKey& key);
+  void lose_snapshot(const SnapshotKey& key);
+  bool move_snapshot(const SnapshotKey& key, std::vector<BatchPlan::Copy>& moves);
+  bool evict_snapshot(Tier tier, double below, std::vector<BatchPlan::Copy>* moves);
+  void release_slot(const CachePlace& slot);
+  void check_node(PrefixNode node) const;
 
   PrefixCacheOptions options_;
   BlockPool& blocks_;
@@ -172,13 +220,12 @@ class PrefixCache {
   std::vector<PrefixNode> unused_;
   std::map<std::string, PrefixNode, std::less<>> roots_;
   std::unordered_map<Hash128, PrefixNode, Hash128Hasher> full_;
-  std::set<LeafKey> leaves_;  // the first is evicted first
-  std::set<SnapshotKey> snapshots_;
+  std::array<Evictable, kTiers> evictable_;
+  BlockPool host_blocks_;
+  BlockPool host_slots_;
   std::vector<PrefixNode> node_of_;  // of each block
   std::unordered_set<Hash128, Hash128Hasher> evicted_;
   std::deque<Hash128> evicted_order_;
-  double block_credit_ = 0.0;  // rises to what was evicted: what is not used ages
-  double state_credit_ = 0.0;
   std::uint64_t clock_ = 0;
   PrefixCacheStats stats_;
 };

@@ -39,7 +39,11 @@ Scheduler::Scheduler(const SchedulerOptions& options)
       cache_({.block_tokens = options.block_tokens,
               .states = options.n_state_slots > 0,
               .state_block_tokens = options.state_block_tokens,
-              .key = options.cache_key},
+              .key = options.cache_key,
+              .host_blocks = options.n_host_blocks,
+              .host_slots = options.n_host_slots,
+              .block_copy_tokens = options.block_copy_tokens,
+              .state_copy_tokens = options.state_copy_tokens},
              pool_,
              states_) {
   HEDDLE_CHECK(options.max_step_tokens > 0 && options.max_chunk > 0 && options.max_running > 0);
@@ -148,6 +152,7 @@ std::optional<BatchPlan> Scheduler::plan() {
     return std::nullopt;
   }
   plan.step = ++stats_.steps;
+  plan.copies_before = std::exchange(copies_, {});
   InFlight flight{.step = plan.step, .snapshots = {}};
   for (const BatchPlan::Item& item : plan.items) {
     if (item.sample) sequences_.at(item.sequence).pending_row = plan.n_samples++;
@@ -199,12 +204,12 @@ void Scheduler::admit_waiting(BatchPlan& plan) {
 
 bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
   if (remaining(s) == 0) return false;
-  const std::size_t n_copies = plan.copies_before.size();
   const bool share = queue_.size() > 1 && remaining(s) > 1 &&
                      static_cast<std::int64_t>(running_.size()) + 1 < options_.max_running;
-  const std::int64_t n = start(s, plan) ? chunk_limit(plan, s, 0, share) : 0;
+  const std::optional<std::size_t> n_copies = start(s);
+  const std::int64_t n = n_copies ? chunk_limit(plan, s, 0, share) : 0;
   if (n == 0) {
-    plan.copies_before.resize(n_copies);
+    copies_.resize(copies_.size() - n_copies.value_or(0));
     drop_blocks(s);
     return false;
   }
@@ -261,10 +266,10 @@ bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
   for (const BlockId block : s.blocks) pool_.share(block);
   using What = BatchPlan::Copy::What;
   if (partial) {
-    plan.copies_after.push_back({What::kBlock, from.blocks[n_full], *partial});
+    plan.copies_after.push_back({What::kBlock, {from.blocks[n_full]}, {*partial}});
     s.blocks.push_back(*partial);
   }
-  if (has_states()) plan.copies_after.push_back({What::kState, from.state_slot, s.state_slot});
+  if (has_states()) plan.copies_after.push_back({What::kState, {from.state_slot}, {s.state_slot}});
   s.n_computed = s.n_prompt;
   s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
   stats_.cached_tokens += s.n_prompt;
@@ -287,54 +292,75 @@ void Scheduler::release_forks(Sequence& s) {
   queue_.add(*first.client, first.id, first.priority);
 }
 
-/// Gives a waiting sequence what the cache has of it, room for all its known tokens, and a state.
-/// False: there is no room.
-bool Scheduler::start(Sequence& s, BatchPlan& plan) {
+/// Gives a waiting sequence what the cache has of it, room for all its known tokens, and a state;
+/// the last of copies_ are for it, so many. Nothing: there is no room.
+std::optional<std::size_t> Scheduler::start(Sequence& s) {
   PrefixCache::Match match;
   match.reuse.miss = ReuseMiss::kDisabled;
   if (s.reuse) {
     match =
         cache_.match(s.scope, std::span(s.tokens).first(s.tokens.size() - (is_pending(s) ? 1 : 0)));
   }
+  // What lies on the host is copied from there; room for others must not be made of it before.
+  using What = BatchPlan::Copy::What;
+  std::vector<BatchPlan::Copy> copies;
+  // First what evictions may make free for the blocks that come after it.
+  if (match.partial.id >= 0) copies.push_back({What::kBlock, match.partial, {}});
+  if (match.state.id >= 0) copies.push_back({What::kState, match.state, {}});
   for (const PrefixNode node : match.path) {
-    s.blocks.push_back(cache_.block(node));
-    pool_.share(s.blocks.back());
+    const CachePlace place = cache_.place(node);
+    if (place.on_host) {
+      copies.push_back({.what = What::kBlock, .from = place, .to = {}});
+      continue;
+    }
+    s.blocks.push_back(place.id);
+    pool_.share(place.id);
+    s.node = node;
   }
-  // All known tokens must find room, else it would only push others out.
+  s.n_in_cache = std::ssize(s.blocks);
+  for (const BatchPlan::Copy& copy : copies) cache_.hold(copy);
+  const bool has_room = take_room(s);
+  if (has_room) {
+    for (BatchPlan::Copy& copy : copies) {
+      copy.to = {.id = copy.what == What::kBlock ? take_block().value() : s.state_slot};
+      if (copy.what == What::kBlock) s.blocks.push_back(copy.to.id);
+    }
+    if (match.partial.id >= 0) {  // lies last
+      std::rotate(s.blocks.begin() + s.n_in_cache, s.blocks.begin() + s.n_in_cache + 1,
+                  s.blocks.end());
+    }
+    copies_.insert(copies_.end(), copies.begin(), copies.end());
+    if (s.run == 0) s.found = match.reuse;
+    s.departs = match.reuse.n_known;
+    s.n_computed = match.reuse.n_cached;
+    // What is copied counts once the step is committed.
+    s.n_valid = s.n_in_cache * options_.block_tokens;
+  }
+  for (const BatchPlan::Copy& copy : copies) cache_.release(copy);
+  return has_room ? std::optional(copies.size()) : std::nullopt;
+}
+
+/// All known tokens must find room, else one would only push others out.
+bool Scheduler::take_room(Sequence& s) {
   const std::int64_t need =
       blocks_for(length(s), options_.block_tokens) - static_cast<std::int64_t>(s.blocks.size());
   const std::int64_t idle = cache_.stats().blocks - pool_.n_shared();
-  while (pool_.n_free() < need && pool_.n_free() + idle >= need && cache_.evict_block()) {
+  while (pool_.n_free() < need && pool_.n_free() + idle >= need && cache_.evict_block(&copies_)) {
   }
-  if (pool_.n_free() < need || !take_state(s)) return false;
-  if (s.run == 0) s.found = match.reuse;
-  s.departs = match.reuse.n_known;
-  s.n_computed = match.reuse.n_cached;
-  // What is copied counts once the step is committed.
-  s.n_valid = static_cast<std::int64_t>(match.path.size()) * options_.block_tokens;
-  s.n_in_cache = static_cast<std::int64_t>(match.path.size());
-  if (!match.path.empty()) s.node = match.path.back();
-  if (match.partial >= 0) {
-    s.blocks.push_back(*take_block());
-    plan.copies_before.push_back({BatchPlan::Copy::What::kBlock, match.partial, s.blocks.back()});
-  }
-  if (match.state >= 0) {
-    plan.copies_before.push_back({BatchPlan::Copy::What::kState, match.state, s.state_slot});
-  }
-  return true;
+  return pool_.n_free() >= need && take_state(s);
 }
 
 /// True without states, or once the sequence has a slot.
 bool Scheduler::take_state(Sequence& s) {
   if (!has_states() || s.state_slot >= 0) return true;
-  if (states_.n_free() == 0) cache_.evict_snapshot();
+  if (states_.n_free() == 0) cache_.evict_snapshot(&copies_);
   const std::optional<BlockId> slot = states_.allocate();
   if (slot) s.state_slot = *slot;
   return slot.has_value();
 }
 
 std::optional<BlockId> Scheduler::take_block() {
-  if (pool_.n_free() == 0) cache_.evict_block();
+  if (pool_.n_free() == 0) cache_.evict_block(&copies_);
   return pool_.allocate();
 }
 
@@ -403,9 +429,9 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
     item.pending_row = s.pending_row;
   }
   s.n_computed += n_tokens;
-  if (keep_state && (states_.n_free() > 0 || cache_.evict_snapshot())) {
+  if (keep_state && (states_.n_free() > 0 || cache_.evict_snapshot(&copies_))) {
     item.snapshot = *states_.allocate();
-    plan.copies_after.push_back({BatchPlan::Copy::What::kState, s.state_slot, item.snapshot});
+    plan.copies_after.push_back({BatchPlan::Copy::What::kState, {s.state_slot}, {item.snapshot}});
   }
   const bool at_end = s.n_computed == length(s);
   if (s.all_outputs) {
@@ -506,10 +532,10 @@ void Scheduler::store_blocks(Sequence& s) {
       s.reuse = false;
       return;
     }
-    if (cache_.block(node) != block) {
-      pool_.share(cache_.block(node));
+    if (const BlockId there = cache_.place(node).id; there != block) {
+      pool_.share(there);
       release(block);
-      block = cache_.block(node);
+      block = there;
     }
     s.node = node;
     ++s.n_in_cache;
@@ -543,6 +569,9 @@ void Scheduler::abandon(const BatchPlan& plan) {
   const auto flight = std::find_if(in_flight_.begin(), in_flight_.end(),
                                    [&](const InFlight& f) { return f.step == plan.step; });
   const bool uncommitted = flight != in_flight_.end();
+  const bool moved = std::ranges::any_of(
+      plan.copies_before, [](const BatchPlan::Copy& copy) { return copy.to.on_host; });
+  if (uncommitted && moved) cache_.clear_host();
   if (uncommitted) in_flight_.erase(flight);
   for (const BatchPlan::Item& item : plan.items) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);

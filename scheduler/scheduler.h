@@ -28,6 +28,10 @@ struct SchedulerOptions {
   /// A state can go back to any position from its last multiple of this on, and no further.
   int state_block_tokens = 1;
   bool prefix_cache = true;
+  int n_host_blocks = 0;  // PrefixCacheOptions: room in host memory
+  int n_host_slots = 0;
+  double block_copy_tokens = 0.0;
+  double state_copy_tokens = 0.0;
   std::int64_t snapshot_every = 1024;           // tokens from snapshot to snapshot; 0: at ends only
   std::array<std::uint64_t, 2> cache_key = {};  // PrefixCacheOptions
   std::uint64_t shuffle_seed = 0;               // BlockPool
@@ -51,9 +55,10 @@ struct SchedulerStats {
 /// each prompt takes what is left of the budget, or half of it if others follow: a short prompt
 /// does not wait for a long one. Then waiting sequences, as FairQueue orders them, if blocks for
 /// all their known tokens are free. If a running sequence finds no free block, cached prefixes that
-/// nobody uses lose theirs first, then the youngest running sequence is preempted: its blocks and
-/// state are dropped and it waits at the front to be computed again (same tokens, so the same
-/// bits). The oldest is never a victim, so every step makes progress. Owned by the engine thread.
+/// nobody uses lose theirs first, then the youngest running sequence is preempted: it waits at the
+/// front, and its blocks and state are such a prefix now, which moves to host memory where that is
+/// cheaper than to compute it again, else goes (same tokens, so the same bits). The oldest is never
+/// a victim, so every step makes progress. Owned by the engine thread.
 ///
 /// Reuse: what committed steps have computed is in the prefix cache, block by block; a sequence
 /// that is admitted begins behind the longest prefix that it finds there. Recurrent states: a
@@ -112,7 +117,8 @@ class Scheduler {
   std::int64_t remaining(const Sequence& s) const;
   bool has_states() const { return options_.n_state_slots > 0; }
   bool take_state(Sequence& s);
-  bool start(Sequence& s, BatchPlan& plan);
+  std::optional<std::size_t> start(Sequence& s);
+  bool take_room(Sequence& s);
   bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan);
   std::optional<BlockId> take_block();
   void release(BlockId block);
@@ -150,6 +156,8 @@ class Scheduler {
     std::vector<BlockId> snapshots;
   };
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first
+  /// copies_before of the next plan: what was evicted moves even if nothing else is planned.
+  std::vector<BatchPlan::Copy> copies_;
   SchedulerStats stats_;
 };
 

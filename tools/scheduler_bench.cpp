@@ -66,8 +66,8 @@ void decode_steps(int n_running, std::int64_t context, bool states) {
   Scheduler scheduler(options_for(n_running, context, states));
   std::vector<SequenceId> ids;
   for (int i = 0; i < n_running; ++i) {
-    ids.push_back(scheduler.add({.prompt = prompt_of(context, static_cast<std::uint32_t>(i)),
-                                 .max_new_tokens = context}));
+    ids.push_back(scheduler.add(
+        {.prompt = prompt_of(context, static_cast<std::uint32_t>(i)), .max_new_tokens = context}));
   }
   for (const SequenceId id : ids) prefill(scheduler, id);
   // Sequences are at different places in their blocks, as in service.

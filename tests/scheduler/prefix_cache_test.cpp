@@ -94,7 +94,7 @@ TEST(PrefixCache, DivergesAtAnExactToken) {
     expect(f.reuse(prompt), at, at, ReuseMiss::kDiverged);
     const PrefixCache::Match match = f.cache.match("", prompt);
     EXPECT_EQ(match.path.size(), static_cast<std::size_t>(at / kBlock));
-    EXPECT_EQ(match.partial >= 0, at % kBlock != 0);
+    EXPECT_EQ(match.partial.id >= 0, at % kBlock != 0);
   }
 }
 
@@ -170,8 +170,8 @@ TEST(PrefixCache, NeverEvictsWhatASequenceUses) {
   Fixture f(false, 2);
   f.store(counting(1, 4));
   const PrefixCache::Match match = f.cache.match("", counting(1, 9));
-  f.blocks.share(f.cache.block(match.path[0]));
-  const BlockId used = f.cache.block(match.path[0]);
+  f.blocks.share(f.cache.place(match.path[0]).id);
+  const BlockId used = f.cache.place(match.path[0]).id;
   EXPECT_FALSE(f.cache.evict_block());
   f.cache.check();
   f.blocks.release(used);

@@ -71,8 +71,8 @@ class FakeModel {
     for (const BatchPlan::Copy& copy : copies) {
       if (copy.what != BatchPlan::Copy::What::kBlock) continue;
       for (int i = 0; i < block_tokens_; ++i) {
-        const auto from = slots_.find(std::int64_t{copy.from} * block_tokens_ + i);
-        if (from != slots_.end()) slots_[std::int64_t{copy.to} * block_tokens_ + i] = from->second;
+        const auto from = slots_.find(base(copy.from) + i);
+        if (from != slots_.end()) slots_[base(copy.to) + i] = from->second;
       }
     }
   }
@@ -81,6 +81,11 @@ class FakeModel {
     return std::int64_t{item.block_table[static_cast<std::size_t>(position / block_tokens_)]} *
                block_tokens_ +
            position % block_tokens_;
+  }
+
+  /// Blocks of the host lie behind all others.
+  std::int64_t base(const CachePlace& place) const {
+    return (std::int64_t{place.id} + (place.on_host ? 1000000 : 0)) * block_tokens_;
   }
 
   int block_tokens_;
@@ -157,6 +162,37 @@ TEST(Scheduler, SmallPoolPreemptsTheYoungestAndLosesNothing) {
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]), expected_answer(prompt_of(20, i), 40));
   }
+}
+
+TEST(Scheduler, WhatIsPreemptedMovesToTheHostAndIsNotComputedAgain) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 20;
+  const auto computed = [&](int n_host, double cost) {
+    options.n_host_blocks = n_host;
+    options.block_copy_tokens = cost;
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    std::vector<SequenceId> ids;
+    for (int i = 0; i < 3; ++i) {
+      ids.push_back(scheduler.add({.prompt = prompt_of(20, i), .max_new_tokens = 40}));
+    }
+    const auto answers = drain(scheduler, model, ids);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(answers.at(ids[static_cast<std::size_t>(i)]),
+                expected_answer(prompt_of(20, i), 40));
+    }
+    EXPECT_GT(scheduler.stats().preemptions, 0);
+    const PrefixCacheStats cache = scheduler.stats().cache;
+    EXPECT_EQ(cache.moved_blocks > 0, n_host > 0 && cost < 4.0);
+    scheduler.clear_cache();
+    scheduler.check();
+    EXPECT_EQ(scheduler.stats().free_blocks, 20);
+    EXPECT_EQ(scheduler.stats().cache.host_blocks, 0);
+    return scheduler.stats().computed_tokens;
+  };
+  EXPECT_EQ(computed(100, 0.0), 3 * 59);
+  EXPECT_GT(computed(0, 0.0), 3 * 59);
+  EXPECT_GT(computed(100, 1000.0), 3 * 59) << "copies that cost more than to compute again";
 }
 
 TEST(Scheduler, OldestRunningSequenceIsNeverAVictim) {
@@ -428,6 +464,7 @@ TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
     options.max_step_outputs = 4 + pick(10);
     options.max_chunk = 1 + pick(10);
     options.n_blocks = 20 + pick(30);
+    options.n_host_blocks = pick(2) * pick(40);
     Scheduler scheduler(options);
     FakeModel model(options.block_tokens);
     struct Want {

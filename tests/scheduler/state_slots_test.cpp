@@ -44,9 +44,8 @@ class RecurrentModel {
  public:
   std::vector<Token> run(const BatchPlan& plan) {
     std::vector<Token> sampled;
-    for (const BatchPlan::Copy& copy : plan.copies_before) {
-      if (copy.what == BatchPlan::Copy::What::kState) slots_[copy.to] = slots_[copy.from];
-    }
+    std::vector<Token> of_item;
+    copy(plan.copies_before);
     for (const BatchPlan::Item& item : plan.items) {
       EXPECT_GE(item.state_slot, 0);
       std::vector<Token>& history = slots_[item.state_slot];
@@ -56,13 +55,26 @@ class RecurrentModel {
       EXPECT_GE(start, history.size() / kBlock * kBlock) << "the state cannot go back that far";
       history.resize(start);
       history.insert(history.end(), item.tokens.begin(), item.tokens.end());
-      if (item.sample) sampled.push_back(next_token(history));
-      if (item.snapshot >= 0) slots_[item.snapshot] = slots_[item.state_slot];
+      of_item.push_back(next_token(history));
+      if (item.sample) sampled.push_back(of_item.back());
+    }
+    copy(plan.copies_after);
+    for (const BatchPlan::Fork& fork : plan.forks) {
+      sampled.push_back(of_item.at(static_cast<std::size_t>(fork.item)));
     }
     return sampled;
   }
 
  private:
+  void copy(const std::vector<BatchPlan::Copy>& copies) {
+    for (const BatchPlan::Copy& copy : copies) {
+      if (copy.what == BatchPlan::Copy::What::kState) {
+        slots_[index(copy.to)] = slots_[index(copy.from)];
+      }
+    }
+  }
+  static BlockId index(const CachePlace& place) { return place.id + (place.on_host ? 1000 : 0); }
+
   std::map<BlockId, std::vector<Token>> slots_;
 };
 
@@ -210,9 +222,35 @@ TEST(StateSlots, AFaultySequenceLeavesNoState) {
   EXPECT_EQ(scheduler.find(next)->found.n_known, 8);
 }
 
+TEST(StateSlots, WhatIsEvictedComesBackFromTheHost) {
+  for (const int n_host : {0, 60}) {
+    SchedulerOptions options = options_with_states(2);
+    options.n_blocks = 30;
+    options.n_host_blocks = n_host;
+    options.n_host_slots = n_host;
+    Scheduler scheduler(options);
+    RecurrentModel model;
+    const auto serve = [&](int salt) {
+      const SequenceId id = scheduler.add({.prompt = prompt_of(100, salt), .max_new_tokens = 3});
+      finish(scheduler, model, id);
+      EXPECT_EQ(answer_of(*scheduler.find(id)), expected_answer(prompt_of(100, salt), 3));
+      const Reuse found = scheduler.find(id)->found;
+      scheduler.remove(id);
+      return found;
+    };
+    serve(1);
+    serve(2);  // the pool has room for one
+    const Reuse found = serve(1);
+    EXPECT_EQ(found.n_cached, n_host > 0 ? 99 : 0);
+    EXPECT_EQ(found.miss, n_host > 0 ? ReuseMiss::kNone : ReuseMiss::kEvicted);
+    EXPECT_EQ(scheduler.stats().cache.moved_blocks > 0, n_host > 0);
+  }
+}
+
 TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
   std::int64_t cached = 0;
   std::int64_t preemptions = 0;
+  std::int64_t moved = 0;
   for (unsigned seed = 1; seed <= 40; ++seed) {
     std::mt19937 random(seed);
     const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
@@ -222,6 +260,8 @@ TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
     options.n_blocks = 30 + pick(30);
     options.n_state_slots = 3 + pick(6);
     options.snapshot_every = pick(2) * 16;
+    options.n_host_blocks = pick(2) * pick(40);
+    options.n_host_slots = pick(2) * pick(6);
     Scheduler scheduler(options);
     RecurrentModel model;
     std::map<SequenceId, std::vector<Token>> prompts;
@@ -230,9 +270,15 @@ TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
       if (op < 1200 && pick(5) == 0 && prompts.size() < 8) {
         std::vector<Token> prompt = prompt_of(1 + pick(50), pick(3));
         if (pick(2) == 0) prompt.back() = op;
-        const SequenceId id = scheduler.add(
-            {.prompt = prompt, .max_new_tokens = 1 + pick(20), .snapshot_at = {1 + pick(20)}});
-        prompts[id] = prompt;
+        SequenceId parent = 0;
+        for (int forks = pick(3) * pick(2); forks >= 0; --forks) {
+          const SequenceId id = scheduler.add({.prompt = prompt,
+                                               .max_new_tokens = 1 + pick(20),
+                                               .snapshot_at = {1 + pick(20)},
+                                               .fork_of = parent});
+          parent = id;
+          prompts[id] = prompt;
+        }
       }
       if (pick(30) == 0 && !prompts.empty()) {
         const auto it = std::next(prompts.begin(), pick(static_cast<int>(prompts.size())));
@@ -245,8 +291,10 @@ TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
       }
       const auto plan = scheduler.plan();
       if (!plan) continue;
-      const std::vector<Token> sampled = model.run(*plan);
-      if (pick(50) == 0) {
+      // A step may fail before anything of it is done, or behind it.
+      const bool fails_early = pick(100) == 0;
+      const std::vector<Token> sampled = fails_early ? std::vector<Token>() : model.run(*plan);
+      if (fails_early || pick(100) == 0) {
         scheduler.abandon(*plan);
       } else {
         scheduler.commit(*plan, sampled);
@@ -266,7 +314,9 @@ TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
     }
     cached += scheduler.stats().cached_tokens;
     preemptions += scheduler.stats().preemptions;
+    moved += scheduler.stats().cache.moved_snapshots;
   }
+  EXPECT_GT(moved, 200);
   EXPECT_GT(cached, 10000);
   EXPECT_GT(preemptions, 500);
 }
