@@ -10,7 +10,14 @@ std::int64_t entries(int stride, int block_tokens) {
   return std::max<std::int64_t>(1, block_tokens / stride);
 }
 
-constexpr int kCoarse = 4;  // level 2 of compressed keys: kernels/api/key_blocks.h
+/// Of one entry of the first dimension.
+std::size_t entry_bytes(const TensorView& part) {
+  return part.dim(0) == 0 ? 0 : static_cast<std::size_t>(part.bytes() / part.dim(0));
+}
+
+std::byte* entry(const TensorView& part, BlockId id) {
+  return static_cast<std::byte*>(part.data) + static_cast<std::size_t>(id) * entry_bytes(part);
+}
 
 }  // namespace
 
@@ -32,7 +39,7 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
         return take(DType::kF32, {n, c.n_kv_heads, entries(stride, tokens), c.head_dim}, backend);
       };
       mixer.compressed.push_back({.k1 = level(c.stride),
-                                  .k2 = level(kCoarse * c.stride),
+                                  .k2 = level(kCoarseKeys * c.stride),
                                   .kernel = c.kernel,
                                   .stride = c.stride,
                                   .block_tokens = tokens});
@@ -47,6 +54,9 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
     }
     mixers_.push_back(std::move(mixer));
   }
+  list_parts();
+  take_host(blocks_, shape.n_host_blocks);
+  take_host(slots_, shape.n_host_slots);
 }
 
 TensorView CacheStorage::take(DType dtype,
@@ -58,53 +68,93 @@ TensorView CacheStorage::take(DType dtype,
   return view;
 }
 
-/// Entry `from` of the first dimension to entry `to`.
-void CacheStorage::copy_part(const TensorView& view, std::int64_t from, std::int64_t to) {
-  const std::int64_t bytes = view.bytes() / view.dim(0);
-  auto* data = static_cast<std::byte*>(view.data);
-  backend_.copy_on_device(data + to * bytes, data + from * bytes, static_cast<std::size_t>(bytes));
+void CacheStorage::list_parts() {
+  for (const MixerCache& mixer : mixers_) {
+    for (const KvPages& pages : mixer.paged) {
+      blocks_.parts.insert(blocks_.parts.end(), {pages.k, pages.v});
+    }
+    for (const CompressedKeys& keys : mixer.compressed) {
+      blocks_.parts.insert(blocks_.parts.end(), {keys.k1, keys.k2});
+    }
+    for (const LinearState& state : mixer.recurrent) {
+      slots_.parts.insert(slots_.parts.end(), {state.s, state.tail_k, state.tail_v});
+    }
+  }
+  for (Entries* entries : {&blocks_, &slots_}) {
+    for (const TensorView& part : entries->parts) entries->entry_bytes += entry_bytes(part);
+  }
+}
+
+void CacheStorage::take_host(Entries& entries, std::int64_t n) {
+  if (n > 0) entries.host = backend_.allocate_host(static_cast<std::size_t>(n) * entries.entry_bytes);
+}
+
+void CacheStorage::to_host(const Entries& entries, BlockId from, std::byte* to) {
+  for (const TensorView& part : entries.parts) {
+    backend_.copy_to_host(to, entry(part, from), entry_bytes(part));
+    to += entry_bytes(part);
+  }
+}
+
+void CacheStorage::to_device(const Entries& entries, const std::byte* from, BlockId to) {
+  for (const TensorView& part : entries.parts) {
+    backend_.copy_to_device(entry(part, to), from, entry_bytes(part));
+    from += entry_bytes(part);
+  }
 }
 
 void CacheStorage::copy(const std::vector<BatchPlan::Copy>& copies) {
   for (const BatchPlan::Copy& copy : copies) {
-    if (copy.from == copy.to) continue;
-    if (copy.what == BatchPlan::Copy::What::kBlock) {
-      copy_block(copy.from, copy.to);
-    } else {
-      copy_state(copy.from, copy.to);
+    const Entries& entries = copy.what == BatchPlan::Copy::What::kBlock ? blocks_ : slots_;
+    if (copy.to.on_host) {
+      to_host(entries, copy.from.id, entries.on_host(copy.to.id));
+    } else if (copy.from.on_host) {
+      to_device(entries, entries.on_host(copy.from.id), copy.to.id);
+    } else if (copy.from.id != copy.to.id) {
+      for (const TensorView& part : entries.parts) {
+        backend_.copy_on_device(entry(part, copy.to.id), entry(part, copy.from.id),
+                                entry_bytes(part));
+      }
     }
   }
 }
 
-void CacheStorage::copy_block(std::int64_t from, std::int64_t to) {
-  for (const MixerCache& mixer : mixers_) {
-    for (const KvPages& pages : mixer.paged) {
-      copy_part(pages.k, from, to);
-      copy_part(pages.v, from, to);
-    }
-    for (const CompressedKeys& keys : mixer.compressed) {
-      copy_part(keys.k1, from, to);
-      copy_part(keys.k2, from, to);
-    }
-  }
+void CacheStorage::read_block(const CachePlace& block, std::span<std::byte> host) {
+  read(blocks_, block, host);
 }
 
-void CacheStorage::copy_state(std::int64_t from, std::int64_t to) {
-  for (const MixerCache& mixer : mixers_) {
-    for (const LinearState& state : mixer.recurrent) {
-      copy_part(state.s, from, to);
-      copy_part(state.tail_k, from, to);
-      copy_part(state.tail_v, from, to);
-    }
-  }
+void CacheStorage::read_slot(const CachePlace& slot, std::span<std::byte> host) {
+  read(slots_, slot, host);
+}
+
+void CacheStorage::read(const Entries& entries,
+                        const CachePlace& place,
+                        std::span<std::byte> host) {
+  HEDDLE_CHECK(host.size() == entries.entry_bytes);
+  if (!place.on_host) to_host(entries, place.id, host.data());
+  backend_.synchronize();
+  if (place.on_host) std::copy_n(entries.on_host(place.id), host.size(), host.data());
+}
+
+void CacheStorage::write_block(BlockId block, std::span<const std::byte> host) {
+  HEDDLE_CHECK(host.size() == blocks_.entry_bytes);
+  to_device(blocks_, host.data(), block);
+  backend_.synchronize();
+}
+
+void CacheStorage::write_slot(BlockId slot, std::span<const std::byte> host) {
+  HEDDLE_CHECK(host.size() == slots_.entry_bytes);
+  to_device(slots_, host.data(), slot);
+  backend_.synchronize();
 }
 
 std::uint64_t compressed_block_bytes(const std::vector<CacheNeed>& needs, int block_tokens) {
   std::int64_t elements = 0;
   for (const CacheNeed& need : needs) {
     for (const CompressedKeyNeed& c : need.compressed) {
-      elements += (entries(c.stride, block_tokens) + entries(kCoarse * c.stride, block_tokens)) *
-                  c.n_kv_heads * c.head_dim;
+      elements +=
+          (entries(c.stride, block_tokens) + entries(kCoarseKeys * c.stride, block_tokens)) *
+          c.n_kv_heads * c.head_dim;
     }
   }
   return static_cast<std::uint64_t>(elements) * sizeof(float);

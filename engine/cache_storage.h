@@ -1,5 +1,7 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -9,16 +11,21 @@
 
 namespace heddle {
 
+/// Level 2 of compressed keys has a window for every four of level 1: kernels/api/key_blocks.h.
+inline constexpr int kCoarseKeys = 4;
+
 /// What a model's caches are laid out for.
 struct CacheShape {
   DType kv_dtype = DType::kF16;
   std::int64_t n_blocks = 0;
   int block_tokens = 16;
   std::int64_t n_state_slots = 0;
+  std::int64_t n_host_blocks = 0;  // in host memory, for what is evicted
+  std::int64_t n_host_slots = 0;
 };
 
 /// The bytes behind the scheduler's ids: for each mixer, n_blocks pages of K and of V, and
-/// n_state_slots recurrent states.
+/// n_state_slots recurrent states; in host memory, whole blocks and slots one behind the other.
 class CacheStorage {
  public:
   CacheStorage(const std::vector<CacheNeed>& needs, const CacheShape& shape, Backend& backend);
@@ -26,16 +33,39 @@ class CacheStorage {
   /// Copies blocks' keys and values of all mixers, and slots' states, in this order.
   void copy(const std::vector<BatchPlan::Copy>& copies);
 
- private:
-  TensorView take(DType dtype, std::initializer_list<std::int64_t> dims, Backend& backend);
+  /// One block's, or one slot's, bytes in host memory: part after part as mixers() lists them (a
+  /// block: k, v, then k1, k2; a slot: s, tail_k, tail_v), each dense. Blocks the caller until the
+  /// copies are done. `host` has block_bytes() or slot_bytes().
+  void read_block(const CachePlace& block, std::span<std::byte> host);
+  void write_block(BlockId block, std::span<const std::byte> host);
+  void read_slot(const CachePlace& slot, std::span<std::byte> host);
+  void write_slot(BlockId slot, std::span<const std::byte> host);
+  std::size_t block_bytes() const { return blocks_.entry_bytes; }
+  std::size_t slot_bytes() const { return slots_.entry_bytes; }
 
-  void copy_block(std::int64_t from, std::int64_t to);
-  void copy_state(std::int64_t from, std::int64_t to);
-  void copy_part(const TensorView& view, std::int64_t from, std::int64_t to);
+ private:
+  /// Blocks, or slots: entries of the first dimension of some tensors.
+  struct Entries {
+    std::vector<TensorView> parts;
+    std::size_t entry_bytes = 0;
+    Buffer host;
+    std::byte* on_host(BlockId id) const {
+      return host.as<std::byte>() + static_cast<std::size_t>(id) * entry_bytes;
+    }
+  };
+
+  TensorView take(DType dtype, std::initializer_list<std::int64_t> dims, Backend& backend);
+  void list_parts();
+  void take_host(Entries& entries, std::int64_t n);
+  void read(const Entries& entries, const CachePlace& place, std::span<std::byte> host);
+  void to_host(const Entries& entries, BlockId from, std::byte* to);
+  void to_device(const Entries& entries, const std::byte* from, BlockId to);
 
   Backend& backend_;
   std::vector<Buffer> buffers_;
   std::vector<MixerCache> mixers_;
+  Entries blocks_;
+  Entries slots_;
 };
 
 /// Bytes of one block of all pages, and of one sequence's states.

@@ -15,6 +15,8 @@
 #include "engine/cache_storage.h"
 #include "engine/numerics_id.h"
 #include "engine/sampler.h"
+#include "engine/session.h"
+#include "engine/session_layout.h"
 #include "engine/stop.h"
 #include "models/attention_mode.h"
 #include "models/checkpoint.h"
@@ -181,6 +183,7 @@ struct Engine::Impl {
                        std::int64_t index,
                        std::int64_t position);
   bool ends_answer(const Request& request, std::int32_t token) const;
+  SessionEnds session_ends();
   std::span<const float> row(const TensorView& logits, std::int64_t index) const {
     return {logits.as<float>() + index * config.vocab, static_cast<std::size_t>(config.vocab)};
   }
@@ -195,6 +198,7 @@ struct Engine::Impl {
   std::unique_ptr<Backend> backend;
   Decoder decoder;
   CacheStorage cache;
+  SessionLayout session_layout;
   Scheduler scheduler;
   BatchBuilder builder;
   Sampler sampler;
@@ -224,6 +228,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
              .block_tokens = options.block_tokens,
              .n_state_slots = options.max_sequences + options.snapshots},
             *backend),
+      session_layout(cache_needs(config), *options.kv_dtype, options.block_tokens),
       scheduler(scheduler_options(options, memory.state > 0)),
       builder({.max_tokens = options.max_step_tokens,
                .max_sequences = std::min(options.max_sequences, options.max_step_tokens),
@@ -568,6 +573,11 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
   }
 }
 
+SessionEnds Engine::Impl::session_ends() {
+  HEDDLE_CHECK(!stepping);
+  return {scheduler, cache, session_layout, numerics, config.vocab};
+}
+
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
@@ -606,6 +616,15 @@ void Engine::cancel(RequestId id) {
 
 void Engine::clear_cache() {
   impl_->scheduler.clear_cache();
+}
+
+SessionReport Engine::save_session(const std::string& path,
+                                   std::span<const std::int32_t> tokens) const {
+  return heddle::save_session(impl_->session_ends(), path, tokens);
+}
+
+SessionReport Engine::restore_session(const SessionFile& file) {
+  return heddle::restore_session(impl_->session_ends(), file);
 }
 
 bool Engine::preempt(RequestId id) {

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/engine_options.h"
 #include "engine/memory_plan.h"
 #include "engine/request.h"
+#include "engine/session_file.h"
 #include "models/checkpoint.h"
 #include "models/layer_step.h"
 #include "models/model_config.h"
@@ -47,6 +49,12 @@ class Engine {
   void cancel(RequestId id);
   /// Forgets the prefixes that finished requests have left.
   void clear_cache();
+  /// Saves what the prefix cache has of `tokens` (a request's prompt and answer), with its
+  /// recurrent states, in place of an older file. Not from a callback. Throws as engine/session.h
+  /// says.
+  SessionReport save_session(const std::string& path, std::span<const std::int32_t> tokens) const;
+  /// Puts a saved text into the prefix cache, as if it had been computed here.
+  SessionReport restore_session(const SessionFile& file);
   /// Drops the cache of a running request so that it is computed again (tests, selftest).
   bool preempt(RequestId id);
 

@@ -47,6 +47,18 @@ struct Reuse {
   }
 };
 
+/// Where the first n_tokens of a text lie: what a session file saves.
+struct CachedPath {
+  struct Snapshot {
+    std::int64_t position = 0;
+    CachePlace slot;  // the state after `position` tokens; may hold later tokens of the same block
+                      // of state_block_tokens
+  };
+  std::int64_t n_tokens = 0;
+  std::vector<CachePlace> blocks;   // ascending; the last may hold more than the text's tokens
+  std::vector<Snapshot> snapshots;  // ascending
+};
+
 using PrefixNode = std::int32_t;
 inline constexpr PrefixNode kNoNode = -1;
 
@@ -98,6 +110,9 @@ class PrefixCache {
   /// The longest reusable prefix of `tokens`, at most tokens.size() - 1; refreshes what it finds.
   /// What it names is safe until the next allocation from a pool.
   Match match(std::string_view scope, std::span<const Token> tokens);
+
+  /// All that is there of a text, whether or not it could be reused.
+  CachedPath path(std::string_view scope, std::span<const Token> tokens) const;
 
   PrefixNode root(std::string_view scope);
   /// The child of `parent` (root() or a full node) with `tokens`, which lie in `block` from its

@@ -5,7 +5,9 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -49,6 +51,18 @@ struct SchedulerStats {
   int free_blocks = 0;  // owned by nobody; PrefixCacheStats::blocks can be freed too
   int free_state_slots = 0;
   PrefixCacheStats cache;
+};
+
+/// What adopt() has room for. Its blocks and slots are the prefix cache's already, so the caller
+/// fills them before the next plan().
+struct AdoptedPath {
+  struct Snapshot {
+    std::size_t index = 0;  // among those offered
+    BlockId slot = -1;
+  };
+  std::int64_t n_tokens = 0;        // from the begin
+  std::vector<BlockId> blocks;      // of these tokens, ascending; -1: was there, nothing to fill
+  std::vector<Snapshot> snapshots;  // ascending
 };
 
 /// Policy. Running sequences come first, oldest first: each decoding one is certain of its row, and
@@ -102,6 +116,16 @@ class Scheduler {
   /// Forgets all prefixes that no running sequence uses.
   void clear_cache() { cache_.clear(); }
 
+  /// What the cache has of a text (a session to be saved).
+  CachedPath cached_path(std::string_view scope, std::span<const Token> tokens) const;
+  /// Puts a text that was computed elsewhere into the cache, with states at `snapshots` (positions,
+  /// ascending, 1 .. tokens.size()). Takes what is free and evicts nothing: what has no room is
+  /// left out, of the tokens the end, of the states those that save the fewest tokens. Slots for
+  /// max_running sequences stay free.
+  AdoptedPath adopt(std::string_view scope,
+                    std::span<const Token> tokens,
+                    std::span<const std::int64_t> snapshots);
+
   const Sequence* find(SequenceId id) const;  // nullptr if unknown
   SchedulerStats stats() const;
   bool idle() const { return sequences_.empty(); }
@@ -130,6 +154,9 @@ class Scheduler {
   void store_blocks(Sequence& s);
   PrefixNode node_at(Sequence& s, std::int64_t position);
   void store_end(Sequence& s);
+  void adopt_snapshots(std::span<const PrefixNode> path,
+                       std::span<const std::int64_t> snapshots,
+                       AdoptedPath& adopted);
   void append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens);
   bool can_fork(const Sequence& parent, const Sequence& s) const;
   void begin_forks(BatchPlan& plan, std::size_t first);

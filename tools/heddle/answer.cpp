@@ -80,6 +80,12 @@ std::string Answer::take_new_text() {
   return part;
 }
 
+std::vector<std::int32_t> Answer::prompt_and_answer() const {
+  std::vector<std::int32_t> all = prompt_;
+  all.insert(all.end(), tokens_.begin(), tokens_.end());
+  return all;
+}
+
 double Answer::prefill_s() const {
   return std::chrono::duration<double>(first_token_ - started_).count();
 }

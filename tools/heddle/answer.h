@@ -29,6 +29,7 @@ class Answer {
   /// The part of the text that was not taken yet.
   std::string take_new_text();
   std::int64_t n_prompt() const { return static_cast<std::int64_t>(prompt_.size()); }
+  std::vector<std::int32_t> prompt_and_answer() const;
   const ReuseReport& reuse() const { return reuse_; }  // once done
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
 

@@ -19,6 +19,7 @@
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
+#include "tools/heddle/session.h"
 
 namespace heddle::cli {
 namespace {
@@ -44,6 +45,10 @@ std::string preview(std::string_view text) {
 /// Lines of standard input; a last one without a newline counts.
 class LineReader {
  public:
+  /// `polled`: Ctrl-C ends the lines; else it ends the process.
+  explicit LineReader(bool polled) : polled_(polled) {}
+  bool interrupted() const { return interrupted_; }
+
   std::optional<std::string> next() {
     for (;;) {
       const std::size_t end = pending_.find('\n', searched_);
@@ -57,6 +62,10 @@ class LineReader {
       searched_ = pending_.size();
       if (pending_.size() > kMaxLineBytes) {
         throw bad_input(fmt::format("chat: a line of more than {} bytes", kMaxLineBytes));
+      }
+      if (polled_ && !PolledInterrupt().wait_for_input(STDIN_FILENO)) {
+        interrupted_ = true;
+        return std::nullopt;
       }
       char buffer[4096];
       const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
@@ -74,6 +83,8 @@ class LineReader {
   static constexpr std::size_t kMaxLineBytes = std::size_t{64} << 20;
   std::string pending_;
   std::size_t searched_ = 0;
+  bool polled_;
+  bool interrupted_ = false;
 };
 
 /// What the user wrote, and the answer.
@@ -95,6 +106,7 @@ class Conversation {
 
   void clear() {
     turns_.clear();
+    tokens_.clear();
     say("the conversation is forgotten");
   }
 
@@ -138,6 +150,9 @@ class Conversation {
     answer(n - 1, rest.substr(end + 1), 0);
   }
 
+  /// Prompt and answer of the last turn, as the model saw them; empty: there is none.
+  const std::vector<std::int32_t>& tokens() const { return tokens_; }
+
  private:
   /// The first `n_before` turns and then `message`.
   std::vector<std::int32_t> encode(std::size_t n_before, const std::string& message) const {
@@ -179,6 +194,7 @@ class Conversation {
     Turn turn{.message = message, .answer = answer.text()};
     turns_.resize(n_before);  // `message` may have been in one of those dropped
     turns_.push_back(std::move(turn));
+    tokens_ = answer.prompt_and_answer();
     report(answer);
   }
 
@@ -208,6 +224,7 @@ class Conversation {
   std::string system_;
   Request base_;
   std::vector<Turn> turns_;
+  std::vector<std::int32_t> tokens_;
   std::uint32_t choice_ = 0;  // of the last answer
 };
 
@@ -244,16 +261,22 @@ bool handle(Conversation& conversation, const std::string& line) {
 
 int run_chat(const Arguments& args) {
   request_template(args, {});  // what is wrong with the flags shows before the model is loaded
+  Session session(args);
   const std::unique_ptr<Engine> engine = Engine::load(engine_options(args));
+  session.restore(*engine);
   Conversation conversation(*engine, args);
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   if (interactive) say(fmt::format("{}", kCommands));
-  LineReader reader;
-  for (;;) {
+  LineReader reader(session.on());
+  std::optional<std::string> line;
+  do {
     if (interactive) write_stderr("> ");
-    const auto line = reader.next();
-    if (!line || !handle(conversation, *line)) return 0;
-  }
+    line = reader.next();
+  } while (line && handle(conversation, *line));
+  if (!conversation.tokens().empty()) session.save(*engine, conversation.tokens());
+  if (!reader.interrupted()) return 0;
+  say("\nerror: interrupted");
+  return kExitInterrupted;
 }
 
 }  // namespace heddle::cli

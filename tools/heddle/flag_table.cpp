@@ -45,7 +45,7 @@ constexpr CommandSpec kCommands[] = {
          "too_short, disabled), "
          "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled), seed, timings "
          "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and logprobs "
-         "if asked for.\n"
+         "and session {file, restored_tokens, restored_snapshots} if asked for.\n"
          "--prompts FILE reads one JSON object a line and prints one such object a line in input "
          "order, each as soon as it and those before it are ready. A line has `prompt` (text) or "
          "`messages` (list of {role, content}), and may have `id` (given back), `max_tokens`, "
@@ -70,7 +70,9 @@ constexpr CommandSpec kCommands[] = {
          "message (without TEXT: removes it), /help lists these, /exit leaves; a message that "
          "begins with a slash is written with two, but TEXT is taken as it stands. What cannot be "
          "answered changes nothing. Ctrl-C stops an answer and keeps what there is; where no "
-         "answer is being written it leaves (exit code 130)."},
+         "answer is being written it leaves (exit code 130). --session FILE is saved on every way "
+         "out, if there was an answer; it holds what the model computed, not the conversation: "
+         "that begins anew."},
     {.id = CommandId::kScore,
      .name = "score",
      .operands = "MODEL",
@@ -237,6 +239,12 @@ constexpr FlagSpec kFlags[] = {
     {.name = "raw",
      .commands = kAnswers,
      .help = "do not use the chat template; special tokens in the text are parsed"},
+
+    {.name = "session",
+     .commands = kAnswers,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "begin behind what FILE holds of the prompt, and save this run to it at the end"},
 
     // What comes out.
     {.name = "max-tokens",

@@ -11,6 +11,7 @@
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
+#include "tools/heddle/session.h"
 
 namespace heddle::cli {
 namespace {
@@ -28,15 +29,20 @@ std::string required_prompt(const Arguments& args) {
 }  // namespace
 
 int run_generate(const Arguments& args) {
-  if (args.has("prompts")) return run_prompts(args);
+  if (args.has("prompts")) {
+    if (args.has("session")) throw bad_input("--session cannot be combined with --prompts");
+    return run_prompts(args);
+  }
   const bool json = args.on("json");
   const auto n_logprobs = args.integer("logprobs");
   if (n_logprobs && !json) throw bad_input("--logprobs needs --json");
   request_template(args, {});  // what is wrong with the flags shows before the model is loaded
+  Session session(args);
   const EngineOptions options = engine_options(args);
   const std::string text = required_prompt(args);
 
   const std::unique_ptr<Engine> engine = Engine::load(options);
+  session.restore(*engine);
   Request request = request_template(args, engine->default_sampling());
   request.prompt = encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw"));
   request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
@@ -57,12 +63,16 @@ int run_generate(const Arguments& args) {
   }
   HEDDLE_CHECK(answer.done());
   if (json && answer.finish() != FinishReason::kError) {
-    write_json(answer.to_json(*engine, args.operands()[0]));
+    Json json_answer = answer.to_json(*engine, args.operands()[0]);
+    if (session.on()) json_answer["session"] = session.to_json();
+    write_json(json_answer);
   } else if (!json) {
     write_stdout(answer.take_new_text() + "\n");
   }
   if (answer.finish() == FinishReason::kError) throw runtime_failure(answer.error());
+  if (session.on()) log_info(answer.describe_reuse());
   if (!json) note(answer.describe_timings());
+  session.save(*engine, answer.prompt_and_answer());
   return interrupted ? kExitInterrupted : 0;
 }
 

@@ -15,6 +15,8 @@ class PolledInterrupt {
   PolledInterrupt(const PolledInterrupt&) = delete;
   PolledInterrupt& operator=(const PolledInterrupt&) = delete;
   bool raised() const;
+  /// Waits until `descriptor` can be read without blocking; false: raised first.
+  bool wait_for_input(int descriptor) const;
 };
 
 constexpr int kExitInterrupted = 130;

@@ -1,0 +1,124 @@
+// What a session file needs of the prefix cache: the longest path of a text that is there, and a
+// place for one that comes from elsewhere.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "scheduler/prefix_cache.h"
+#include "scheduler/scheduler.h"
+
+namespace heddle {
+namespace {
+
+/// Which `n` of the positions (ascending) are kept: the last, and those that save most tokens of
+/// replay.
+std::vector<std::size_t> most_useful(std::span<const std::int64_t> positions, std::int64_t n) {
+  std::vector<std::size_t> kept(positions.size());
+  for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = i;
+  if (n <= 0) kept.clear();
+  while (static_cast<std::int64_t>(kept.size()) > n) {
+    std::size_t least = 0;
+    std::int64_t least_saved = positions[kept[0]];
+    for (std::size_t i = 1; i + 1 < kept.size(); ++i) {
+      const std::int64_t saved = positions[kept[i]] - positions[kept[i - 1]];
+      if (saved >= least_saved) continue;
+      least = i;
+      least_saved = saved;
+    }
+    kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(least));
+  }
+  return kept;
+}
+
+}  // namespace
+
+CachedPath PrefixCache::path(std::string_view scope, std::span<const Token> tokens) const {
+  CachedPath found;
+  const auto it = roots_.find(scope);
+  if (it == roots_.end()) return found;
+  const auto block = static_cast<std::size_t>(options_.block_tokens);
+  const auto add_states = [&](PrefixNode node, std::int64_t known) {
+    for (const Snapshot& snapshot : at(node).snapshots) {
+      const std::int64_t position = served(snapshot, known);
+      if (position > 0) found.snapshots.push_back({position, snapshot.slot});
+    }
+  };
+  PrefixNode last = it->second;
+  for (PrefixNode next = last; next != kNoNode; last = next) {
+    const std::span<const Token> rest = tokens.subspan(static_cast<std::size_t>(found.n_tokens));
+    next = rest.size() >= block ? full_child(last, rest.first(block)) : kNoNode;
+    // The child that agrees longest: `next`, or what the path ends in.
+    PrefixNode longest = kNoNode;
+    std::int64_t n = 0;
+    for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
+      const std::int64_t known = common(c, rest);
+      add_states(c, found.n_tokens + known);
+      if (known <= n) continue;
+      n = known;
+      longest = c;
+    }
+    HEDDLE_CHECK(next == kNoNode || n == options_.block_tokens);
+    if (n > 0) found.blocks.push_back(place(longest));
+    found.n_tokens += n;
+    if (next == kNoNode) break;
+  }
+  std::ranges::sort(found.snapshots, {}, &CachedPath::Snapshot::position);
+  const auto rest = std::ranges::unique(found.snapshots, {}, &CachedPath::Snapshot::position);
+  found.snapshots.erase(rest.begin(), rest.end());
+  return found;
+}
+
+CachedPath Scheduler::cached_path(std::string_view scope, std::span<const Token> tokens) const {
+  return cache_.path(scope, tokens);
+}
+
+AdoptedPath Scheduler::adopt(std::string_view scope,
+                             std::span<const Token> tokens,
+                             std::span<const std::int64_t> snapshots) {
+  AdoptedPath adopted;
+  const auto n_tokens = static_cast<std::int64_t>(tokens.size());
+  std::vector<PrefixNode> path;
+  while (options_.prefix_cache && adopted.n_tokens < n_tokens) {
+    const std::optional<BlockId> block = pool_.allocate();
+    if (!block) break;
+    const std::int64_t n =
+        std::min<std::int64_t>(options_.block_tokens, n_tokens - adopted.n_tokens);
+    const auto part =
+        tokens.subspan(static_cast<std::size_t>(adopted.n_tokens), static_cast<std::size_t>(n));
+    const PrefixNode node =
+        cache_.insert(path.empty() ? cache_.root(scope) : path.back(), part, *block);
+    const bool taken = node != kNoNode && cache_.place(node) == CachePlace{.id = *block};
+    pool_.release(*block);  // the tree's now, or free again
+    if (node == kNoNode) break;
+    path.push_back(node);
+    adopted.blocks.push_back(taken ? *block : -1);
+    adopted.n_tokens += n;
+  }
+  adopt_snapshots(path, snapshots, adopted);
+  return adopted;
+}
+
+void Scheduler::adopt_snapshots(std::span<const PrefixNode> path,
+                                std::span<const std::int64_t> snapshots,
+                                AdoptedPath& adopted) {
+  // Those past the end of what found room go with it.
+  const auto n_fitting = std::ranges::upper_bound(snapshots, adopted.n_tokens) - snapshots.begin();
+  const std::span<const std::int64_t> fitting =
+      snapshots.first(static_cast<std::size_t>(n_fitting));
+  // Sequences that run, or will, find slots without taking any of these away.
+  const auto n_running = static_cast<std::int64_t>(running_.size());
+  const std::int64_t room = states_.n_free() - (options_.max_running - n_running);
+  for (const std::size_t i : most_useful(fitting, has_states() ? room : 0)) {
+    const std::optional<BlockId> slot = states_.allocate();
+    HEDDLE_CHECK(slot.has_value());
+    const auto node = path[static_cast<std::size_t>((fitting[i] - 1) / options_.block_tokens)];
+    if (cache_.add_snapshot(node, fitting[i], *slot)) {
+      adopted.snapshots.push_back({i, *slot});
+    } else {
+      states_.release(*slot);
+    }
+  }
+}
+
+}  // namespace heddle

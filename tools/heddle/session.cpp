@@ -1,0 +1,41 @@
+#include "tools/heddle/session.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace heddle::cli {
+
+Session::Session(const Arguments& args) : path_(args.text("session").value_or("")) {
+  if (!args.has("session")) return;
+  if (path_.empty()) throw bad_input("--session: '' is not valid; allowed: the path of a file");
+  if (args.on("no-prefix-cache")) {
+    throw bad_input("--session needs the prefix cache, which --no-prefix-cache turns off");
+  }
+  file_ = SessionFile::open(path_);
+}
+
+void Session::restore(Engine& engine) {
+  if (!file_) return;
+  restored_ = engine.restore_session(*file_);
+  log_info(fmt::format("{}: restored {}", session_source(path_), restored_.describe()));
+  file_.reset();
+}
+
+void Session::save(const Engine& engine, const std::vector<std::int32_t>& tokens) const {
+  if (!on()) return;
+  const SessionReport saved = engine.save_session(path_, tokens);
+  log_info(fmt::format("{}: saved {}, {}", session_source(path_), saved.describe(),
+                       memory_text(saved.bytes)));
+}
+
+Json Session::to_json() const {
+  return {{"file", path_},
+          {"restored_tokens", restored_.tokens},
+          {"restored_snapshots", restored_.snapshots}};
+}
+
+}  // namespace heddle::cli

@@ -1,0 +1,35 @@
+#pragma once
+// --session FILE, as generate and chat use it.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "engine/engine.h"
+#include "tools/heddle/flags.h"
+
+namespace heddle::cli {
+
+/// Without the flag every call does nothing.
+class Session {
+ public:
+  /// Opens and checks the file, and the place for the new one: before a model is loaded. Throws
+  /// kBadInput.
+  explicit Session(const Arguments& args);
+  bool on() const { return !path_.empty(); }
+  /// Puts the file into the engine's prefix cache; says with -v how much.
+  void restore(Engine& engine);
+  /// Saves what the engine has of a prompt and its answer in place of the file.
+  void save(const Engine& engine, const std::vector<std::int32_t>& tokens) const;
+  /// {file, restored_tokens, restored_snapshots}
+  Json to_json() const;
+
+ private:
+  std::string path_;
+  std::optional<SessionFile> file_;
+  SessionReport restored_;
+};
+
+}  // namespace heddle::cli
