@@ -624,7 +624,7 @@ SessionReport Engine::save_session(const std::string& path,
 }
 
 SessionReport Engine::restore_session(const SessionFile& file) {
-  return heddle::restore_session(impl_->session_ends(), file);
+  return heddle::restore_session(impl_->session_ends(), file.view(), session_source(file.path()));
 }
 
 bool Engine::preempt(RequestId id) {

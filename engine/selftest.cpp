@@ -1,15 +1,20 @@
 #include "engine/selftest.h"
 
 #include <fmt/format.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/philox.h"
@@ -64,6 +69,16 @@ Trace run_one(Engine& engine, const Task& task) {
   return trace;
 }
 
+/// Only the rows from the prompt's end on are computed and shown.
+Trace run_cached(Engine& engine, const Task& task) {
+  Trace trace;
+  Request request = request_for(task, trace);
+  request.all_logits = false;
+  engine.submit(std::move(request), sink_for(trace));
+  engine.run();
+  return trace;
+}
+
 std::vector<Trace> run_together(Engine& engine, const std::vector<Task>& tasks) {
   std::vector<Trace> traces(tasks.size());
   for (std::size_t i = 0; i < tasks.size(); ++i) {
@@ -113,6 +128,29 @@ Task random_task(std::uint32_t stream, std::int64_t length, std::int64_t n_new, 
 
 using Change = std::function<void(EngineOptions&)>;
 
+/// A folder of its own for a session's file; gone with the object.
+class SessionFolder {
+ public:
+  SessionFolder() {
+    std::error_code error;
+    path_ = (std::filesystem::temp_directory_path(error) / "heddle_selftest_XXXXXX").string();
+    if (::mkdtemp(path_.data()) == nullptr) {
+      throw runtime_failure(
+          fmt::format("{}: no folder can be made: {}", path_, std::strerror(errno)));
+    }
+  }
+  SessionFolder(const SessionFolder&) = delete;
+  SessionFolder& operator=(const SessionFolder&) = delete;
+  ~SessionFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::string file() const { return path_ + "/session"; }
+
+ private:
+  std::string path_;
+};
+
 class Selftest {
  public:
   Selftest(const EngineOptions& options, bool quick, Change sabotage)
@@ -160,6 +198,7 @@ class Selftest {
     row("preempted = uninterrupted", [this] { return preempted(); });
     row("cache hit = cold", [this] { return reused(); });
     row("4 choices of a prompt = 4 requests", [this] { return forked(); });
+    row("restored session = continuous", [this] { return restored(); });
     variants();
     row("fast kernels near exact arithmetic", [this] { return near_exact(); });
     return std::move(rows_);
@@ -238,15 +277,7 @@ class Selftest {
     const std::unique_ptr<Engine> engine = changed({});
     Task known = tasks_[0];
     known.prompt.insert(known.prompt.end(), alone_[0].tokens.begin(), alone_[0].tokens.end());
-    const auto run_cached = [&](const Task& task) {
-      Trace trace;
-      Request request = request_for(task, trace);
-      request.all_logits = false;
-      engine->submit(std::move(request), sink_for(trace));
-      engine->run();
-      return trace;
-    };
-    run_cached(tasks_[0]);
+    run_cached(*engine, tasks_[0]);
     std::size_t n = 0;
     const auto size = static_cast<std::int64_t>(known.prompt.size());
     for (const std::int64_t depart : {size, size - 1, size * 2 / 3, size / 2, size / 2, size / 3}) {
@@ -257,7 +288,7 @@ class Selftest {
       Trace want = run_one(*base_, task);
       const auto last = static_cast<std::int64_t>(task.prompt.size()) - 1;
       std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
-      n += compare(want, run_cached(task));
+      n += compare(want, run_cached(*engine, task));
     }
     const EngineStats stats = engine->stats();
     if (stats.cached_tokens < size) throw runtime_failure("nothing was reused");
@@ -305,6 +336,41 @@ class Selftest {
                                         engine->stats().computed_tokens, rows));
     }
     return fmt::format("log probabilities of {} tokens", n);
+  }
+
+  /// A request that goes on from a session of another engine, saved by one with another size of
+  /// blocks too: equal to computing all of it. Rows that are restored have no logits to show.
+  std::string restored() const {
+    Task all = tasks_[0];
+    all.prompt.insert(all.prompt.end(), alone_[0].tokens.begin(), alone_[0].tokens.end());
+    all.prompt.insert(all.prompt.end(), tasks_[1].prompt.begin(), tasks_[1].prompt.end());
+    Trace want = run_one(*base_, all);
+    const auto last = static_cast<std::int64_t>(all.prompt.size()) - 1;
+    std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
+    const int own = base_->options().block_tokens;
+    std::size_t n = 0;
+    std::int64_t skipped = 0;
+    for (const int block : {own, own == 32 ? 16 : 32}) {
+      const Change other = [&](EngineOptions& o) { o.block_tokens = block; };
+      const SessionFolder folder;
+      const auto saver = changed(other);
+      run_cached(*saver, tasks_[0]);
+      saver->save_session(folder.file(), all.prompt);
+      const auto engine = changed({});
+      const std::optional<SessionFile> file = SessionFile::open(folder.file());
+      if (!file) throw runtime_failure("the session is not there");
+      engine->restore_session(*file);
+      n += compare(want, run_cached(*engine, all));
+      skipped = engine->stats().cached_tokens;
+      // The answer's last token was never computed.
+      const auto known =
+          static_cast<std::int64_t>(tasks_[0].prompt.size() + alone_[0].tokens.size());
+      if (skipped != known - 1) {
+        throw runtime_failure(
+            fmt::format("{} tokens were skipped, not the {} saved", skipped, known - 1));
+      }
+    }
+    return fmt::format("{} after {} skipped tokens", rows_text(n), skipped);
   }
 
   /// Every op that has the variant runs with it.

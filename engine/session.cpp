@@ -91,8 +91,9 @@ SessionReport save_session(const SessionEnds& ends,
           .bytes = writer.finish()};
 }
 
-SessionReport restore_session(const SessionEnds& ends, const SessionFile& file) {
-  const SessionView& session = file.view();
+SessionReport restore_session(const SessionEnds& ends,
+                              const SessionView& session,
+                              const std::string& source) {
   const auto n_tokens = static_cast<std::int64_t>(session.tokens.size());
   check_session(session,
                 {.numerics_id = ends.numerics_id,
@@ -100,7 +101,7 @@ SessionReport restore_session(const SessionEnds& ends, const SessionFile& file) 
                  .group_bytes = ends.layout.group_bytes(),
                  .state_bytes = ends.layout.state_bytes(),
                  .compressed_bytes = ends.layout.compressed_bytes(n_tokens)},
-                session_source(file.path()));
+                source);
   const AdoptedPath adopted = ends.scheduler.adopt("", session.tokens, session.positions);
   try {
     fill(ends, session, adopted);
@@ -112,8 +113,7 @@ SessionReport restore_session(const SessionEnds& ends, const SessionFile& file) 
   return {.tokens = adopted.n_tokens,
           .snapshots = n_snapshots,
           .left_out_tokens = n_tokens - adopted.n_tokens,
-          .left_out_snapshots = static_cast<std::int64_t>(session.positions.size()) - n_snapshots,
-          .bytes = file.bytes()};
+          .left_out_snapshots = static_cast<std::int64_t>(session.positions.size()) - n_snapshots};
 }
 
 }  // namespace heddle

@@ -29,6 +29,9 @@ SessionReport save_session(const SessionEnds& ends,
                            std::span<const std::int32_t> tokens);
 /// Puts a session into the prefix cache; what has no room is left out and evicts nothing. Throws
 /// kBadInput for a session of another model; nothing is changed then.
-SessionReport restore_session(const SessionEnds& ends, const SessionFile& file);
+/// `source` names it in errors.
+SessionReport restore_session(const SessionEnds& ends,
+                              const SessionView& session,
+                              const std::string& source);
 
 }  // namespace heddle

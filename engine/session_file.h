@@ -121,7 +121,6 @@ class SessionFile {
   static std::optional<SessionFile> open(const std::string& path);
   const std::string& path() const { return file_.path(); }
   const SessionView& view() const { return view_; }
-  std::uint64_t bytes() const { return file_.bytes().size(); }
 
  private:
   SessionFile(MappedFile file, SessionView view) : file_(std::move(file)), view_(std::move(view)) {}
@@ -135,7 +134,7 @@ struct SessionReport {
   std::int64_t snapshots = 0;
   std::int64_t left_out_tokens = 0;     // restore: no room in the KV cache
   std::int64_t left_out_snapshots = 0;  // restore: no slot, or past the tokens that had room
-  std::uint64_t bytes = 0;              // of the file
+  std::uint64_t bytes = 0;              // save: of the file
   /// "600 tokens and 3 snapshots", with what was left out.
   std::string describe() const;
 };
