@@ -231,8 +231,9 @@ std::string SessionReport::describe() const {
   if (left_out_tokens > 0) {
     text += fmt::format("; the last {} tokens found no room (--kv-tokens)", left_out_tokens);
   }
-  if (left_out_snapshots > 0)
+  if (left_out_snapshots > 0) {
     text += fmt::format("; {} snapshots found no room", left_out_snapshots);
+  }
   return text;
 }
 

@@ -104,6 +104,9 @@ TEST_F(EngineTest, SelftestFindsADifferenceAndNamesItsPosition) {
         << row.name;
   }
   EXPECT_GE(failed, 10);
+  const auto session = std::ranges::find(rows, "restored session = continuous", &SelftestRow::name);
+  ASSERT_NE(session, rows.end());
+  EXPECT_FALSE(session->ok);
 }
 
 TEST_F(EngineTest, SelftestHoldsOnLesserProcessors) {

@@ -1,0 +1,242 @@
+"""--session FILE on generate and chat: what is skipped, what is refused and when, and that nothing but a whole session
+ever takes the file's name. HEDDLE names the executable; exit status 77: skipped."""
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from command_line import HEDDLE, Cli, as_json, environment, good, heddle, run_with_tiny_models  # noqa: E402
+
+FOLDER = None  # of this run
+LLAMA = HYBRID = ""
+TEXT = " ".join(f"word{i} and pear" for i in range(24))
+CHAT = ["--temp", 0, "-n", 6]
+
+
+def setUpModule():
+    global FOLDER, LLAMA, HYBRID
+    FOLDER = tempfile.TemporaryDirectory()
+    LLAMA, HYBRID = tiny("llama"), tiny("minicpm_sala")
+
+
+def tearDownModule():
+    FOLDER.cleanup()
+
+
+def tiny(family):
+    out = pathlib.Path(FOLDER.name) / family
+    subprocess.run([sys.executable, "-B", ROOT / "tools/make_tiny_model.py", "--family", family, "--format",
+                    "safetensors", "--seed", "17", "--out", out], check=True, capture_output=True)
+    return str(out)
+
+
+def generate(model, text, *flags):
+    return as_json("generate", model, "-p", text, "-n", 8, "--temp", 0, "--raw", "--ignore-eos", *flags)
+
+
+def all_but_one(log):
+    """Of each answer of a chat -v: were all tokens of its prompt there but the last?"""
+    return [int(a) == int(b) - 1 for a, b in re.findall(r"reused (\d+) of (\d+) prompt tokens", log)]
+
+
+class Session(Cli):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.file = self.folder.name + "/s.heddle"
+
+    def bytes(self):
+        return pathlib.Path(self.file).read_bytes()
+
+    def files(self):
+        return sorted(os.listdir(self.folder.name))
+
+    def assertSessionRefused(self, args, *parts, **kw):
+        self.assertRefused([*args, "--session", self.file], self.file, "session", *parts, **kw)
+
+    def test_generate_begins_behind_it_and_says_the_same(self):
+        for model in (LLAMA, HYBRID):
+            for block in (16, 64):
+                with self.subTest(model=model, block=block):
+                    pathlib.Path(self.file).unlink(missing_ok=True)
+                    first = generate(model, TEXT, "--session", self.file)
+                    self.assertEqual(first["session"], {"file": self.file, "restored_tokens": 0, "restored_snapshots": 0})
+                    self.assertEqual(self.files(), ["s.heddle"])
+                    self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o600)
+                    cold = generate(model, TEXT + " Then")
+                    warm = generate(model, TEXT + " Then", "--session", self.file, "--block-tokens", block)
+                    self.assertEqual(warm["tokens"], cold["tokens"])
+                    self.assertNotIn("session", cold)
+                    # All of the prompt but its end; and the answer but its last token was there too.
+                    self.assertGreater(warm["cached_tokens"], 0.8 * warm["prompt_tokens"])
+                    self.assertEqual(warm["session"]["restored_tokens"], first["prompt_tokens"] + 7)
+                    # What was saved last is what was computed last.
+                    again = generate(model, TEXT + " Then", "--session", self.file)
+                    # A state serves from the last multiple of 16 on.
+                    self.assertGreater(again["cached_tokens"], again["prompt_tokens"] - 17)
+                    self.assertEqual(again["tokens"], cold["tokens"])
+
+    def test_says_what_it_restored_and_what_that_saved(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        rc, out, err = heddle("generate", LLAMA, "-p", TEXT, "-n", 4, "--raw", "-v", "--session", self.file)
+        self.assertEqual(rc, 0, err)
+        self.assertRegex(err, r"s\.heddle: session: restored \d+ tokens and \d+ snapshots")
+        self.assertRegex(err, r"reused \d+ of \d+ prompt tokens")
+        self.assertRegex(err, r"s\.heddle: session: saved \d+ tokens and \d+ snapshots, ")
+
+    def test_a_damaged_one_is_refused_and_left(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        whole = self.bytes()
+        for at in (0, 9, 13, 20, 41, 190, 207, 210, len(whole) // 2, len(whole) - 1):
+            damaged = bytearray(whole)
+            damaged[at] ^= 255
+            for data in (bytes(damaged), whole[:at]):
+                pathlib.Path(self.file).write_bytes(data)
+                with self.subTest(at=at, size=len(data)):
+                    self.assertSessionRefused(["generate", LLAMA, "-p", "x"])
+                    self.assertEqual(self.bytes(), data)
+        self.assertSessionRefused(["chat", LLAMA], stdin=b"hello\n")
+        self.assertEqual(self.files(), ["s.heddle"])
+
+    def test_another_models_one_is_refused_with_both_ids(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        whole = self.bytes()
+        own = whole[16:32].decode()
+        for args in ([HYBRID], [LLAMA, "--kv-dtype", "f32"], [LLAMA, "--attention", "sliding:32"]):
+            with self.subTest(args=args):
+                self.assertSessionRefused(["generate", *args, "-p", "x"], "numerics id", own)
+                self.assertEqual(self.bytes(), whole)
+
+    def test_places_are_refused_before_the_model_is_opened(self):
+        # A model that is not there would be the next error.
+        for place, part in ((self.folder.name, "is a directory"), (self.folder.name + "/no/s", "no such folder"),
+                            ("/dev/null", "not a regular file"), (self.folder.name + "/s/", "no file name"),
+                            ("/proc/s", "no file can be made in /proc")):
+            with self.subTest(place=place):
+                self.file = place
+                self.assertSessionRefused(["generate", "/no/model.gguf", "-p", "x"], part)
+                self.assertSessionRefused(["chat", "/no/model.gguf"], part)
+        self.assertEqual(self.files(), [])
+
+    def test_places_without_permission(self):
+        # Root may write anywhere: as somebody else then.
+        user = {"user": 65534} if os.geteuid() == 0 else {}
+        run = {"capture_output": True, "text": True, "env": environment(), **user}
+        try:
+            subprocess.run([HEDDLE, "version"], check=True, **run)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest("nobody else can run the executable")
+        if user:
+            os.chown(self.folder.name, 65534, 65534)
+
+        def refused(part):
+            p = subprocess.run([HEDDLE, "generate", "/no/model.gguf", "-p", "x", "--session", self.file], **run)
+            self.assertEqual(p.returncode, 2)
+            self.assertIn(part, p.stderr)
+            self.assertIn(self.file, p.stderr)
+            self.assertIn("session: ", p.stderr)
+
+        pathlib.Path(self.file).write_bytes(b"x")
+        if user:
+            os.chown(self.file, 65534, 65534)
+        os.chmod(self.file, 0o444)
+        refused("cannot be written: Permission denied")
+        os.chmod(self.file, 0o200)
+        refused("cannot open: Permission denied")
+        os.unlink(self.file)
+        os.chmod(self.folder.name, 0o500)
+        self.addCleanup(os.chmod, self.folder.name, 0o700)
+        refused(f"no file can be made in {self.folder.name}: Permission denied")
+
+    def test_flags_that_do_not_go_together(self):
+        self.assertRefused(["generate", LLAMA, "-p", "x", "--session", self.file, "--no-prefix-cache"],
+                           "--session", "--no-prefix-cache")
+        self.assertRefused(["chat", LLAMA, "--session", self.file, "--no-prefix-cache"], "--no-prefix-cache")
+        prompts = pathlib.Path(self.folder.name) / "p"
+        prompts.write_text('{"prompt": "x"}\n')
+        self.assertRefused(["generate", LLAMA, "--prompts", prompts, "--session", self.file], "--session", "--prompts")
+        self.assertRefused(["generate", LLAMA, "-p", "x", "--session", ""], "--session")
+        self.assertRefused(["score", LLAMA, "-f", prompts, "--session", self.file], "unknown flag")
+        self.assertEqual(self.files(), ["p"])
+
+    def test_a_full_disk_loses_nothing(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        whole = self.bytes()
+        p = subprocess.run([HEDDLE, "generate", LLAMA, "-p", TEXT + " more", "-n", "8", "--json", "--session", self.file],
+                           capture_output=True, text=True, env=environment(),
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
+        self.assertEqual(p.returncode, 1, p.stderr)
+        self.assertIn(self.file + ": session: cannot be written", p.stderr)
+        self.assertEqual(len(json.loads(p.stdout)["tokens"]), 8)  # the answer is not lost
+        self.assertEqual(self.bytes(), whole)
+        self.assertEqual(self.files(), ["s.heddle"])
+
+    def test_what_cannot_be_answered_leaves_it(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        whole = self.bytes()
+        self.assertRefused(["generate", LLAMA, "-p", TEXT, "--raw", "--ctx", 20, "--session", self.file], "no room")
+        self.assertEqual(self.bytes(), whole)
+
+    def test_two_that_save_at_once_leave_a_whole_one(self):
+        running = [subprocess.Popen([HEDDLE, "generate", LLAMA, "-p", f"{i} {TEXT}", "-n", "8", "--raw", "--session",
+                                     self.file], stdout=subprocess.DEVNULL, env=environment()) for i in range(4)]
+        for p in running:
+            self.assertEqual(p.wait(timeout=300), 0)
+        self.assertEqual(self.files(), ["s.heddle"])
+        # One of them was the last: its prompt is there, and no other's.
+        data, found = self.bytes(), []
+        for i in range(4):
+            pathlib.Path(self.file).write_bytes(data)
+            found.append(generate(LLAMA, f"{i} {TEXT}", "--session", self.file)["cached_tokens"] > 40)
+        self.assertEqual(sum(found), 1, found)
+
+    def test_chat_saves_what_it_computed(self):
+        for ending in (b"", b"/exit\n"):
+            for model in (LLAMA, HYBRID):
+                with self.subTest(ending=ending, model=model):
+                    pathlib.Path(self.file).unlink(missing_ok=True)
+                    lines = f"{TEXT}\nand a pear\n".encode()
+                    out = good("chat", model, *CHAT, "--session", self.file, stdin=lines + ending)
+                    self.assertEqual(self.files(), ["s.heddle"])
+                    rc, warm, err = heddle("chat", model, *CHAT, "-v", "--session", self.file, stdin=lines)
+                    self.assertEqual((rc, warm), (0, out), err)
+                    self.assertRegex(err, r"restored [1-9]\d+ tokens")
+                    self.assertEqual(all_but_one(err), [True, True], err)
+
+    def test_chat_without_an_answer_writes_nothing(self):
+        for lines in (b"", b"/exit\n", b"hello\n/clear\n"):
+            good("chat", LLAMA, *CHAT, "--session", self.file, stdin=lines)
+            self.assertEqual(self.files(), [])
+        generate(LLAMA, TEXT, "--session", self.file)
+        whole = self.bytes()
+        good("chat", LLAMA, *CHAT, "--session", self.file, stdin=b"/help\n")
+        self.assertEqual(self.bytes(), whole)
+
+    def test_chat_is_saved_when_interrupted(self):
+        p = subprocess.Popen([HEDDLE, "chat", LLAMA, *map(str, CHAT), "--session", self.file], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        self.addCleanup(p.kill)
+        p.stdin.write(b"a pear\n")
+        p.stdin.flush()
+        self.assertTrue(p.stdout.readline())  # the answer's end: it waits for the next line
+        time.sleep(0.3)
+        self.assertEqual(self.files(), [])
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=60)
+        self.assertEqual(p.returncode, 130, err)
+        self.assertTrue(err.endswith(b"error: interrupted\n"), err)
+        self.assertEqual(self.files(), ["s.heddle"])
+        rc, out, err = heddle("chat", LLAMA, *CHAT, "-v", "--session", self.file, stdin=b"a pear\n")
+        self.assertEqual(all_but_one(err), [True], err)
+
+
+if __name__ == "__main__":
+    run_with_tiny_models()
