@@ -353,9 +353,10 @@ class Selftest {
     for (const int block : {own, own == 32 ? 16 : 32}) {
       const Change other = [&](EngineOptions& o) { o.block_tokens = block; };
       const SessionFolder folder;
-      const auto saver = changed(other);
+      auto saver = changed(other);
       run_cached(*saver, tasks_[0]);
       saver->save_session(folder.file(), all.prompt);
+      saver.reset();
       const auto engine = changed({});
       const std::optional<SessionFile> file = SessionFile::open(folder.file());
       if (!file) throw runtime_failure("the session is not there");

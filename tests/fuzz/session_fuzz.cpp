@@ -42,8 +42,12 @@ std::vector<CacheNeed> needs() {
   return {softmax, linear};
 }
 
+Backend& backend() {
+  static const std::unique_ptr<Backend> kBackend = make_backend({.threads = 1});
+  return *kBackend;
+}
+
 struct Ends {
-  std::unique_ptr<Backend> backend = make_backend({.threads = 1});
   Scheduler scheduler{{.max_step_tokens = 16,
                        .max_step_outputs = 16,
                        .max_running = 1,
@@ -56,7 +60,7 @@ struct Ends {
   CacheStorage cache{
       needs(),
       {.kv_dtype = DType::kF16, .n_blocks = 6, .block_tokens = 32, .n_state_slots = 4},
-      *backend};
+      backend()};
   SessionLayout layout{needs(), DType::kF16, 32};
   SessionEnds ends() { return {scheduler, cache, layout, std::string(kId), kVocab}; }
 };
