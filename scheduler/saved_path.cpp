@@ -64,8 +64,9 @@ CachedPath PrefixCache::path(std::string_view scope, std::span<const Token> toke
     if (next == kNoNode) break;
   }
   std::ranges::sort(found.snapshots, {}, &CachedPath::Snapshot::position);
-  const auto rest = std::ranges::unique(found.snapshots, {}, &CachedPath::Snapshot::position);
-  found.snapshots.erase(rest.begin(), rest.end());
+  const auto same = [](const auto& a, const auto& b) { return a.position == b.position; };
+  found.snapshots.erase(std::unique(found.snapshots.begin(), found.snapshots.end(), same),
+                        found.snapshots.end());
   return found;
 }
 
