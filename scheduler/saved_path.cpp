@@ -2,6 +2,8 @@
 // place for one that comes from elsewhere.
 
 #include <algorithm>
+#include <limits>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -14,20 +16,31 @@ namespace {
 /// Which `n` of the positions (ascending) are kept: the last, and those that save most tokens of
 /// replay.
 std::vector<std::size_t> most_useful(std::span<const std::int64_t> positions, std::int64_t n) {
-  std::vector<std::size_t> kept(positions.size());
-  for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = i;
-  if (n <= 0) kept.clear();
-  while (static_cast<std::int64_t>(kept.size()) > n) {
-    std::size_t least = 0;
-    std::int64_t least_saved = positions[kept[0]];
-    for (std::size_t i = 1; i + 1 < kept.size(); ++i) {
-      const std::int64_t saved = positions[kept[i]] - positions[kept[i - 1]];
-      if (saved >= least_saved) continue;
-      least = i;
-      least_saved = saved;
-    }
-    kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(least));
+  if (n <= 0 || positions.empty()) return {};
+  const std::size_t size = positions.size();
+  std::vector<std::size_t> before(size);  // of those that are kept; `size`: none
+  std::vector<std::size_t> after(size);
+  const auto saved = [&](std::size_t i) {
+    return positions[i] - (before[i] == size ? 0 : positions[before[i]]);
+  };
+  std::set<std::pair<std::int64_t, std::size_t>> least_first;
+  for (std::size_t i = 0; i < size; ++i) {
+    before[i] = i == 0 ? size : i - 1;
+    after[i] = i + 1;
+    least_first.emplace(i + 1 == size ? std::numeric_limits<std::int64_t>::max() : saved(i), i);
   }
+  while (static_cast<std::int64_t>(least_first.size()) > n) {
+    const std::size_t out = least_first.begin()->second;
+    least_first.erase(least_first.begin());
+    const std::size_t next = after[out];  // the last one never goes before others
+    if (next + 1 < size) least_first.erase({saved(next), next});
+    before[next] = before[out];
+    if (before[out] < size) after[before[out]] = next;
+    if (next + 1 < size) least_first.emplace(saved(next), next);
+  }
+  std::vector<std::size_t> kept;
+  for (const auto& [tokens, i] : least_first) kept.push_back(i);
+  std::ranges::sort(kept);
   return kept;
 }
 

@@ -168,6 +168,17 @@ TEST(SavedPath, StatesWithoutSlotsAreThoseThatSaveLeast) {
   EXPECT_EQ(kept(3, {2}), (Positions{2}));
 }
 
+TEST(SavedPath, ManyStatesAreChosenFromInTime) {
+  constexpr std::int64_t kMany = 200'000;  // quadratic work would take minutes
+  Scheduler scheduler(options(kMany / kBlock, 5));
+  Positions at(kMany);
+  std::iota(at.begin(), at.end(), 1);
+  const AdoptedPath adopted = scheduler.adopt("", counting(10, kMany), at);
+  ASSERT_EQ(adopted.snapshots.size(), 3U);
+  EXPECT_EQ(adopted.snapshots.back().index, at.size() - 1);
+  scheduler.check();
+}
+
 TEST(SavedPath, WithoutACacheNothingIsTaken) {
   SchedulerOptions off = options(64, 12);
   off.prefix_cache = false;

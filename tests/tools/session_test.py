@@ -92,6 +92,12 @@ class Session(Cli):
         self.assertRegex(err, r"reused \d+ of \d+ prompt tokens")
         self.assertRegex(err, r"s\.heddle: session: saved \d+ tokens and \d+ snapshots, ")
 
+    def test_says_what_found_no_room(self):
+        generate(LLAMA, TEXT, "--session", self.file)
+        rc, out, err = heddle("generate", LLAMA, "-p", "pear", "-n", 4, "--raw", "--ctx", 64, "--session", self.file)
+        self.assertEqual(rc, 0, err)
+        self.assertRegex(err, r"warning: .*s\.heddle: session: restored 64 tokens .*; the last \d+ tokens found no room")
+
     def test_a_damaged_one_is_refused_and_left(self):
         generate(LLAMA, TEXT, "--session", self.file)
         whole = self.bytes()

@@ -21,7 +21,8 @@ Session::Session(const Arguments& args) : path_(args.text("session").value_or(""
 void Session::restore(Engine& engine) {
   if (!file_) return;
   restored_ = engine.restore_session(*file_);
-  log_info(fmt::format("{}: restored {}", session_source(path_), restored_.describe()));
+  log(restored_.left_out_tokens > 0 ? LogLevel::kWarning : LogLevel::kInfo,
+      fmt::format("{}: restored {}", session_source(path_), restored_.describe()));
   file_.reset();
 }
 
