@@ -86,7 +86,8 @@ void CacheStorage::list_parts() {
 }
 
 void CacheStorage::take_host(Entries& entries, std::int64_t n) {
-  if (n > 0) entries.host = backend_.allocate_host(static_cast<std::size_t>(n) * entries.entry_bytes);
+  if (n > 0)
+    entries.host = backend_.allocate_host(static_cast<std::size_t>(n) * entries.entry_bytes);
 }
 
 void CacheStorage::to_host(const Entries& entries, BlockId from, std::byte* to) {

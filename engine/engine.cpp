@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/batch_builder.h"
 #include "engine/cache_storage.h"
+#include "engine/host_tier.h"
 #include "engine/numerics_id.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
@@ -114,7 +115,7 @@ std::array<std::uint64_t, 2> random_key() {
   return {word(), word()};
 }
 
-SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
+SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent, const HostTier& host) {
   return {.max_step_tokens = o.max_step_tokens,
           .max_step_outputs = decoder_limits(o).max_outputs,
           .max_running = o.max_sequences,
@@ -125,6 +126,10 @@ SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent) {
           .n_state_slots = recurrent ? static_cast<int>(o.max_sequences + o.snapshots) : 0,
           .state_block_tokens = static_cast<int>(kLinearBlock),
           .prefix_cache = o.prefix_cache,
+          .n_host_blocks = static_cast<int>(host.n_blocks),
+          .n_host_slots = static_cast<int>(host.n_slots),
+          .block_copy_tokens = host.block_copy_tokens,
+          .state_copy_tokens = host.state_copy_tokens,
           .cache_key = random_key(),
           .shuffle_seed = o.shuffle_blocks,
           .chunk_seed = o.random_chunks};
@@ -195,6 +200,7 @@ struct Engine::Impl {
   std::optional<ChatTemplate> chat_template;
   MemoryPlan memory;  // made and checked before the members that read weights
   std::string numerics;
+  HostTier host;
   std::unique_ptr<Backend> backend;
   Decoder decoder;
   CacheStorage cache;
@@ -220,16 +226,19 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
       end_ids(checkpoint.stop_ids),
       memory(plan_memory(config, *checkpoint.weights, options)),
       numerics((check_memory(memory, options), heddle::numerics_id(checkpoint, options, *b))),
+      host(host_tier(config, *checkpoint.weights, options)),
       backend(std::move(b)),
       decoder(checkpoint, *backend, decoder_limits(options), options.allow_nonfinite),
       cache(cache_needs(config),
             {.kv_dtype = *options.kv_dtype,
              .n_blocks = n_blocks(options),
              .block_tokens = options.block_tokens,
-             .n_state_slots = options.max_sequences + options.snapshots},
+             .n_state_slots = options.max_sequences + options.snapshots,
+             .n_host_blocks = host.n_blocks,
+             .n_host_slots = host.n_slots},
             *backend),
       session_layout(cache_needs(config), *options.kv_dtype, options.block_tokens),
-      scheduler(scheduler_options(options, memory.state > 0)),
+      scheduler(scheduler_options(options, memory.state > 0, host)),
       builder({.max_tokens = options.max_step_tokens,
                .max_sequences = std::min(options.max_sequences, options.max_step_tokens),
                .max_outputs = decoder_limits(options).max_outputs,
@@ -273,7 +282,9 @@ bool Engine::Impl::step() {
 /// A scheduler that cannot go on is a defect: every request ends with what it said.
 std::optional<BatchPlan> Engine::Impl::next_plan() {
   try {
-    return scheduler.plan();
+    std::optional<BatchPlan> plan = scheduler.plan();
+    if (!plan) cache.copy(scheduler.take_copies());
+    return plan;
   } catch (const std::exception& e) {
     log_warning(fmt::format("the scheduler failed, all requests end: {}", e.what()));
     std::vector<SequenceId> all;
@@ -689,7 +700,9 @@ EngineStats Engine::stats() const {
           .computed_tokens = s.computed_tokens,
           .cached_tokens = s.cached_tokens,
           .replayed_tokens = s.replayed_tokens,
-          .preemptions = s.preemptions};
+          .preemptions = s.preemptions,
+          .moved_blocks = s.cache.moved_blocks,
+          .moved_snapshots = s.cache.moved_snapshots};
 }
 
 SamplingParams Engine::default_sampling() const {

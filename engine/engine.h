@@ -30,6 +30,8 @@ struct EngineStats {
   std::int64_t cached_tokens = 0;    // prompt tokens that the prefix cache had
   std::int64_t replayed_tokens = 0;  // and those computed again for want of a recurrent state
   std::int64_t preemptions = 0;
+  std::int64_t moved_blocks = 0;  // of the KV cache, to host memory
+  std::int64_t moved_snapshots = 0;
 };
 
 /// Owned and driven by one thread.

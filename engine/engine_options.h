@@ -27,7 +27,10 @@ struct EngineOptions {
   int block_tokens = 16;          // 16, 32, 64
   std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences
   bool prefix_cache = true;       // begin behind what earlier requests have computed
-  std::int64_t snapshots = -1;    // recurrent states kept for that; -1: by the size of the KV cache
+  std::int64_t snapshots = -1;    // recurrent states kept for that; -1: of snapshot_memory
+  std::uint64_t snapshot_memory = 0;  // bytes; 0: by the size of the KV cache
+  std::uint64_t host_cache = 0;  // bytes of host memory for what the prefix cache must evict, and
+                                 // for preempted sequences
   std::uint64_t shuffle_blocks = 0;  // tests: seed of a shuffled block order; 0: off
   std::uint64_t random_chunks = 0;   // tests: seed of chunk sizes up to max_chunk; 0: off
   std::uint64_t memory_limit = 0;    // bytes; 0: what the machine has free

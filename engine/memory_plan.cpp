@@ -181,7 +181,7 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
   const std::int64_t n_blocks = ceil_div(o.kv_tokens, o.block_tokens);
   std::int64_t blocks = (n_blocks + max_blocks * o.max_sequences) * 8;
   constexpr std::int64_t kRemembered = 1 << 16;
-  if (o.prefix_cache) blocks += n_blocks * (384 + 4 * o.block_tokens) + kRemembered * 64;
+  if (o.prefix_cache) blocks += n_blocks * (448 + 4 * o.block_tokens) + kRemembered * 64;
   const std::int64_t sampled = limits.max_outputs * 8;
   const std::int64_t logits = (o.max_sequences + 1) * config.vocab * 4;  // for their logprobs
   return batch + unsigned_of(tokens + blocks + sampled + logits);
@@ -234,6 +234,7 @@ std::string MemoryPlan::describe() const {
                         memory_text(state_bytes_per_sequence));
     if (snapshots > 0) text += fmt::format(", snapshots of states {}", memory_text(snapshots));
   }
+  if (host_cache > 0) text += fmt::format(", host cache {}", memory_text(host_cache));
   return text + fmt::format(", workspace {}", memory_text(workspace()));
 }
 
@@ -242,6 +243,7 @@ std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& o) {
   const std::uint64_t state = state_bytes(needs);
   if (!o.prefix_cache || state == 0) return 0;
   if (o.snapshots >= 0) return o.snapshots;
+  if (o.snapshot_memory > 0) return static_cast<std::int64_t>(o.snapshot_memory / state);
   const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
                     static_cast<double>(o.kv_tokens);
   return std::clamp<std::int64_t>(static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4,
@@ -263,6 +265,7 @@ MemoryPlan plan_memory(const ModelConfig& config,
   plan.state_bytes_per_sequence = state_bytes(needs);
   plan.state = plan.state_bytes_per_sequence * unsigned_of(o.max_sequences);
   plan.snapshots = plan.state_bytes_per_sequence * unsigned_of(o.snapshots);
+  if (o.prefix_cache) plan.host_cache = o.host_cache;
   plan.activations = activation_bytes(config, decoder_limits(o));
   plan.kernel_scratch = kernel_scratch(config, weights, o);
   plan.bookkeeping = bookkeeping(config, o);

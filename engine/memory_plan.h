@@ -34,11 +34,14 @@ struct MemoryPlan {
   std::uint64_t kv = 0;              // whole blocks, compressed keys included
   std::uint64_t state = 0;           // recurrent states of all sequences
   std::uint64_t snapshots = 0;       // states kept of prefixes
+  std::uint64_t host_cache = 0;      // of blocks and states that had to leave the others
   std::uint64_t activations = 0;     // of the largest step, logits included
   std::uint64_t kernel_scratch = 0;  // grows with use
   std::uint64_t bookkeeping = 0;     // tokens, block tables, a step's arrays, copies of logits
   std::uint64_t workspace() const { return activations + kernel_scratch + bookkeeping; }
-  std::uint64_t total() const { return weights + kv + state + snapshots + workspace(); }
+  std::uint64_t total() const {
+    return weights + kv + state + snapshots + host_cache + workspace();
+  }
 
   std::uint64_t kv_bytes_per_token = 0;
   std::uint64_t state_bytes_per_sequence = 0;
@@ -47,7 +50,7 @@ struct MemoryPlan {
 };
 
 /// Snapshots that the options stand for: an eighth of the KV cache's bytes, from 4 to 32, unless
-/// they say a number. kv_tokens is filled in.
+/// they say a number or bytes. kv_tokens is filled in.
 std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& options);
 
 MemoryPlan plan_memory(const ModelConfig& config,

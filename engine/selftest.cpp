@@ -196,6 +196,7 @@ class Selftest {
     }
     row("decoded = prefilled", [this] { return decoded_is_prefilled(); });
     row("preempted = uninterrupted", [this] { return preempted(); });
+    row("preempted and swapped = uninterrupted", [this] { return swapped(); });
     row("cache hit = cold", [this] { return reused(); });
     row("4 choices of a prompt = 4 requests", [this] { return forked(); });
     row("restored session = continuous", [this] { return restored(); });
@@ -268,6 +269,48 @@ class Selftest {
     }
     if (n == 0) throw runtime_failure("the request was never running");
     return fmt::format("{} preemptions, {} each", n, rows_text(alone_[0].rows.size()));
+  }
+
+  /// Requests push each other out of a cache that is too small for them; what is computed of each
+  /// goes to host memory and comes back, and is not computed again.
+  std::string swapped() const {
+    std::int64_t longest = 0;
+    std::int64_t all = 0;
+    for (const Task& task : tasks_) {
+      const auto n = static_cast<std::int64_t>(task.prompt.size()) + task.max_new_tokens;
+      longest = std::max(longest, n);
+      all += n;
+    }
+    const std::unique_ptr<Engine> engine = changed([&](EngineOptions& o) {
+      o.block_tokens = 16;
+      o.kv_tokens = longest + 16;
+      o.snapshots = 0;
+      o.host_cache = std::uint64_t{1} << 28U;
+    });
+    std::vector<Trace> traces(tasks_.size());
+    std::vector<RequestId> ids;
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      Request request = request_for(tasks_[i], traces[i]);
+      request.all_logits = false;
+      ids.push_back(engine->submit(std::move(request), sink_for(traces[i])));
+    }
+    // One after the other is stopped, so that others take its place.
+    for (std::size_t turn = 0; engine->step(); ++turn) {
+      if (turn % 3 == 2) engine->preempt(ids[turn / 3 % ids.size()]);
+    }
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      Trace want = alone_[i];
+      const auto last = static_cast<std::int64_t>(tasks_[i].prompt.size()) - 1;
+      std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
+      n += compare(want, traces[i]);
+    }
+    const EngineStats stats = engine->stats();
+    if (all > 2 * (longest + 16) && stats.moved_blocks + stats.moved_snapshots == 0) {
+      throw runtime_failure("nothing was moved to host memory");
+    }
+    return fmt::format("{} preemptions, {} blocks and {} states to host memory, {}",
+                       stats.preemptions, stats.moved_blocks, stats.moved_snapshots, rows_text(n));
   }
 
   /// Prompts that depart at many places from one that was computed: equal to computing them cold.

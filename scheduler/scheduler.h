@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "scheduler/batch_plan.h"
@@ -96,6 +97,9 @@ class Scheduler {
 
   /// nullopt: nothing can be computed now (idle, or all depends on the steps in flight).
   std::optional<BatchPlan> plan();
+
+  /// After a plan() that gave nothing: copies that are to be done all the same.
+  std::vector<BatchPlan::Copy> take_copies() { return std::exchange(copies_, {}); }
 
   /// The only place where sampled tokens become known. `sampled[i]` belongs to the i-th item of
   /// `plan` with `sample`, then to its forks; sequences removed meanwhile are skipped. Plans are

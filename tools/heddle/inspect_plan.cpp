@@ -42,6 +42,7 @@ Json plan_json(const std::string& model, const Planned& p, const EngineOptions& 
           {"state", p.plan.state},
           {"state_bytes_per_sequence", p.plan.state_bytes_per_sequence},
           {"snapshots", p.plan.snapshots},
+          {"host_cache", p.plan.host_cache},
           {"workspace", p.plan.workspace()},
           {"workspace_parts",
            {{"activations", p.plan.activations},
@@ -88,6 +89,7 @@ std::string plan_text(const std::string& model,
   text +=
       row("states", plan.state, fmt::format("{} bytes a sequence", plan.state_bytes_per_sequence));
   text += row("snapshots", plan.snapshots, "");
+  if (plan.host_cache > 0) text += row("host cache", plan.host_cache, "");
   text +=
       row("workspace", plan.workspace(),
           fmt::format("activations {}, kernels {}, bookkeeping {}", memory_text(plan.activations),

@@ -66,6 +66,10 @@ std::map<std::int32_t, float> logit_biases(const Arguments& args) {
   return biases;
 }
 
+std::uint64_t mebibytes(const Arguments& args, std::string_view flag) {
+  return static_cast<std::uint64_t>(args.integer(flag).value_or(0)) << 20U;
+}
+
 }  // namespace
 
 std::string model_path(const Arguments& args) {
@@ -105,9 +109,12 @@ EngineOptions engine_options(const Arguments& args) {
     options.backend.device = device_of(args);
     options.backend.threads = static_cast<int>(args.integer("threads").value_or(0));
     options.backend.forced = forced_variants(args);
-    options.memory_limit = static_cast<std::uint64_t>(args.integer("memory-limit").value_or(0))
-                           << 20U;
+    options.memory_limit = mebibytes(args, "memory-limit");
     options.allow_nonfinite = args.on("allow-nonfinite");
+  }
+  if (has_flag(args, "snapshot-memory")) {
+    options.snapshot_memory = mebibytes(args, "snapshot-memory");
+    options.host_cache = mebibytes(args, "host-cache");
   }
   if (has_flag(args, "ctx")) options.context = args.integer("ctx").value_or(0);
   if (has_flag(args, "seqs")) options.max_sequences = args.integer("seqs").value_or(1);
