@@ -274,27 +274,33 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
   return true;
 }
 
+/// Those behind `from`, up to `to`.
+void PrefixCache::drop_snapshots(PrefixNode node, std::int64_t from, std::int64_t to) {
+  for (std::size_t i = at(node).snapshots.size(); i-- > 0;) {
+    const std::int64_t position = at(node).snapshots[i].position;
+    if (position > from && position <= to) drop_snapshot(node, i);
+  }
+}
+
 void PrefixCache::discard(std::string_view scope,
                           std::span<const Token> tokens,
                           std::int64_t from) {
   const auto it = roots_.find(scope);
   if (it == roots_.end()) return;
   std::vector<PrefixNode> path;
-  PrefixNode last = it->second;
   const auto block = static_cast<std::size_t>(options_.block_tokens);
-  for (; tokens.size() >= block; tokens = tokens.subspan(block)) {
-    const PrefixNode next = full_child(last, tokens.first(block));
-    if (next == kNoNode) break;
-    path.push_back(next);
-    last = next;
-  }
-  for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
-    if (common(c, tokens) == static_cast<std::int64_t>(at(c).tokens.size())) path.push_back(c);
-  }
-  for (const PrefixNode node : path) {
-    for (std::size_t i = at(node).snapshots.size(); i-- > 0;) {
-      if (at(node).snapshots[i].position > from) drop_snapshot(node, i);
+  for (PrefixNode last = it->second; last != kNoNode;) {
+    PrefixNode next = kNoNode;
+    // A state that it left inside a block may lie in a node that goes on otherwise.
+    for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
+      const std::int64_t known = common(c, tokens);
+      drop_snapshots(c, from, at(c).begin + known);
+      if (known != static_cast<std::int64_t>(at(c).tokens.size())) continue;
+      path.push_back(c);
+      if (at(c).tokens.size() == block) next = c;
     }
+    last = next;
+    if (last != kNoNode) tokens = tokens.subspan(block);
   }
   // The deepest first: ends of sequences, then the blocks before them.
   for (std::size_t i = path.size(); i-- > 0;) {

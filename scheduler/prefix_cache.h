@@ -213,6 +213,7 @@ class PrefixCache {
   void unlist(PrefixNode node);
   void list(PrefixNode node, Snapshot& snapshot);
   void drop_snapshot(PrefixNode node, std::size_t index);
+  void drop_snapshots(PrefixNode node, std::int64_t from, std::int64_t to);
   void refresh(PrefixNode node);
   void absorb(PrefixNode node);
   PrefixNode make(PrefixNode parent, std::span<const Token> tokens, BlockId block);
