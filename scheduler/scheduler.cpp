@@ -575,6 +575,10 @@ void Scheduler::abandon(const BatchPlan& plan) {
   if (uncommitted) in_flight_.erase(flight);
   for (const BatchPlan::Item& item : plan.items) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
+    const auto it = sequences_.find(item.sequence);
+    if (it != sequences_.end() && item.n_outputs > 0) {  // nobody has seen these logits
+      it->second.n_scored = std::min(it->second.n_scored, item.end() - item.n_outputs);
+    }
     void_samples(item.sequence);
   }
   for (const BatchPlan::Fork& fork : plan.forks) void_samples(fork.sequence);
