@@ -272,6 +272,7 @@ bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
   if (has_states()) plan.copies_after.push_back({What::kState, {from.state_slot}, {s.state_slot}});
   s.n_computed = s.n_prompt;
   s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
+  s.own_from = s.n_prompt;
   stats_.cached_tokens += s.n_prompt;
   s.state = SequenceState::kRunning;
   ++s.run;
@@ -331,6 +332,7 @@ std::optional<std::size_t> Scheduler::start(Sequence& s) {
     }
     copies_.insert(copies_.end(), copies.begin(), copies.end());
     if (s.run == 0) s.found = match.reuse;
+    s.own_from = s.run == 0 ? match.reuse.n_cached : std::min(s.own_from, match.reuse.n_cached);
     s.departs = match.reuse.n_known;
     s.n_computed = match.reuse.n_cached;
     // What is copied counts once the step is committed.
@@ -610,7 +612,7 @@ void Scheduler::remove(SequenceId id, bool faulty) {
   drop_blocks(s);
   if (faulty && s.reuse) {
     const auto known = std::find(s.tokens.begin(), s.tokens.end(), kPendingToken);
-    cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.found.n_cached);
+    cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.own_from);
   }
   queue_.leave(*s.client);
   sequences_.erase(it);

@@ -48,6 +48,7 @@ struct Sequence {
   bool reuse = false;
   std::vector<std::int64_t> snapshot_at;
   Reuse found = {.miss = ReuseMiss::kDisabled};  // when it was first admitted
+  std::int64_t own_from = 0;                     // tokens before it were never computed by this one
   std::int64_t departs = 0;                      // found.n_known of the last admission
   PrefixNode node = kNoNode;                     // its last block that is in the cache
   std::int64_t n_in_cache = 0;                   // so many of its blocks are
