@@ -1,0 +1,167 @@
+#include "tests/scheduler/model/fake_decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace heddle::test {
+namespace {
+
+std::uint64_t root(std::string_view scope) {
+  std::uint64_t hash = 77;
+  for (const char c : scope) hash = mix(hash, static_cast<std::uint8_t>(c) + 1000U);
+  return hash;
+}
+
+/// The id, if memory has such a place.
+std::size_t checked(BlockId id, std::size_t n, std::string_view what) {
+  if (id < 0 || static_cast<std::size_t>(id) >= n) {
+    throw Violation("plan ids", fmt::format("{} {}, allowed: 0 .. {}", what, id, n - 1));
+  }
+  return static_cast<std::size_t>(id);
+}
+
+}  // namespace
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  hash = (hash ^ (value + 0x9e3779b97f4a7c15U)) * 0xff51afd7ed558ccdU;
+  return hash ^ hash >> 32;
+}
+
+std::uint64_t Text::before(std::int64_t position) const {
+  return position == 0 ? root(scope) : rows[static_cast<std::size_t>(position - 1)];
+}
+
+void Text::push(Token token) {
+  rows.push_back(mix(before(size()), static_cast<std::uint64_t>(token)));
+  tokens.push_back(token);
+}
+
+Token Text::next(int vocab) const {
+  return static_cast<Token>(mix(before(size()), choice) % static_cast<std::uint64_t>(vocab));
+}
+
+std::int64_t common_prefix(const Text& a, const Text& b) {
+  const auto ends = std::ranges::mismatch(a.tokens, b.tokens);
+  return ends.in1 - a.tokens.begin();
+}
+
+FakeDecoder::FakeDecoder(const SchedulerOptions& options, std::int64_t broken_copy)
+    : block_tokens_(options.block_tokens),
+      state_block_tokens_(options.state_block_tokens),
+      broken_copy_(broken_copy),
+      rows_(static_cast<std::size_t>(options.n_blocks) *
+            static_cast<std::size_t>(options.block_tokens)),
+      states_(static_cast<std::size_t>(options.n_state_slots)) {}
+
+std::uint64_t& FakeDecoder::row(const std::vector<BlockId>& table, std::int64_t position) {
+  const auto width = static_cast<std::size_t>(block_tokens_);
+  const auto at = static_cast<std::size_t>(position);
+  if (at / width >= table.size()) {
+    throw Violation("plan ids",
+                    fmt::format("a table of {} blocks has no row {}", table.size(), at));
+  }
+  return rows_[checked(table[at / width], rows_.size() / width, "block") * width + at % width];
+}
+
+void FakeDecoder::run_copies(const BatchPlan& plan) {
+  const auto width = static_cast<std::size_t>(block_tokens_);
+  for (const BatchPlan::Copy& copy : plan.block_copies) {
+    const std::size_t n = rows_.size() / width;
+    const std::size_t from = checked(copy.from, n, "block copied from") * width;
+    const std::size_t to = checked(copy.to, n, "block copied to") * width;
+    std::copy_n(rows_.data() + from, width, rows_.data() + to);
+    if (++n_copies_ == broken_copy_) rows_[to] = ++rubbish_;
+  }
+  for (const BatchPlan::Copy& copy : plan.state_copies) {
+    const std::size_t from = checked(copy.from, states_.size(), "state copied from");
+    const std::size_t to = checked(copy.to, states_.size(), "state copied to");
+    states_[to] = states_[from];
+    if (++n_copies_ == broken_copy_) states_[to].folded = ++rubbish_;
+  }
+}
+
+void FakeDecoder::advance(State& state, const BatchPlan::Item& item, const Text& text) const {
+  if (item.start == 0) state = {.folded = text.before(0), .tail = {}, .sound = true};
+  state.tail.resize(static_cast<std::size_t>(item.start - state.fold));
+  for (std::size_t i = 0; i < item.tokens.size(); ++i) {
+    state.tail.push_back(text.tokens[static_cast<std::size_t>(item.start) + i]);
+    if (state.tail.size() < static_cast<std::size_t>(state_block_tokens_)) continue;
+    for (const Token t : state.tail)
+      state.folded = mix(state.folded, static_cast<std::uint64_t>(t));
+    state.fold += state_block_tokens_;
+    state.tail.clear();
+  }
+}
+
+void FakeDecoder::run_item(const BatchPlan::Item& item, const Text& text) {
+  const std::string who =
+      fmt::format("sequence {} before its item at {}", item.sequence, item.start);
+  require_content(item.block_table, item.start, text, who);
+  for (std::size_t i = 0; i < item.tokens.size(); ++i) {
+    const std::int64_t position = item.start + static_cast<std::int64_t>(i);
+    row(item.block_table, position) = text.rows[static_cast<std::size_t>(position)];
+  }
+  if (states_.empty()) return;
+  State& state = states_[checked(item.state_slot, states_.size(), "state slot")];
+  if (item.start > 0) require_state(item.state_slot, item.start, text, who);
+  advance(state, item, text);
+  if (item.snapshot >= 0) states_[checked(item.snapshot, states_.size(), "snapshot")] = state;
+}
+
+void FakeDecoder::spoil_item(const BatchPlan::Item& item, const Text* text, std::int64_t from) {
+  for (std::size_t i = 0; i < item.tokens.size(); ++i) {
+    const std::int64_t position = item.start + static_cast<std::int64_t>(i);
+    const bool sound = text != nullptr && position < from;
+    row(item.block_table, position) =
+        sound ? text->rows[static_cast<std::size_t>(position)] : ++rubbish_;
+  }
+  if (states_.empty()) return;
+  State& state = states_[checked(item.state_slot, states_.size(), "state slot")];
+  state = {.fold = item.start, .folded = ++rubbish_, .tail = {}, .sound = false};
+  if (item.snapshot >= 0) states_[checked(item.snapshot, states_.size(), "snapshot")] = state;
+}
+
+void FakeDecoder::require_content(const std::vector<BlockId>& table,
+                                  std::int64_t n,
+                                  const Text& text,
+                                  std::string_view who) const {
+  const auto width = static_cast<std::size_t>(block_tokens_);
+  const auto rows = static_cast<std::size_t>(n);
+  if (table.size() * width < rows) {
+    throw Violation("plan ids", fmt::format("{}: {} blocks for {} rows", who, table.size(), n));
+  }
+  for (std::size_t at = 0; at < rows; at += width) {
+    const std::size_t block = checked(table[at / width], rows_.size() / width, "block");
+    const std::size_t most = std::min(width, rows - at);
+    for (std::size_t i = 0; i < most; ++i) {
+      if (rows_[block * width + i] == text.rows[at + i]) continue;
+      throw Violation("content of a block",
+                      fmt::format("{}: row {} in block {} is another text's", who, at + i, block));
+    }
+  }
+}
+
+void FakeDecoder::require_state(BlockId slot,
+                                std::int64_t n,
+                                const Text& text,
+                                std::string_view who) const {
+  const State& state = states_[checked(slot, states_.size(), "state slot")];
+  const std::int64_t end = state.fold + static_cast<std::int64_t>(state.tail.size());
+  if (!state.sound || n < state.fold || n > end) {
+    throw Violation("content of a state",
+                    fmt::format("{}: slot {} serves {} .. {} ({}), wanted is {}", who, slot,
+                                state.fold, end, state.sound ? "sound" : "rubbish", n));
+  }
+  std::uint64_t hash = state.folded;
+  for (std::int64_t i = state.fold; i < n; ++i) {
+    hash =
+        mix(hash, static_cast<std::uint64_t>(state.tail[static_cast<std::size_t>(i - state.fold)]));
+  }
+  if (hash != text.before(n)) {
+    throw Violation("content of a state",
+                    fmt::format("{}: slot {} at {} is another text's", who, slot, n));
+  }
+}
+
+}  // namespace heddle::test

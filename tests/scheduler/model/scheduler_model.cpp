@@ -1,0 +1,431 @@
+#include "tests/scheduler/model/scheduler_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/error.h"
+
+namespace heddle::test {
+namespace {
+
+constexpr std::size_t kMostLive = 12;
+constexpr Token kWrong = 1 << 20;  // what a failed or sick step samples
+
+std::string scope_name(int which) {
+  return which == 0 ? "" : std::string(1, static_cast<char>('a' + which));
+}
+
+}  // namespace
+
+Outcome replay(const OpStream& stream, std::int64_t broken_copy) {
+  SchedulerModel model(options_of(stream), broken_copy);
+  std::size_t at = 0;
+  const auto broken = [&](std::string rule, std::string seen) {
+    Outcome outcome = model.outcome();
+    outcome.rule = std::move(rule);
+    outcome.seen = std::move(seen);
+    outcome.op = at;
+    return outcome;
+  };
+  try {
+    for (; at < stream.ops.size(); ++at) model.apply(stream.ops[at]);
+    model.drain();
+  } catch (const Violation& v) {
+    return broken(v.rule, v.what());
+  } catch (const std::exception& e) {
+    return broken("no throw", e.what());
+  }
+  return model.outcome();
+}
+
+SchedulerModel::SchedulerModel(const StreamOptions& options, std::int64_t broken_copy)
+    : options_(options), scheduler_(options.scheduler), decoder_(options.scheduler, broken_copy) {}
+
+void SchedulerModel::apply(const Op& op) {
+  switch (op.kind) {
+    case Op::kAdd:
+      add(op);
+      break;
+    case Op::kRun:
+      for (int i = 0; i < 1 + op.args[0] % 12; ++i) step();
+      break;
+    case Op::kPlan:
+      if (!plan_step(false, op)) commit_oldest();
+      break;
+    case Op::kCommit:
+      commit_oldest();
+      break;
+    case Op::kFail:
+      plan_step(true, op);
+      break;
+    case Op::kLate:
+      late_failure();
+      break;
+    case Op::kRemove:
+      if (const SequenceId id = pick(op.args[0]); id != 0) end(id, op.args[1] % 4 == 0);
+      break;
+    case Op::kPreempt:
+      if (const SequenceId id = pick(op.args[0]); id != 0) preempt(id);
+      break;
+    case Op::kSicken:
+      if (const SequenceId id = pick(op.args[0]); id != 0) sicken(id);
+      break;
+    case Op::kClear:
+      scheduler_.clear_cache();
+      lossless_ = false;
+      break;
+    default:
+      stray(op);
+  }
+  check_memory();
+  audit();
+}
+
+void SchedulerModel::add(const Op& op) {
+  if (live_.size() >= kMostLive) return;
+  const auto& a = op.args;
+  const int scope = a[4] % 8 < 5 ? 0 : a[4] % 8 - 5;
+  Text text{.scope = scope_name(scope)};
+  if (!texts_.empty() && a[0] % 5 != 0) {  // goes on from the begin of an older one
+    const Text& older = texts_[(a[0] / 5) % texts_.size()];
+    const std::int64_t cut = a[1] % 4 == 0 ? older.size() : (a[1] / 4) % (older.size() + 1);
+    for (std::int64_t i = 0; i < cut; ++i) text.push(older.tokens[static_cast<std::size_t>(i)]);
+  }
+  std::uint64_t salt = a[0] % 5 != 0 ? 1 : a[1] % 3;
+  const std::int64_t fresh = a[2] % 4 == 0 ? a[2] / 4 : a[2] % 16;
+  for (std::int64_t i = 0; i < fresh || text.size() == 0; ++i) {
+    salt = mix(salt, a[6]);
+    text.push(static_cast<Token>(salt % static_cast<std::uint64_t>(options_.vocab)));
+  }
+  SequenceRequest request;
+  request.prompt = text.tokens;
+  request.max_new_tokens = a[3] % 6 == 0 ? 0 : a[3] % 20;
+  request.all_outputs = a[4] % 11 == 10;
+  request.scope = text.scope;
+  request.reuse = a[4] / 8 % 12 != 11;
+  for (int i = 0; i < a[5] % 4; ++i) {
+    request.snapshot_at.push_back((a[5] / 4 * (i + 1)) % (text.size() + 2));
+  }
+  std::ranges::sort(request.snapshot_at);
+  submit(std::move(request), a[6] % 3);
+}
+
+void SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
+  Tracked t{.text = {.scope = request.scope, .choice = choice},
+            .n_prompt = static_cast<std::int64_t>(request.prompt.size()),
+            .max_new = request.max_new_tokens,
+            .all_outputs = request.all_outputs,
+            .shares = request.reuse && !request.all_outputs && options_.scheduler.prefix_cache};
+  for (const Token token : request.prompt) t.text.push(token);
+  for (std::int64_t i = 0; i < t.max_new; ++i) t.text.push(t.text.next(options_.vocab));
+  t.known = t.n_prompt;
+  if (t.shares && meets_sick(t.text)) return;
+  const SchedulerOptions& o = options_.scheduler;
+  const std::int64_t pool = std::int64_t{o.n_blocks} * o.block_tokens;
+  const bool too_long = t.text.size() > o.max_sequence_tokens;
+  SequenceId id = 0;
+  try {
+    id = scheduler_.add(std::move(request));
+  } catch (const Error& e) {
+    ++outcome_.refused;
+    if (e.kind() != ErrorKind::kBadInput) throw Violation("S1 refusal", e.what());
+    if (!too_long && t.text.size() <= pool) throw Violation("S1 refusal of what fits", e.what());
+    return;
+  }
+  // The last token of an answer needs no row.
+  if (too_long || t.text.size() - (t.max_new > 0 ? 1 : 0) > pool) {
+    throw Violation("S1 refusal", fmt::format("{} tokens were accepted", t.text.size()));
+  }
+  if (!gone_.empty() && id <= gone_.back() && std::ranges::count(gone_, id) > 0) {
+    throw Violation("I3 one end", fmt::format("id {} is given again", id));
+  }
+  if (std::ranges::none_of(texts_, [&](const Text& x) { return x.rows == t.text.rows; })) {
+    texts_.push_back(t.text);
+  }
+  live_.emplace(id, std::move(t));
+}
+
+bool SchedulerModel::plan_step(bool fails, const Op& op) {
+  if (static_cast<int>(flights_.size()) >= options_.flight) return false;
+  const std::map<SequenceId, Before> before = look();
+  std::optional<BatchPlan> plan = scheduler_.plan();
+  if (!plan) {
+    if (flights_.empty() && !live_.empty()) {
+      throw Violation("I5 progress", fmt::format("{} sequences, and no plan", live_.size()));
+    }
+    return false;
+  }
+  check_plan(*plan, before);
+  Flight flight{.plan = std::move(*plan),
+                .failed = fails,
+                .end_them = op.args[1] % 2 == 0,
+                .all_fail = op.args[2] % 2 == 0};
+  execute(flight, fails ? op.args[0] % 4 : 4);
+  flights_.push_back(std::move(flight));
+  ++outcome_.steps;
+  audit();
+  return true;
+}
+
+/// `mode`: a failed step did nothing (0), its copies (1), its items wrongly (2), half of them
+/// rightly (3). 4: all is well.
+void SchedulerModel::execute(Flight& flight, int mode) {
+  if (mode > 0) decoder_.run_copies(flight.plan);
+  const std::size_t n = flight.plan.items.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    const BatchPlan::Item& item = flight.plan.items[i];
+    Tracked& t = live_.at(item.sequence);
+    const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
+    const bool sick = t.sick_from >= 0 && end > t.sick_from;
+    const bool sound = !tainted(item);
+    flight.sound.push_back(sound ? 1 : 0);
+    const bool wrong = !sound || sick;
+    if (mode == 4 || (mode == 3 && i < n / 2)) {
+      if (wrong) {
+        decoder_.spoil_item(item, sick && sound ? &t.text : nullptr, t.sick_from);
+      } else {
+        decoder_.run_item(item, t.text);
+      }
+    } else if (mode >= 2) {
+      decoder_.spoil_item(item, nullptr, 0);
+    }
+    if (item.sample) {
+      flight.sampled.push_back(wrong ? (sick ? kPendingToken : kWrong)
+                                     : t.text.tokens[static_cast<std::size_t>(end)]);
+      flight.sampled_by.push_back(item.sequence);
+    }
+  }
+  if (mode == 4) return;
+  ++outcome_.failed;
+  for (const BatchPlan::Item& item : flight.plan.items) {
+    Tracked& t = live_.at(item.sequence);
+    t.void_run = std::max(t.void_run, item.run);
+    ++t.awaiting;
+  }
+}
+
+void SchedulerModel::commit_oldest() {
+  if (flights_.empty()) return;
+  const Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  if (flight.failed) {
+    failed(flight);
+    while (flight.all_fail && !flights_.empty()) {
+      const Flight behind = std::move(flights_.front());
+      flights_.pop_front();
+      if (!behind.failed) {  // its rows may be right, but nobody may count on them
+        for (const BatchPlan::Item& item : behind.plan.items) {
+          const auto it = live_.find(item.sequence);
+          if (it == live_.end()) continue;
+          it->second.void_run = std::max(it->second.void_run, item.run);
+          ++it->second.awaiting;
+        }
+      }
+      failed(behind);
+    }
+  } else {
+    scheduler_.commit(flight.plan, flight.sampled);
+    for (const bool sick : {false, true}) {
+      for (std::size_t i = 0; i < flight.sound.size(); ++i) {
+        if (flight.sound[i] != 0) committed(flight.plan.items[i], sick);
+      }
+    }
+    end_complete();
+  }
+  check_memory();
+  audit();
+}
+
+/// First all that are well, then those that are found to be sick: they end.
+void SchedulerModel::committed(const BatchPlan::Item& item, bool sick) {
+  const auto it = live_.find(item.sequence);
+  if (it == live_.end()) return;
+  Tracked& t = it->second;
+  const std::int64_t end_row = item.start + static_cast<std::int64_t>(item.tokens.size());
+  const bool wrong = t.sick_from >= 0 && end_row > t.sick_from;
+  if (wrong != sick) return;
+  if (wrong && item.sample) {
+    ++outcome_.sick;
+    return end(item.sequence, true);
+  }
+  const Sequence& s = *scheduler_.find(item.sequence);
+  const bool same_run = s.state == SequenceState::kRunning && s.run == item.run;
+  if (same_run) {
+    t.valid = end_row;
+    anything_valid_ = anything_valid_ || t.shares;
+  }
+  if (wrong) return;
+  if (t.max_new == 0 && end_row == t.n_prompt) t.complete = true;
+  if (!item.sample) return;
+  const auto at = static_cast<std::size_t>(end_row);
+  if (s.tokens.size() > at && s.tokens[at] != kPendingToken) {
+    t.known = std::max(t.known, end_row + 1);  // audit() compares them
+  } else if (same_run) {
+    throw Violation("I7 stream", fmt::format("sequence {}: token {} is lost", item.sequence, at));
+  }
+}
+
+void SchedulerModel::failed(const Flight& flight) {
+  scheduler_.abandon(flight.plan);
+  for (const BatchPlan::Item& item : flight.plan.items) {
+    const auto it = live_.find(item.sequence);
+    if (it == live_.end()) continue;
+    Tracked& t = it->second;
+    --t.awaiting;
+    t.valid = 0;
+    const std::int64_t end_row = item.start + static_cast<std::int64_t>(item.tokens.size());
+    if (t.all_outputs && item.n_outputs > 0)
+      t.scored = std::min(t.scored, end_row - item.n_outputs);
+    if (flight.end_them) end(item.sequence, true);
+  }
+}
+
+/// What the engine does when something throws behind the commit.
+void SchedulerModel::late_failure() {
+  if (flights_.empty() || flights_.front().failed) return;
+  const BatchPlan plan = flights_.front().plan;
+  scheduler_.commit(plan, flights_.front().sampled);
+  flights_.pop_front();
+  scheduler_.abandon(plan);
+  for (const BatchPlan::Item& item : plan.items) {
+    if (live_.contains(item.sequence)) end(item.sequence, true);
+  }
+}
+
+void SchedulerModel::step() {
+  plan_step(false, {});
+  if (static_cast<int>(flights_.size()) >= options_.flight || scheduler_.idle()) commit_oldest();
+  if (!flights_.empty() && !plan_step(false, {})) commit_oldest();
+}
+
+void SchedulerModel::end(SequenceId id, bool faulty) {
+  const Tracked t = live_.at(id);
+  faulty = faulty || t.sick_from >= 0;
+  if (faulty) {
+    lossless_ = false;
+  } else {
+    remember(t, true, id);
+  }
+  scheduler_.remove(id, faulty);
+  live_.erase(id);
+  gone_.push_back(id);
+  ++outcome_.ended;
+  if (scheduler_.find(id) != nullptr) throw Violation("I3 one end", fmt::format("{} lives on", id));
+}
+
+void SchedulerModel::end_complete() {
+  std::vector<SequenceId> complete;
+  for (const auto& [id, t] : live_) {
+    const bool all = t.max_new == 0 ? t.complete : t.known == t.text.size();
+    if (all) complete.push_back(id);
+  }
+  for (const SequenceId id : complete) end(id, false);
+}
+
+void SchedulerModel::preempt(SequenceId id) {
+  const bool running = scheduler_.find(id)->state == SequenceState::kRunning;
+  const Tracked& t = live_.at(id);
+  if (running && t.sick_from < 0) remember(t, false, id);
+  if (scheduler_.preempt(id) != running) throw Violation("I4 preempt", "what it said is not so");
+  const Sequence* s = scheduler_.find(id);
+  if (s->state != SequenceState::kWaiting || !s->blocks.empty() || s->state_slot >= 0) {
+    throw Violation("I4 preempt", fmt::format("sequence {} has kept something", id));
+  }
+}
+
+/// Only where no other sequence can have found its wrong rows before they are seen to be wrong.
+void SchedulerModel::sicken(SequenceId id) {
+  Tracked& t = live_.at(id);
+  if (!t.shares || t.max_new == 0 || t.sick_from >= 0 || t.awaiting > 0) return;
+  const std::int64_t from = t.planned;
+  if (from >= t.text.size()) return;
+  for (const auto& [other, o] : live_) {
+    if (other == id || !o.shares || o.text.scope != t.text.scope) continue;
+    if (common_prefix(o.text, t.text) > last_sound(from)) return;
+  }
+  t.sick_from = from;
+}
+
+/// A wrong state may be found by who goes back in it, too.
+std::int64_t SchedulerModel::last_sound(std::int64_t sick_from) const {
+  const SchedulerOptions& o = options_.scheduler;
+  return o.n_state_slots == 0 ? sick_from : sick_from / o.state_block_tokens * o.state_block_tokens;
+}
+
+bool SchedulerModel::meets_sick(const Text& text) const {
+  return std::ranges::any_of(live_, [&](const auto& entry) {
+    const Tracked& t = entry.second;
+    return t.sick_from >= 0 && t.text.scope == text.scope &&
+           common_prefix(t.text, text) > last_sound(t.sick_from);
+  });
+}
+
+void SchedulerModel::remember(const Tracked& t, bool ends, SequenceId id) {
+  if (!t.shares || t.sick_from >= 0) return;
+  const Sequence* s = scheduler_.find(id);
+  if (s->state != SequenceState::kRunning || s->run <= t.void_run || s->run != t.run) return;
+  // The snapshot at its end is certain where the slot holds no more than what was committed.
+  const bool snapshot = ends && t.planned == t.valid;
+  remembered_.push_back({t.text, t.valid, snapshot ? t.valid : 0});
+}
+
+void SchedulerModel::stray(const Op& op) {
+  std::vector<SequenceId> ids = {0, -1, SequenceId{1} << 40};
+  if (!gone_.empty()) ids.push_back(gone_[op.args[0] % gone_.size()]);
+  for (const SequenceId id : ids) {
+    scheduler_.remove(id, op.args[1] % 2 == 0);
+    if (scheduler_.preempt(id)) throw Violation("I4 stray", fmt::format("{} was preempted", id));
+    if (scheduler_.find(id) != nullptr) throw Violation("I4 stray", fmt::format("{} is known", id));
+  }
+}
+
+SequenceId SchedulerModel::pick(std::uint8_t which) const {
+  if (live_.empty()) return 0;
+  return std::next(live_.begin(), static_cast<std::ptrdiff_t>(which % live_.size()))->first;
+}
+
+void SchedulerModel::run_out() {
+  std::int64_t most = 4 + options_.flight;
+  for (const auto& [id, t] : live_) most += t.text.size() + 1;
+  // A step in flight may have failed: its sequences start again once.
+  if (!flights_.empty()) most *= 2;
+  while (!live_.empty() || !flights_.empty()) {
+    if (plan_step(false, {})) {
+      if (--most < 0) throw Violation("I5 progress", "more steps than there are tokens");
+    } else {
+      commit_oldest();
+    }
+  }
+  if (!scheduler_.idle()) throw Violation("I5 progress", "nothing is left, but it is not idle");
+}
+
+void SchedulerModel::drain() {
+  run_out();
+  // Whatever the cache holds by now, each text is asked for once more.
+  for (std::size_t i = 0; i < texts_.size() && i < 24; ++i) {
+    SequenceRequest request;
+    request.prompt = texts_[texts_.size() - 1 - i].tokens;
+    request.scope = texts_[texts_.size() - 1 - i].scope;
+    submit(std::move(request), 0);
+    run_out();
+  }
+  check_memory();
+  outcome_.stats = scheduler_.stats();
+  scheduler_.clear_cache();
+  scheduler_.check();
+  const SchedulerStats s = scheduler_.stats();
+  if (s.free_blocks != options_.scheduler.n_blocks ||
+      s.free_state_slots != options_.scheduler.n_state_slots || s.cache.blocks != 0 ||
+      s.cache.snapshots != 0 || s.waiting != 0 || s.running != 0) {
+    throw Violation(
+        "I10 all zero",
+        fmt::format("free {} of {} blocks, {} of {} slots; cached {} and {}", s.free_blocks,
+                    options_.scheduler.n_blocks, s.free_state_slots,
+                    options_.scheduler.n_state_slots, s.cache.blocks, s.cache.snapshots));
+  }
+}
+
+}  // namespace heddle::test
