@@ -70,7 +70,7 @@ StreamOptions options_of(const OpStream& stream) {
 }
 
 OpStream random_stream(std::mt19937& rng, int n_ops) {
-  constexpr std::array<int, Op::kKinds> kWeights = {30, 14, 16, 14, 2, 1, 5, 5, 2, 1, 2};
+  constexpr std::array<int, Op::kKinds> kWeights = {30, 14, 18, 14, 4, 1, 5, 5, 4, 1, 2};
   const auto byte = [&rng] { return static_cast<std::uint8_t>(rng() >> 13); };
   OpStream stream;
   std::generate(stream.header.begin(), stream.header.end(), byte);

@@ -21,7 +21,7 @@ struct Op {
     kRun,      // n times plan and commit
     kPlan,     // one plan, if fewer than the allowed number are in flight
     kCommit,   // the oldest plan in flight
-    kFail,     // plan, but the step fails: how far it got
+    kFail,     // plan, but the step fails: how far it got, who ends, what is planned meanwhile
     kLate,     // commit, then abandon the same plan: a failure behind the commit; its sequences end
     kRemove,   // which, faulty or not
     kPreempt,  // which

@@ -60,6 +60,12 @@ void SchedulerModel::apply(const Op& op) {
       break;
     case Op::kFail:
       plan_step(true, op);
+      // What only a step behind it can show: it is planned, and the next one before its commit.
+      if (op.args[3] % 2 == 0) break;
+      plan_step(false, op);
+      commit_oldest();
+      plan_step(false, op);
+      commit_oldest();
       break;
     case Op::kLate:
       late_failure();

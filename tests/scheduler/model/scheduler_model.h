@@ -9,8 +9,8 @@
 // I4  removed and unknown ids can be removed and preempted without effect.
 // I5  work without a step in flight gives a plan, a plan has tokens, the oldest running sequence is
 //     never a victim, and what is left ends within as many steps as there are tokens.
-// I6  no sequence that has not run yet is overtaken by one that came later (K = 0); those that ran
-//     before and lost their blocks may pass.
+// I6  no waiting sequence is overtaken by one that came later and has not run yet (K = 0); one that
+//     ran before and lost its blocks comes first.
 // I7  every row read, every state read and every token sampled is what the sequence alone gives.
 // I8  so also behind a hit: rows of other scopes differ in content. And a hit is as long as
 //     docs/prefix_cache.md says while nothing had to make room.

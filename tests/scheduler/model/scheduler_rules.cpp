@@ -207,15 +207,18 @@ void SchedulerModel::check_order(const BatchPlan& plan,
     remembered_.push_back({t.text, t.valid, 0});
   }
   SequenceId first_waiting = 0;
+  SequenceId preempted = 0;
   for (const auto& [id, t] : live_) {
-    if (scheduler_.find(id)->state != SequenceState::kWaiting || t.ran) continue;
-    first_waiting = id;
-    break;
+    if (scheduler_.find(id)->state != SequenceState::kWaiting) continue;
+    if (first_waiting == 0) first_waiting = id;
+    if (t.ran) preempted = id;
   }
   for (const BatchPlan::Item& item : plan.items) {
-    const bool first = live_.contains(item.sequence) && !live_.at(item.sequence).ran;
-    require(!first || first_waiting == 0 || item.sequence < first_waiting, "I6 order",
-            "{} came before {}", item.sequence, first_waiting);
+    if (!live_.contains(item.sequence) || live_.at(item.sequence).ran) continue;
+    require(first_waiting == 0 || item.sequence < first_waiting, "I6 order", "{} came before {}",
+            item.sequence, first_waiting);
+    require(preempted == 0, "I6 order", "{} came before {}, which ran already", item.sequence,
+            preempted);
   }
 }
 
