@@ -3,16 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <map>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "base/log.h"
 #include "engine/batch_builder.h"
+#include "engine/cache_check.h"
 #include "engine/cache_storage.h"
+#include "engine/complete_options.h"
+#include "engine/deadlines.h"
 #include "engine/host_tier.h"
 #include "engine/numerics_id.h"
 #include "engine/sampler.h"
@@ -32,6 +33,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// Of logits, relative to the row's largest, where the device may sum in another order: keys and
+/// values are rounded to 16 bits, so that a difference in the last bit of f32 may grow to one of
+/// f16 or bf16.
+constexpr double kAllowedOnDevices = 0.01;
+
 /// One choice of a request on its way; the scheduler has the tokens, this has what its caller is
 /// owed.
 struct Live {
@@ -45,95 +51,8 @@ struct Live {
   std::int64_t n_generated = 0;
   bool observed = false;  // by request->on_logits
   bool faulty = false;    // logits were not finite
+  bool internal = false;  // a check of our own: no caller knows of it
 };
-
-void require_between(std::string_view what,
-                     std::int64_t value,
-                     std::int64_t low,
-                     std::int64_t high) {
-  if (value < low || value > high) {
-    throw bad_input(fmt::format("{} is {}, allowed: {} .. {}", what, value, low, high));
-  }
-}
-
-/// Fills in every derived value and refuses what cannot be.
-EngineOptions completed(EngineOptions o, const ModelConfig& config) {
-  if (o.context == 0) o.context = config.context;
-  constexpr std::int64_t kMostContext = std::int64_t{1} << 30;
-  const std::int64_t most = o.any_context ? kMostContext : config.context;
-  if (o.context < 1 || o.context > most) {
-    throw bad_input(
-        fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: "
-                    "1 .. {}",
-                    o.context, config.context, config.context));
-  }
-  require_between("max_sequences", o.max_sequences, 1, kMostSequences);
-  if (o.max_step_tokens == 0) o.max_step_tokens = std::max<std::int64_t>(512, o.max_sequences);
-  require_between("max_step_tokens", o.max_step_tokens, 1, 65536);
-  if (o.max_chunk == 0) o.max_chunk = o.max_step_tokens;
-  require_between("max_chunk", o.max_chunk, 1, o.max_step_tokens);
-  if (o.block_tokens != 16 && o.block_tokens != 32 && o.block_tokens != 64) {
-    throw bad_input(fmt::format("block_tokens is {}, allowed: 16, 32, 64", o.block_tokens));
-  }
-  if (!o.kv_dtype) {
-    const auto all = o.backend.forced.find("all");
-    const bool oracle = all != o.backend.forced.end() && all->second == "ref";
-    o.kv_dtype = oracle ? DType::kF32 : DType::kF16;
-  }
-  if (*o.kv_dtype != DType::kF32 && *o.kv_dtype != DType::kF16 && *o.kv_dtype != DType::kBF16) {
-    throw bad_input(fmt::format("KV dtype {}: allowed: f32, f16, bf16", name(*o.kv_dtype)));
-  }
-  if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
-  o.snapshots = snapshot_slots(config, o);
-  require_between("snapshots", o.snapshots, 0, 65536);
-  // slots are int32
-  require_between("kv_tokens", o.kv_tokens, 1, kMostKvTokens);
-  return o;
-}
-
-void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
-  const bool limited = options.memory_limit > 0;
-  const std::uint64_t room = limited ? options.memory_limit : available_memory();
-  if (plan.total() <= room) return;
-  const std::string_view remedy = plan.weights + plan.activations < room
-                                      ? "a smaller --ctx or fewer sequences lower it"
-                                  : plan.weights < room ? "a smaller --max-step-tokens lowers it"
-                                                        : "the weights alone do not fit";
-  throw Error(ErrorKind::kMemory, fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
-                                              limited ? "the memory limit allows" : "free are",
-                                              memory_text(room), remedy));
-}
-
-std::int64_t n_blocks(const EngineOptions& o) {
-  return (o.kv_tokens + o.block_tokens - 1) / o.block_tokens;
-}
-
-/// Of the prefix cache's hashes: nobody can know it.
-std::array<std::uint64_t, 2> random_key() {
-  std::random_device device;
-  const auto word = [&] { return std::uint64_t{device()} << 32 | device(); };
-  return {word(), word()};
-}
-
-SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent, const HostTier& host) {
-  return {.max_step_tokens = o.max_step_tokens,
-          .max_step_outputs = decoder_limits(o).max_outputs,
-          .max_running = o.max_sequences,
-          .max_chunk = o.max_chunk,
-          .max_sequence_tokens = o.context,
-          .block_tokens = o.block_tokens,
-          .n_blocks = static_cast<int>(n_blocks(o)),
-          .n_state_slots = recurrent ? static_cast<int>(o.max_sequences + o.snapshots) : 0,
-          .state_block_tokens = static_cast<int>(kLinearBlock),
-          .prefix_cache = o.prefix_cache,
-          .n_host_blocks = static_cast<int>(host.n_blocks),
-          .n_host_slots = static_cast<int>(host.n_slots),
-          .block_copy_tokens = host.block_copy_tokens,
-          .state_copy_tokens = host.state_copy_tokens,
-          .cache_key = random_key(),
-          .shuffle_seed = o.shuffle_blocks,
-          .chunk_seed = o.random_chunks};
-}
 
 ReuseReport report_of(const Sequence& s) {
   return {.cached_tokens = s.found.n_cached,
@@ -144,29 +63,12 @@ ReuseReport report_of(const Sequence& s) {
 
 }  // namespace
 
-std::string_view name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kNone:
-      return "none";
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kError:
-      break;
-  }
-  return "error";
-}
-
 struct Engine::Impl {
   Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backend> b);
 
   bool step();
   std::optional<BatchPlan> next_plan();
-  RequestId submit(Request request, EventSink sink);
-  void validate_request(const Request& request) const;
+  RequestId submit(Request request, EventSink sink, bool internal = false);
   std::int64_t room_for_answer(const Request& request) const;
   std::vector<SampleRow> observe(const BatchPlan& plan, const TensorView& logits);
   void emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens);
@@ -182,6 +84,12 @@ struct Engine::Impl {
   void show_logits(Live& entry, std::int64_t position, std::span<const float> logits);
   void give_up(Live& entry, std::string_view what);
   void end_cancelled();
+  void record_hit(const Live& entry, std::int64_t position, std::span<const float> logits);
+  void end_hit(const Live& entry, const Sequence& sequence, FinishReason finish);
+  bool end_overdue();
+  void begin_check();
+  void end_check(const RequestEvent& event);
+  double now() const;  // seconds
   Live* by_sequence(SequenceId id);
   SampleRow sample_row(const Live& entry,
                        const TensorView& logits,
@@ -216,6 +124,10 @@ struct Engine::Impl {
   std::vector<RequestId> cancelled;
   bool stepping = false;
   RequestId next_id = 1;
+  Deadlines deadlines;
+  CacheCheck checks;
+  RequestId check_id = 0;  // of the check that runs, below 0; 0: none
+  RequestId last_check_id = 0;
   double load_s = 0.0;
 };
 
@@ -245,7 +157,9 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
                .max_blocks = (options.context + options.block_tokens - 1) / options.block_tokens,
                .block_tokens = options.block_tokens},
               *backend),
-      sampler(*backend, decoder_limits(options).max_outputs, config.vocab) {
+      sampler(*backend, decoder_limits(options).max_outputs, config.vocab),
+      checks({.fraction = options.verify_cache,
+              .allowed = backend->kind() == DeviceKind::kCpu ? 0.0 : kAllowedOnDevices}) {
   if (tokenizer->vocab_size() != config.vocab) {
     throw bad_input(
         fmt::format("{}: tokenizer: tokens, got {}, allowed {}, one per row of the embedding",
@@ -258,9 +172,37 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
   }
 }
 
+double Engine::Impl::now() const {
+  if (options.clock) return options.clock();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// True: a request has ended.
+bool Engine::Impl::end_overdue() {
+  bool any = false;
+  for (const auto& [id, queue] : deadlines.due(now())) {
+    const auto it = choices_of.find(id);
+    if (it == choices_of.end()) continue;  // a sink has cancelled it meanwhile
+    const std::vector<SequenceId> choices = it->second;
+    const bool begun = std::ranges::any_of(
+        choices, [&](SequenceId choice) { return scheduler.find(choice)->run > 0; });
+    if (queue && begun) continue;
+    any = true;
+    for (const SequenceId choice : choices) {
+      Live* entry = by_sequence(choice);
+      if (entry == nullptr) continue;
+      finish(*entry, {.finish = FinishReason::kDeadline,
+                      .error = describe_overdue(*entry->request, queue)});
+    }
+  }
+  return any;
+}
+
 bool Engine::Impl::step() {
+  const bool ended = end_overdue();
+  if (live.empty() && checks.waiting()) begin_check();
   const std::optional<BatchPlan> plan = next_plan();
-  if (!plan) return false;
+  if (!plan) return ended;
   stepping = true;
   try {
     cache.copy(plan->copies_before);
@@ -360,63 +302,47 @@ std::int64_t Engine::Impl::room_for_answer(const Request& request) const {
   return room;
 }
 
-void Engine::Impl::validate_request(const Request& r) const {
-  if (r.prompt.empty()) throw bad_input("the prompt has no tokens");
-  for (std::size_t i = 0; i < r.prompt.size(); ++i) {
-    if (r.prompt[i] < 0 || r.prompt[i] >= config.vocab) {
-      throw bad_input(
-          fmt::format("prompt token {} is {}, allowed: 0 .. {}", i, r.prompt[i], config.vocab - 1));
-    }
-  }
-  validate(r.sampling, config.vocab);
-  require_between("max_new_tokens", r.max_new_tokens, 0, std::int64_t{1} << 40);
-  require_between("n_logprobs", r.n_logprobs, -1, 20);
-  require_between("number of snapshot positions", static_cast<std::int64_t>(r.snapshot_at.size()),
-                  0, 64);
-  if (!std::ranges::is_sorted(r.snapshot_at)) throw bad_input("snapshot_at is not ascending");
-  require_between("priority", r.priority, -kMostPriority, kMostPriority);
-  require_between("n", r.n, 1, kMostChoices);
-  if (r.n > 1 && (r.score || r.all_logits || r.on_logits)) {
-    throw bad_input(fmt::format("n is {}, allowed with the logits of the prompt: 1", r.n));
-  }
-  require_between("number of stop texts", static_cast<std::int64_t>(r.stop.size()), 0, 32);
-  for (const std::string& stop : r.stop) {
-    require_between("bytes of a stop text", static_cast<std::int64_t>(stop.size()), 1, 1024);
-  }
-  for (const std::int32_t id : r.stop_ids) require_between("stop id", id, 0, config.vocab - 1);
-}
-
-RequestId Engine::Impl::submit(Request request, EventSink sink) {
-  validate_request(request);
+RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
+  validate(request, config.vocab);
   const std::int64_t room = room_for_answer(request);
+  const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
+  SequenceRequest wanted{
+      .prompt = request.prompt,
+      .max_new_tokens = room,
+      .all_outputs = request.score || request.all_logits,
+      .outputs_from = request.logits_from,
+      .scope = request.cache_scope,
+      .counted = !internal,
+      .reuse = request.reuse,
+      .snapshot_at = snapshot_positions(request.snapshot_at, n_prompt, kLinearBlock),
+      .priority = request.priority,
+      .client = request.client};
   const auto shared = std::make_shared<const Request>(std::move(request));
   const auto shared_sink = std::make_shared<EventSink>(std::move(sink));
-  const RequestId id = next_id++;
-  std::vector<SequenceId> choices;
-  for (std::uint32_t choice = 0; choice < static_cast<std::uint32_t>(shared->n); ++choice) {
-    // The first may throw: nothing is queued then. The others are like it.
-    const SequenceId sequence = scheduler.add({.prompt = shared->prompt,
-                                               .max_new_tokens = room,
-                                               .all_outputs = shared->score || shared->all_logits,
-                                               .scope = shared->cache_scope,
-                                               .reuse = shared->reuse,
-                                               .snapshot_at = shared->snapshot_at,
-                                               .priority = shared->priority,
-                                               .client = shared->client,
-                                               .fork_of = choices.empty() ? 0 : choices.front()});
-    choices.push_back(sequence);
+  // The first may be refused: nothing is queued then. The others are like it.
+  std::vector<SequenceId> choices = {scheduler.add(wanted)};
+  wanted.fork_of = choices.front();
+  while (static_cast<int>(choices.size()) < shared->n) choices.push_back(scheduler.add(wanted));
+  if (check_id != 0) {  // gives way, and begins anew when there is nothing else to do
+    cancelled.push_back(check_id);
+    if (!stepping) end_cancelled();
+  }
+  const RequestId id = internal ? --last_check_id : next_id++;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
     Live entry{.id = id,
-               .choice = choice,
+               .choice = static_cast<std::uint32_t>(i),
                .request = shared,
                .sink = shared_sink,
-               .sequence = sequence,
+               .sequence = choices[i],
                .text = TextAssembler(shared->stop),
-               .observed = shared->on_logits != nullptr};
+               .observed = shared->on_logits != nullptr,
+               .internal = internal};
     if (needs_counts(shared->sampling)) {
       for (const std::int32_t token : shared->prompt) ++entry.counts[token].in_prompt;
     }
-    live.emplace(sequence, std::move(entry));
+    live.emplace(choices[i], std::move(entry));
   }
+  if (!internal) deadlines.add(id, *shared, now());
   choices_of.emplace(id, std::move(choices));
   return id;
 }
@@ -444,8 +370,10 @@ std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const Tensor
         show_logits(*entry, end - item.n_outputs + i, row(logits, first + i));
       }
     }
-    if (entry->request->score) emit_scores(*entry, item, first, logits);
-    if (item.sample) rows.push_back(sample_row(*entry, logits, next - 1, end));
+    if (entry->request->score && !entry->internal) emit_scores(*entry, item, first, logits);
+    if (!item.sample) continue;
+    record_hit(*entry, end - 1, row(logits, next - 1));
+    rows.push_back(sample_row(*entry, logits, next - 1, end));
   }
   for (const BatchPlan::Fork& fork : plan.forks) {
     // Penalties change a row, so each has its own: the decoder's buffer has room for it.
@@ -567,14 +495,20 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
   event.request = entry.id;
   event.choice = entry.choice;
   if (!entry.text.stopped()) event.text += entry.text.finish();
-  if (const Sequence* s = scheduler.find(entry.sequence)) event.reuse = report_of(*s);
+  if (const Sequence* s = scheduler.find(entry.sequence)) {
+    event.reuse = report_of(*s);
+    end_hit(entry, *s, event.finish);
+  }
   scheduler.remove(entry.sequence, entry.faulty || event.finish == FinishReason::kError);
   // The sink may submit and cancel: take the entry out first.
   const std::shared_ptr<EventSink> sink = entry.sink;
   const RequestId id = entry.id;
   std::vector<SequenceId>& choices = choices_of.at(id);
   std::erase(choices, entry.sequence);
-  if (choices.empty()) choices_of.erase(id);
+  if (choices.empty()) {
+    choices_of.erase(id);
+    deadlines.remove(id);
+  }
   live.erase(entry.sequence);
   if (!*sink) return;
   try {
@@ -587,6 +521,50 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
 SessionEnds Engine::Impl::session_ends() {
   HEDDLE_CHECK(!stepping);
   return {scheduler, cache, session_layout, numerics, config.vocab};
+}
+
+void Engine::Impl::record_hit(const Live& entry,
+                              std::int64_t position,
+                              std::span<const float> logits) {
+  if (entry.request->n > 1 || !checks.chooses(entry.id)) return;
+  const Sequence* s = scheduler.find(entry.sequence);
+  if (s->found.n_cached > 0) checks.record(entry.id, position - s->n_prompt + 1, logits);
+}
+
+void Engine::Impl::end_hit(const Live& entry, const Sequence& sequence, FinishReason finish) {
+  if (entry.request->n > 1) return;
+  if (entry.faulty || finish == FinishReason::kError) {
+    checks.forget(entry.id);
+    return;
+  }
+  const auto known = std::find(sequence.tokens.begin(), sequence.tokens.end(), kPendingToken);
+  checks.end(entry.id, std::span(sequence.tokens.begin(), known), sequence.n_prompt,
+             sequence.found.n_cached);
+}
+
+/// Only when nothing else is to be done: the cold run never takes a step from a request, nor room.
+void Engine::Impl::begin_check() {
+  Request request = checks.begin();
+  request.on_logits = [this](std::int64_t position, std::span<const float> logits) {
+    checks.compare(position, logits);
+  };
+  try {
+    check_id = submit(
+        std::move(request), [this](const RequestEvent& event) { end_check(event); }, true);
+  } catch (const Error& e) {
+    checks.fail(e.what());
+  }
+}
+
+void Engine::Impl::end_check(const RequestEvent& event) {
+  if (event.finish == FinishReason::kNone) return;
+  check_id = 0;
+  if (event.finish == FinishReason::kCancelled) return checks.put_back();
+  if (event.finish == FinishReason::kError) return checks.fail(event.error);
+  if (const std::optional<std::string> difference = checks.complete()) {
+    log(LogLevel::kError, "verify_cache: " + *difference + "; the prefix cache is emptied");
+    scheduler.clear_cache();
+  }
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -620,7 +598,7 @@ RequestId Engine::submit(Request request, EventSink sink) {
 }
 
 void Engine::cancel(RequestId id) {
-  if (!impl_->choices_of.contains(id)) return;
+  if (id <= 0 || !impl_->choices_of.contains(id)) return;
   impl_->cancelled.push_back(id);
   if (!impl_->stepping) impl_->end_cancelled();
 }
@@ -638,6 +616,13 @@ SessionReport Engine::restore_session(const SessionFile& file) {
   return heddle::restore_session(impl_->session_ends(), file.view(), session_source(file.path()));
 }
 
+void Engine::skip_checks() {
+  if (impl_->check_id != 0) impl_->cancelled.push_back(impl_->check_id);
+  if (impl_->stepping) return;
+  impl_->end_cancelled();
+  impl_->checks.skip_all();
+}
+
 bool Engine::preempt(RequestId id) {
   const auto it = impl_->choices_of.find(id);
   if (it == impl_->choices_of.end()) return false;
@@ -653,18 +638,17 @@ bool Engine::step() {
 std::vector<TokenId> Engine::encode_chat(const std::vector<ChatMessage>& messages,
                                          bool add_generation_prompt) const {
   if (!impl_->chat_template) throw bad_input("the checkpoint has no chat template");
-  const TokenizerFacts& facts = impl_->tokenizer->facts();
-  const auto text_of = [&](const std::optional<TokenId>& id) {
-    return id ? impl_->tokenizer->token_bytes(*id, true) : std::string();
-  };
-  const RenderedPrompt prompt =
-      impl_->chat_template->render({.messages_json = messages_to_json(messages),
-                                    .add_generation_prompt = add_generation_prompt,
-                                    .bos_token = text_of(facts.bos),
-                                    .eos_token = text_of(facts.eos)});
-  // The template itself writes what special tokens the prompt begins with.
-  return impl_->tokenizer->encode(
-      prompt.text, {.add_special = false, .parse_special = true, .plain = prompt.untrusted});
+  return encode_messages(*impl_->chat_template, *impl_->tokenizer, messages, add_generation_prompt);
+}
+
+ChatPrompt Engine::encode_conversation(const std::vector<ChatMessage>& messages,
+                                       bool add_generation_prompt) const {
+  ChatPrompt prompt{.tokens = encode_chat(messages, add_generation_prompt)};
+  if (impl_->scheduler.stats().state_slots > 0 && impl_->options.prefix_cache) {
+    prompt.departures =
+        chat_departures(*impl_->chat_template, *impl_->tokenizer, messages, prompt.tokens);
+  }
+  return prompt;
 }
 
 const ModelConfig& Engine::config() const {
@@ -694,15 +678,10 @@ std::string Engine::numerics_id() const {
 }
 
 EngineStats Engine::stats() const {
-  const SchedulerStats s = impl_->scheduler.stats();
-  return {.load_s = impl_->load_s,
-          .steps = s.steps,
-          .computed_tokens = s.computed_tokens,
-          .cached_tokens = s.cached_tokens,
-          .replayed_tokens = s.replayed_tokens,
-          .preemptions = s.preemptions,
-          .moved_blocks = s.cache.moved_blocks,
-          .moved_snapshots = s.cache.moved_snapshots};
+  EngineStats stats = engine_stats(impl_->scheduler.stats());
+  stats.load_s = impl_->load_s;
+  stats.verify = impl_->checks.stats();
+  return stats;
 }
 
 SamplingParams Engine::default_sampling() const {

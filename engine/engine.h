@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/chat_prompt.h"
 #include "engine/engine_options.h"
+#include "engine/engine_stats.h"
 #include "engine/memory_plan.h"
 #include "engine/request.h"
 #include "engine/session_file.h"
@@ -22,17 +24,6 @@ namespace heddle {
 /// The checkpoint, or the plan of one, that the options name, with their attention mode. Throws
 /// kBadInput.
 Checkpoint open_model(const EngineOptions& options);
-
-struct EngineStats {
-  double load_s = 0.0;
-  std::int64_t steps = 0;
-  std::int64_t computed_tokens = 0;  // rows through the decoder, recomputed ones included
-  std::int64_t cached_tokens = 0;    // prompt tokens that the prefix cache had
-  std::int64_t replayed_tokens = 0;  // and those computed again for want of a recurrent state
-  std::int64_t preemptions = 0;
-  std::int64_t moved_blocks = 0;  // of the KV cache, to host memory
-  std::int64_t moved_snapshots = 0;
-};
 
 /// Owned and driven by one thread.
 class Engine {
@@ -57,11 +48,15 @@ class Engine {
   SessionReport save_session(const std::string& path, std::span<const std::int32_t> tokens) const;
   /// Puts a saved text into the prefix cache, as if it had been computed here.
   SessionReport restore_session(const SessionFile& file);
+  /// Hits that wait to be verified (EngineOptions::verify_cache) will not be: counted as skipped.
+  /// Not from a callback.
+  void skip_checks();
   /// Drops the cache of a running request so that it is computed again (tests, selftest).
   bool preempt(RequestId id);
 
   /// One step of the batch. False: nothing to do. An error becomes the last event of the requests
-  /// it concerns; the others go on. A callback that throws ends its own request.
+  /// it concerns; the others go on. A callback that throws ends its own request. When no request is
+  /// left, hits that were chosen for it are verified.
   bool step();
   /// Steps until nothing is left.
   void run() {
@@ -80,6 +75,10 @@ class Engine {
   /// inside a message stay plain text. Throws kBadInput without a template.
   std::vector<TokenId> encode_chat(const std::vector<ChatMessage>& messages,
                                    bool add_generation_prompt = true) const;
+  /// The same, and where other conversations are likely to depart from it; of a model without
+  /// recurrent states, which needs no snapshots, no such positions.
+  ChatPrompt encode_conversation(const std::vector<ChatMessage>& messages,
+                                 bool add_generation_prompt = true) const;
   const EngineOptions& options() const;  // with every derived value filled in
   const MemoryPlan& memory() const;
   Backend& backend();

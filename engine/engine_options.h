@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -25,16 +26,22 @@ struct EngineOptions {
   std::int64_t max_chunk = 0;     // most prompt tokens of one sequence per step; 0: max_step_tokens
   std::optional<DType> kv_dtype;  // F32, F16, BF16; default F16; F32 if every op is forced to ref
   int block_tokens = 16;          // 16, 32, 64
-  std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences
+  std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences, and
+                                  // with verify_cache room for one more
   bool prefix_cache = true;       // begin behind what earlier requests have computed
   std::int64_t snapshots = -1;    // recurrent states kept for that; -1: of snapshot_memory
   std::uint64_t snapshot_memory = 0;  // bytes; 0: by the size of the KV cache
   std::uint64_t host_cache = 0;  // bytes of host memory for what the prefix cache must evict, and
                                  // for preempted sequences
-  std::uint64_t shuffle_blocks = 0;  // tests: seed of a shuffled block order; 0: off
-  std::uint64_t random_chunks = 0;   // tests: seed of chunk sizes up to max_chunk; 0: off
-  std::uint64_t memory_limit = 0;    // bytes; 0: what the machine has free
-  bool allow_nonfinite = false;      // load weights with NaN and infinities, with a warning
+  /// Share of the answers behind a cached prefix that are computed again, cold, when nothing else
+  /// is to be done, [0, 1]: a difference in a bit (on devices but the CPU: in a logit, more than
+  /// rounding explains) is logged, counted (EngineStats::verify) and empties the cache.
+  double verify_cache = 0.0;
+  std::function<double()> clock = {};  // seconds, for deadlines; empty: the steady clock
+  std::uint64_t shuffle_blocks = 0;    // tests: seed of a shuffled block order; 0: off
+  std::uint64_t random_chunks = 0;     // tests: seed of chunk sizes up to max_chunk; 0: off
+  std::uint64_t memory_limit = 0;      // bytes; 0: what the machine has free
+  bool allow_nonfinite = false;        // load weights with NaN and infinities, with a warning
 };
 
 }  // namespace heddle

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "engine/batch_builder.h"
+#include "engine/cache_check.h"
 #include "engine/cache_storage.h"
 #include "models/mixers/mixer.h"
 #include "models/scratch_shape.h"
@@ -115,7 +116,7 @@ std::uint64_t weight_bytes(const WeightStore& weights) {
 /// The zeros of EngineOptions filled in as Engine::load does.
 EngineOptions sized(const ModelConfig& config, EngineOptions o) {
   if (o.context == 0) o.context = config.context;
-  if (o.kv_tokens == 0) o.kv_tokens = o.context * o.max_sequences;
+  if (o.kv_tokens == 0) o.kv_tokens = derived_kv_tokens(o);
   o.snapshots = snapshot_slots(config, o);
   return o;
 }
@@ -184,7 +185,8 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
   if (o.prefix_cache) blocks += n_blocks * (448 + 4 * o.block_tokens) + kRemembered * 64;
   const std::int64_t sampled = limits.max_outputs * 8;
   const std::int64_t logits = (o.max_sequences + 1) * config.vocab * 4;  // for their logprobs
-  return batch + unsigned_of(tokens + blocks + sampled + logits);
+  const std::uint64_t checks = o.verify_cache > 0.0 ? kCacheCheckBytes : 0;
+  return batch + checks + unsigned_of(tokens + blocks + sampled + logits);
 }
 
 /// The largest of 1 .. most for which `fits`, which no larger one does after one that does not; 0.
@@ -236,6 +238,11 @@ std::string MemoryPlan::describe() const {
   }
   if (host_cache > 0) text += fmt::format(", host cache {}", memory_text(host_cache));
   return text + fmt::format(", workspace {}", memory_text(workspace()));
+}
+
+std::int64_t derived_kv_tokens(const EngineOptions& o) {
+  // A cold run beside what it is compared with.
+  return o.context * (o.max_sequences + (o.verify_cache > 0.0 ? 1 : 0));
 }
 
 std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& o) {

@@ -36,10 +36,18 @@ struct Request {
   std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
-  int n_logprobs = -1;           // >= 0: log probabilities of the token and of the n best, up to 20
-  int n = 1;                     // choices: answers to one prompt, which is computed once
-  std::uint32_t choice = 0;      // of the first of them; keys the random numbers
-  bool score = false;            // compute log p of every prompt token but the first; no generation
+  /// Seconds from submit(), 0: none. A request that has not begun (queue_deadline: later it does
+  /// not count, whatever happens) or not ended (deadline) by then ends with kDeadline; what it has
+  /// given stays. Looked at before each step, so a step late at most.
+  double queue_deadline = 0.0;
+  double deadline = 0.0;
+  int n_logprobs = -1;       // >= 0: log probabilities of the token and of the n best, up to 20
+  int n = 1;                 // choices: answers to one prompt, which is computed once
+  std::uint32_t choice = 0;  // of the first of them; keys the random numbers
+  bool score = false;        // compute log p of every prompt token but the first; no generation
+  /// score, all_logits: the first position of the prompt whose row of logits is wanted (scores: of
+  /// the tokens behind it); those before cost less.
+  std::int64_t logits_from = 0;
   bool reuse = true;             // begin behind what is cached, and leave what is computed there;
                                  // never with `score` or `all_logits`
   std::string cache_scope = {};  // requests of other scopes share nothing with it
@@ -57,8 +65,12 @@ struct Request {
 /// Most choices of one request.
 inline constexpr int kMostChoices = 128;
 
-enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
-std::string_view name(FinishReason reason);  // "stop", "length", "cancelled", "error"
+enum class FinishReason { kNone, kStop, kLength, kCancelled, kDeadline, kError };
+/// "stop", "length", "cancelled", "deadline", "error"
+std::string_view name(FinishReason reason);
+
+/// Throws kBadInput naming the field, its value and its range.
+void validate(const Request& request, std::int64_t vocab);
 
 /// What of a prompt did not have to be computed, and why not more.
 struct ReuseReport {
@@ -86,7 +98,7 @@ struct RequestEvent {
   std::vector<TokenLogprob> top_logprobs = {};
   std::vector<float> scores = {};  // score requests: log p of the next prompt tokens, in order
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once a choice: its last event
-  std::string error = {};                     // kError: what happened
+  std::string error = {};                     // kError, kDeadline: what happened
   ReuseReport reuse = {};                     // of the last event
 };
 using EventSink = std::function<void(const RequestEvent&)>;

@@ -18,7 +18,9 @@
 #include <utility>
 
 #include "base/philox.h"
+#include "engine/cache_check.h"
 #include "engine/engine.h"
+#include "kernels/api/linear_attention.h"
 #include "models/checkpoint.h"
 
 namespace heddle {
@@ -37,12 +39,6 @@ struct Task {
   SamplingParams sampling = {};
 };
 
-std::uint64_t hash_row(std::span<const float> row) {
-  std::uint64_t h = 0xcbf29ce484222325U;
-  for (const float x : row) h = (h ^ std::bit_cast<std::uint32_t>(x)) * 0x100000001b3U;
-  return h;
-}
-
 Request request_for(const Task& task, Trace& trace) {
   return {.prompt = task.prompt,
           .sampling = task.sampling,
@@ -50,7 +46,7 @@ Request request_for(const Task& task, Trace& trace) {
           .ignore_eos = true,
           .on_logits =
               [&trace](std::int64_t position, std::span<const float> logits) {
-                trace.rows[position] = hash_row(logits);
+                trace.rows[position] = hash_logits(logits);
               },
           .all_logits = true};
 }
@@ -69,11 +65,13 @@ Trace run_one(Engine& engine, const Task& task) {
   return trace;
 }
 
-/// Only the rows from the prompt's end on are computed and shown.
-Trace run_cached(Engine& engine, const Task& task) {
+/// With what is in the cache: only rows from the prompt's end on are sure to be computed and shown.
+/// `at`: where a snapshot is asked for; 0: nowhere.
+Trace run_cached(Engine& engine, const Task& task, std::int64_t at = 0) {
   Trace trace;
   Request request = request_for(task, trace);
   request.all_logits = false;
+  if (at > 0) request.snapshot_at = {at};
   engine.submit(std::move(request), sink_for(trace));
   engine.run();
   return trace;
@@ -200,6 +198,7 @@ class Selftest {
     row("cache hit = cold", [this] { return reused(); });
     row("4 choices of a prompt = 4 requests", [this] { return forked(); });
     row("restored session = continuous", [this] { return restored(); });
+    row("replay from a snapshot = cold", [this] { return replayed(); });
     variants();
     row("fast kernels near exact arithmetic", [this] { return near_exact(); });
     return std::move(rows_);
@@ -300,10 +299,7 @@ class Selftest {
     }
     std::size_t n = 0;
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
-      Trace want = alone_[i];
-      const auto last = static_cast<std::int64_t>(tasks_[i].prompt.size()) - 1;
-      std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
-      n += compare(want, traces[i]);
+      n += compare(without_prompt(alone_[i], tasks_[i]), traces[i]);
     }
     const EngineStats stats = engine->stats();
     if (all > 2 * (longest + 16) && stats.moved_blocks + stats.moved_snapshots == 0) {
@@ -311,6 +307,49 @@ class Selftest {
     }
     return fmt::format("{} preemptions, {} blocks and {} states to host memory, {}",
                        stats.preemptions, stats.moved_blocks, stats.moved_snapshots, rows_text(n));
+  }
+
+  /// Of the rows only those that a cached run shows, too: the prompt's last and the answer's.
+  static Trace without_prompt(Trace trace, const Task& task) {
+    const auto last = static_cast<std::int64_t>(task.prompt.size()) - 1;
+    std::erase_if(trace.rows, [&](const auto& entry) { return entry.first < last; });
+    return trace;
+  }
+  Trace run_cold(const Task& task) const { return without_prompt(run_one(*base_, task), task); }
+
+  /// Keys and values are known further than a state is: what lies between is computed again, into
+  /// the cache that has it.
+  std::string replayed() const {
+    const std::unique_ptr<Engine> engine = changed({});
+    const auto size = static_cast<std::int64_t>(tasks_[0].prompt.size());
+    if (engine->stats().state_slots == 0) {
+      return "nothing to replay: no layer keeps a recurrent state";
+    }
+    if (size < 2 * kLinearBlock + 3) {
+      return fmt::format("a context of {} tokens is too short for it", options_.context);
+    }
+    const std::int64_t at = size / 4 / kLinearBlock * kLinearBlock + kLinearBlock + 3;
+    run_cached(*engine, tasks_[0], at);
+    std::size_t n = 0;
+    // The first departs just before what the states at the prompt's end serve.
+    for (const std::int64_t depart : {(size - 1) / kLinearBlock * kLinearBlock - 1, at + 1}) {
+      Task task = tasks_[0];
+      for (auto i = static_cast<std::size_t>(depart); i < task.prompt.size(); ++i) {
+        task.prompt[i] = (task.prompt[i] + 1) % base_->config().vocab;
+      }
+      const EngineStats before = engine->stats();
+      n += compare(run_cold(task), run_cached(*engine, task));
+      const EngineStats after = engine->stats();
+      if (after.replayed_tokens == before.replayed_tokens ||
+          after.cached_tokens == before.cached_tokens) {
+        throw runtime_failure(
+            fmt::format("departing at {} with a state at {}, {} tokens were cached and {} replayed",
+                        depart, at, after.cached_tokens - before.cached_tokens,
+                        after.replayed_tokens - before.replayed_tokens));
+      }
+    }
+    return fmt::format("{} after {} cached and {} replayed tokens", rows_text(n),
+                       engine->stats().cached_tokens, engine->stats().replayed_tokens);
   }
 
   /// Prompts that depart at many places from one that was computed: equal to computing them cold.
@@ -328,10 +367,7 @@ class Selftest {
       task.prompt.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, depart)));
       task.prompt.insert(task.prompt.end(), tasks_[3].prompt.begin(), tasks_[3].prompt.end());
       task.prompt.resize(std::min(task.prompt.size(), known.prompt.size()));
-      Trace want = run_one(*base_, task);
-      const auto last = static_cast<std::int64_t>(task.prompt.size()) - 1;
-      std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
-      n += compare(want, run_cached(*engine, task));
+      n += compare(run_cold(task), run_cached(*engine, task));
     }
     const EngineStats stats = engine->stats();
     if (stats.cached_tokens < size) throw runtime_failure("nothing was reused");
@@ -357,7 +393,7 @@ class Selftest {
       std::vector<float> row;
       for (const TokenLogprob& top : event.top_logprobs) row.push_back(top.logprob);
       if (event.token) {
-        trace.rows[static_cast<std::int64_t>(trace.tokens.size())] = hash_row(row);
+        trace.rows[static_cast<std::int64_t>(trace.tokens.size())] = hash_logits(row);
         trace.tokens.push_back(*event.token);
       }
       trace.error = event.error;
@@ -387,9 +423,7 @@ class Selftest {
     Task all = tasks_[0];
     all.prompt.insert(all.prompt.end(), alone_[0].tokens.begin(), alone_[0].tokens.end());
     all.prompt.insert(all.prompt.end(), tasks_[1].prompt.begin(), tasks_[1].prompt.end());
-    Trace want = run_one(*base_, all);
-    const auto last = static_cast<std::int64_t>(all.prompt.size()) - 1;
-    std::erase_if(want.rows, [&](const auto& entry) { return entry.first < last; });
+    const Trace want = run_cold(all);
     const int own = base_->options().block_tokens;
     std::size_t n = 0;
     std::int64_t skipped = 0;

@@ -34,6 +34,7 @@ enum class ReuseMiss : std::uint8_t {
   kTooShort,    // one token
   kDisabled,    // the cache is off, or the request wants logits of every token
 };
+inline constexpr std::size_t kReuseMisses = static_cast<std::size_t>(ReuseMiss::kDisabled) + 1;
 std::string_view name(ReuseMiss miss);  // "none", "no_prefix", "diverged_at", "no_snapshot", ...
 
 /// What a prompt finds. `n_cached` tokens need not be computed; `n_known` (at least n_cached) were

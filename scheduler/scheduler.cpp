@@ -63,6 +63,7 @@ void Scheduler::check_fits(const SequenceRequest& request) const {
   HEDDLE_CHECK(request.max_new_tokens >= 0);
   const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
   if (n_prompt == 0) throw bad_input("the prompt has no tokens");
+  HEDDLE_CHECK(request.outputs_from >= 0 && request.outputs_from < n_prompt);
   // The last generated token is never computed, but it has a position.
   const std::int64_t room = options_.max_sequence_tokens - n_prompt;
   if (request.max_new_tokens > room) {
@@ -90,7 +91,9 @@ SequenceId Scheduler::add(SequenceRequest request) {
   s.tokens = std::move(request.prompt);
   s.max_new_tokens = request.max_new_tokens;
   s.all_outputs = request.all_outputs;
+  s.n_scored = request.outputs_from;
   s.scope = std::move(request.scope);
+  s.counted = request.counted;
   s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
   s.snapshot_at = std::move(request.snapshot_at);
   s.priority = request.priority;
@@ -221,6 +224,10 @@ bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
   if (s.run == 0) {
     stats_.cached_tokens += s.found.n_cached;
     stats_.replayed_tokens += s.found.n_replayed(s.n_prompt);
+    if (s.counted) {
+      stats_.prompt_tokens += s.n_prompt;
+      ++stats_.misses[static_cast<std::size_t>(s.found.miss)];
+    }
     queue_.charge(*s.client, s.n_prompt - s.found.n_cached);
   }
   ++s.run;
@@ -273,7 +280,11 @@ bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
   s.n_computed = s.n_prompt;
   s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
   s.own_from = s.n_prompt;
-  stats_.cached_tokens += s.n_prompt;
+  if (s.run == 0) {
+    stats_.cached_tokens += s.n_prompt;
+    stats_.prompt_tokens += s.n_prompt;
+    ++stats_.misses[static_cast<std::size_t>(s.found.miss)];
+  }
   s.state = SequenceState::kRunning;
   ++s.run;
   s.tokens.push_back(kPendingToken);
@@ -407,7 +418,10 @@ std::int64_t Scheduler::next_snapshot(const Sequence& s) const {
   };
   consider(s.n_prompt);
   consider(s.departs);
-  const auto listed = std::upper_bound(s.snapshot_at.begin(), s.snapshot_at.end(), s.n_computed);
+  // So near to where it began replaying costs less than a step that ends there.
+  const std::int64_t after =
+      std::max(s.n_computed, s.found.n_cached + options_.state_block_tokens - 1);
+  const auto listed = std::upper_bound(s.snapshot_at.begin(), s.snapshot_at.end(), after);
   if (listed != s.snapshot_at.end()) consider(*listed);
   if (options_.snapshot_every > 0) {
     consider((s.n_computed / options_.snapshot_every + 1) * options_.snapshot_every);
@@ -651,9 +665,13 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
   stats.waiting = static_cast<int>(sequences_.size() - running_.size());
   stats.running = static_cast<int>(running_.size());
-  stats.free_blocks = pool_.n_free();
-  stats.free_state_slots = states_.n_free();
   stats.cache = cache_.stats();
+  stats.blocks = pool_.n_blocks();
+  stats.free_blocks = pool_.n_free();
+  const auto idle = static_cast<int>(stats.cache.blocks) - pool_.n_shared();
+  stats.used_blocks = stats.blocks - stats.free_blocks - idle;
+  stats.state_slots = states_.n_blocks();
+  stats.free_state_slots = states_.n_free();
   return stats;
 }
 

@@ -47,9 +47,14 @@ struct SchedulerStats {
   std::int64_t cached_tokens = 0;    // prompt rows that did not have to be computed
   std::int64_t replayed_tokens = 0;  // prompt rows computed again for want of a state
   std::int64_t preemptions = 0;
+  std::int64_t prompt_tokens = 0;                      // of sequences that have begun
+  std::array<std::int64_t, kReuseMisses> misses = {};  // these sequences by their ReuseMiss
   int waiting = 0;
   int running = 0;
-  int free_blocks = 0;  // owned by nobody; PrefixCacheStats::blocks can be freed too
+  int blocks = 0;
+  int used_blocks = 0;  // owned by sequences
+  int free_blocks = 0;  // owned by nobody; what is neither belongs to the cache alone
+  int state_slots = 0;
   int free_state_slots = 0;
   PrefixCacheStats cache;
 };

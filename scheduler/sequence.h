@@ -14,7 +14,9 @@ struct SequenceRequest {
   std::vector<Token> prompt;        // at least one token
   std::int64_t max_new_tokens = 0;  // 0: only compute the prompt (scoring)
   bool all_outputs = false;         // logits of every prompt row (scoring), not only the last
+  std::int64_t outputs_from = 0;    // of these, from this position on; below the prompt's length
   std::string scope = {};           // requests of other scopes share nothing with it
+  bool counted = true;              // among the prompts of SchedulerStats
   bool reuse = true;                // find and leave prefixes; never with all_outputs
   std::vector<std::int64_t> snapshot_at = {};  // positions where other prompts may depart: ends of
                                                // messages; ascending
@@ -46,6 +48,7 @@ struct Sequence {
   std::vector<BlockId> blocks;
   std::string scope;
   bool reuse = false;
+  bool counted = true;
   std::vector<std::int64_t> snapshot_at;
   Reuse found = {.miss = ReuseMiss::kDisabled};  // when it was first admitted
   std::int64_t own_from = 0;                     // tokens before it were never computed by this one

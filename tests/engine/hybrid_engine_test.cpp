@@ -1,6 +1,7 @@
 // The engine's promises where layers keep recurrent states: a continued, preempted or batched
 // request gives the bits that it gives alone.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/selftest.h"
 #include "kernels/api/linear_attention.h"
+#include "tests/support/small_llama.h"
 #include "tests/support/tiny_model.h"
 
 namespace heddle {
@@ -214,6 +217,42 @@ TEST_P(HybridEngine, RequestsInTurnOnTheSameStateSlotsEqualThemselvesAlone) {
     EXPECT_EQ(answers[i].tokens, want.tokens) << i;
     EXPECT_EQ(answers[i].logits, want.logits) << i;
   }
+}
+
+/// The row of the selftest that is about replaying.
+SelftestRow replay_row(const std::string& model,
+                       bool quick,
+                       const std::function<void(EngineOptions&)>& sabotage = {}) {
+  EngineOptions options;
+  options.model = model;
+  options.backend.threads = 2;
+  for (const SelftestRow& row : run_selftest(options, quick, sabotage)) {
+    if (row.name == "replay from a snapshot = cold") return row;
+  }
+  return {.name = "missing"};
+}
+
+TEST(SelftestReplay, ReplaysOfAHybridAreCompared) {
+  const test::TinyModel model({"--family", "minicpm_sala", "--seed", "9"}, "safetensors");
+  const SelftestRow row = replay_row(model.path(), true);
+  EXPECT_TRUE(row.ok) << row.detail;
+  EXPECT_EQ(row.detail, "16 rows of logits after 70 cached and 29 replayed tokens");
+  const auto other_bits = [](EngineOptions& o) { o.kv_dtype = DType::kBF16; };
+  const SelftestRow wrong = replay_row(model.path(), true, other_bits);
+  EXPECT_FALSE(wrong.ok);
+  EXPECT_THAT(wrong.detail, testing::HasSubstr("differ"));
+  // Where everything is computed nothing would be shown.
+  const auto no_cache = [](EngineOptions& o) { o.prefix_cache = false; };
+  const SelftestRow empty = replay_row(model.path(), true, no_cache);
+  EXPECT_FALSE(empty.ok);
+  EXPECT_THAT(empty.detail, testing::HasSubstr("0 tokens were cached and 0 replayed"));
+}
+
+TEST(SelftestReplay, AModelWithoutStatesSaysSo) {
+  const test::TemporaryFile file(".gguf", test::small_llama(DType::kQ4_1, 5).serialise());
+  const SelftestRow row = replay_row(file.path(), true);
+  EXPECT_TRUE(row.ok);
+  EXPECT_EQ(row.detail, "nothing to replay: no layer keeps a recurrent state");
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -488,6 +488,32 @@ class Selftest(Cli):
             self.assertRefused(["selftest", MODEL, flag, 64], "unknown flag", flag)
 
 
+class Deadline(Cli):
+    def test_ends_an_answer_and_keeps_what_there_is(self):
+        endless = ["-n", 0, "--ignore-eos", *GREEDY]
+        rc, out, err = heddle("generate", MODEL, "-p", "the", *endless, "--deadline", 1e-6)
+        self.assertEqual((rc, out), (1, "\n"))
+        self.assertIn("error: deadline: the request has not ended within 1e-06 s", err)
+        rc, out, err = heddle("generate", MODEL, "-p", "the", *endless, "--deadline", 1e-6, "--json")
+        self.assertEqual(rc, 1)
+        self.assertEqual((json.loads(out)["finish_reason"], json.loads(out)["tokens"]), ("deadline", []))
+        self.assertIn("has not ended", json.loads(out)["error"])
+        self.assertEqual(good("generate", MODEL, "-p", "the", "-n", 4, *GREEDY, "--deadline", 600),
+                         good("generate", MODEL, "-p", "the", "-n", 4, *GREEDY))
+
+    def test_lines_have_their_own(self):
+        rows = file("deadline.jsonl", '{"prompt": "the", "max_tokens": 3, "deadline": 600}\n{"prompt": "the"}\n')
+        rc, out, err = heddle("generate", MODEL, "--prompts", rows, *GREEDY, "--ignore-eos", "--deadline", 1e-6)
+        self.assertEqual(rc, 1)
+        self.assertEqual([json.loads(x)["finish_reason"] for x in out.splitlines()], ["length", "deadline"])
+        self.assertIn("1 of 2 prompts failed", err)
+        for bad in ("-1", "1e99", '"x"'):
+            rows = file("deadline.jsonl", f'{{"prompt": "the", "deadline": {bad}}}')
+            self.assertRefused(["generate", MODEL, "--prompts", rows], "deadline.jsonl:1", "'deadline'", "a number from 0")
+        self.assertRefused(["generate", MODEL, "-p", "x", "--deadline", "nan"], "--deadline")
+        self.assertRefused(["chat", MODEL, "--deadline", "1"], "unknown flag")
+
+
 class Chat(Cli):
     def chat(self, lines, *args):
         return heddle("chat", MODEL, *GREEDY, "--ignore-eos", "-n", 8, "-v", *args, stdin="\n".join(lines).encode())
@@ -505,6 +531,30 @@ class Chat(Cli):
         self.assertEqual(reused[0][0], 0)
         self.assertGreater(reused[1][0], reused[0][1], "the first prompt and more")
         self.assertLess(reused[1][0], reused[1][1])
+
+    def test_verify_cache_computes_hits_again(self):
+        plain = self.chat(["the weaver", "and then", "and on"])
+        rc, out, err = self.chat(["the weaver", "and then", "and on"], "--verify-cache", 1)
+        self.assertEqual((rc, out), plain[:2], err)
+        self.assertIn("verify-cache: 2 hits computed again, 16 rows compared, 0 skipped", err)
+        self.assertEqual(self.reused(err), self.reused(plain[2]))
+        rows = file("verify.jsonl", "".join(json.dumps({"prompt": "the weaver", "max_tokens": 3}) + "\n" for _ in range(3)))
+        rc, out, err = heddle("generate", MODEL, "--prompts", rows, "--parallel", 1, "--verify-cache", 0.99, "-v", *GREEDY)
+        self.assertEqual(rc, 0, err)
+        self.assertRegex(err, "verify-cache: [12] hits computed again")
+        for bad in ("nan", "-0.1", "1.1", "x"):
+            self.assertRefused(["chat", MODEL, "--verify-cache", bad], "--verify-cache", "a number from 0 to 1")
+
+    def test_stats_tell_what_was_reused(self):
+        _, out, err = self.chat(["/stats", "the weaver", "and then", "/stats"])
+        self.assertEqual(out, self.chat(["the weaver", "and then"])[1])
+        stats = [x for x in err.splitlines() if x.startswith("requests ")]
+        self.assertEqual(stats, ["requests   0 running, 0 waiting, 0 begun",
+                                 *["requests   0 running, 0 waiting, 2 begun: no_prefix 1, diverged_at 1"] * 2])
+        cached, prompt = map(sum, zip(*self.reused(err)))
+        self.assertIn(f"prompts    {prompt} tokens, {cached} cached, 0 replayed", err)
+        quiet = heddle("chat", MODEL, *GREEDY, "-n", 2, stdin=b"one\n")[2]
+        self.assertNotIn("requests ", quiet)
 
     def test_first_answer_is_that_of_generate(self):
         _, out, _ = self.chat(["the weaver", "/exit", "never read"])

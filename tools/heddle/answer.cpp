@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 
 namespace heddle::cli {
@@ -33,21 +35,47 @@ void fit_to_context(const Engine& engine, Request& request) {
       request.max_new_tokens == 0 ? room : std::min(request.max_new_tokens, room);
 }
 
-std::vector<std::int32_t> encode_prompt(const Engine& engine,
-                                        const std::string& text,
-                                        const std::string& system,
-                                        bool raw) {
+void set_prompt(Request& request, ChatPrompt prompt) {
+  request.prompt = std::move(prompt.tokens);
+  request.snapshot_at = std::move(prompt.departures);
+}
+
+ChatPrompt encode_prompt(const Engine& engine,
+                         const std::string& text,
+                         const std::string& system,
+                         bool raw) {
   if (raw || engine.chat_template() == nullptr) {
     if (!system.empty()) {
       throw bad_input(raw ? "--system needs the chat template, which --raw turns off"
                           : "--system needs a chat template, which this checkpoint does not have");
     }
-    return engine.tokenizer().encode(text, {});
+    return {.tokens = engine.tokenizer().encode(text, {})};
   }
   std::vector<ChatMessage> messages;
   if (!system.empty()) messages.push_back({.role = "system", .content = system, .extra_json = ""});
   messages.push_back({.role = "user", .content = text, .extra_json = ""});
-  return engine.encode_chat(messages);
+  return engine.encode_conversation(messages);
+}
+
+void verify_hits(Engine& engine) {
+  if (engine.stats().verify.pending == 0) return;
+  const PolledInterrupt interrupt;
+  while (engine.stats().verify.pending > 0 && !interrupt.raised() && engine.step()) {
+  }
+  engine.skip_checks();
+}
+
+void require_verified(const Engine& engine) {
+  const CacheCheckStats verify = engine.stats().verify;
+  if (engine.options().verify_cache > 0.0) {
+    log_info(fmt::format("verify-cache: {} hits computed again, {} rows compared, {} skipped",
+                         verify.checked, verify.rows, verify.skipped));
+  }
+  if (verify.mismatches == 0) return;
+  throw runtime_failure(
+      fmt::format("--verify-cache: {} of {} answers behind a cached prefix have other logits than "
+                  "the same prompt computed cold; this is a fault of heddle or of the machine",
+                  verify.mismatches, verify.checked));
 }
 
 void Answer::start(Engine& engine, Request request) {
@@ -142,7 +170,7 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
   json["tokens"] = tokens_;
   json["text"] = text_;
   json["finish_reason"] = name(finish_);
-  if (finish_ == FinishReason::kError) json["error"] = error_;
+  if (!error_.empty()) json["error"] = error_;
   json["seed"] = seed_;
   json["timings"] = {
       {"load_s", engine.stats().load_s},

@@ -24,6 +24,9 @@ class Answer {
   bool done() const { return finish_ != FinishReason::kNone; }
   RequestId id() const { return id_; }
   FinishReason finish() const { return finish_; }
+  bool failed() const {
+    return finish_ == FinishReason::kError || finish_ == FinishReason::kDeadline;
+  }
   const std::string& error() const { return error_; }
   const std::string& text() const { return text_; }
   /// The part of the text that was not taken yet.
@@ -61,13 +64,21 @@ class Answer {
   Clock::time_point started_, first_token_, last_;
 };
 
+/// The tokens, and snapshots where other conversations may depart.
+void set_prompt(Request& request, ChatPrompt prompt);
+
 /// Fits max_new_tokens to the context. Throws kBadInput for a prompt that leaves no room.
 void fit_to_context(const Engine& engine, Request& request);
 
-/// Tokens of one text as generate sees it: a user message through the template, or raw.
-std::vector<std::int32_t> encode_prompt(const Engine& engine,
-                                        const std::string& text,
-                                        const std::string& system,
-                                        bool raw);
+/// Computes the answers again that --verify-cache has chosen, unless interrupted.
+void verify_hits(Engine& engine);
+/// Throws kRuntime if one of them was not as it had to be.
+void require_verified(const Engine& engine);
+
+/// One text as generate sees it: a user message through the template, or raw.
+ChatPrompt encode_prompt(const Engine& engine,
+                         const std::string& text,
+                         const std::string& system,
+                         bool raw);
 
 }  // namespace heddle::cli

@@ -28,7 +28,8 @@ constexpr std::string_view kCommands =
     "/clear forgets the conversation, /regen answers the last message again, /history lists your "
     "messages with their numbers, /edit N TEXT replaces message N, drops what came after it and "
     "answers (without TEXT: shows it), /system TEXT sets the system message (without TEXT: removes "
-    "it), /help, /exit; a message that begins with a slash is written with two";
+    "it), /stats tells what was reused and what the caches hold, /help, /exit; a message that "
+    "begins with a slash is written with two";
 
 void say(std::string_view line) {
   write_stderr(std::string(line) + "\n");
@@ -131,6 +132,8 @@ class Conversation {
     }
   }
 
+  void show_stats() const { write_stderr(describe(engine_.stats())); }
+
   /// `rest` is "N TEXT", with TEXT as it stands; blanks alone are no text.
   void edit(const std::string& rest) {
     if (turns_.empty()) return say("/edit: there is no message to change");
@@ -155,7 +158,7 @@ class Conversation {
 
  private:
   /// The first `n_before` turns and then `message`.
-  std::vector<std::int32_t> encode(std::size_t n_before, const std::string& message) const {
+  ChatPrompt encode(std::size_t n_before, const std::string& message) const {
     std::vector<ChatMessage> messages;
     const auto add = [&](std::string_view role, const std::string& text) {
       messages.push_back({.role = std::string(role), .content = text, .extra_json = ""});
@@ -166,10 +169,10 @@ class Conversation {
       add("assistant", turns_[i].answer);
     }
     add("user", message);
-    if (!raw_) return engine_.encode_chat(messages);
+    if (!raw_) return engine_.encode_conversation(messages);
     std::string text;
     for (const ChatMessage& part : messages) text += part.content + "\n";
-    return engine_.tokenizer().encode(text, {});
+    return {.tokens = engine_.tokenizer().encode(text, {})};
   }
 
   /// Answers `message` after the first `n_before` turns; the others are dropped.
@@ -177,7 +180,7 @@ class Conversation {
     Request request = base_;
     Answer answer;
     try {
-      request.prompt = encode(n_before, message);
+      set_prompt(request, encode(n_before, message));
       request.choice = choice;
       run(answer, std::move(request));
     } catch (const Error& e) {
@@ -196,6 +199,7 @@ class Conversation {
     turns_.push_back(std::move(turn));
     tokens_ = answer.prompt_and_answer();
     report(answer);
+    verify_hits(engine_);
   }
 
   void run(Answer& answer, Request request) {
@@ -249,6 +253,8 @@ bool handle(Conversation& conversation, const std::string& line) {
     conversation.history();
   } else if (command == "/edit") {
     conversation.edit(rest);
+  } else if (command == "/stats") {
+    conversation.show_stats();
   } else if (command == "/help") {
     say(kCommands);
   } else {
@@ -273,7 +279,9 @@ int run_chat(const Arguments& args) {
     if (interactive) write_stderr("> ");
     line = reader.next();
   } while (line && handle(conversation, *line));
+  if (log_level() <= LogLevel::kInfo) conversation.show_stats();
   if (!conversation.tokens().empty()) session.save(*engine, conversation.tokens());
+  require_verified(*engine);
   if (!reader.interrupted()) return 0;
   say("\nerror: interrupted");
   return kExitInterrupted;

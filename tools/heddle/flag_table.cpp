@@ -43,16 +43,19 @@ constexpr CommandSpec kCommands[] = {
          "--json prints one object: model, prompt_tokens, completion_tokens, cached_tokens, "
          "replayed_tokens, not_reused (none, no_prefix, diverged_at, no_snapshot, evicted, scope, "
          "too_short, disabled), "
-         "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled), seed, timings "
+         "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled, deadline), seed, "
+         "timings "
          "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and logprobs "
          "and session {file, restored_tokens, restored_snapshots} if asked for.\n"
          "--prompts FILE reads one JSON object a line and prints one such object a line in input "
          "order, each as soon as it and those before it are ready. A line has `prompt` (text) or "
          "`messages` (list of {role, content}), and may have `id` (given back), `max_tokens`, "
-         "`temperature`, `top_k`, `top_p`, `min_p`, `seed` and `stop` (text or list), which win "
-         "over the flags. A line that cannot be is named before anything runs; a request that "
-         "fails while running gives a line with finish_reason \"error\", and exit code 1 at the "
-         "end."},
+         "`temperature`, `top_k`, `top_p`, `min_p`, `seed`, `deadline` and `stop` (text or list), "
+         "which win over the flags. A line that cannot be is named before anything runs; a request "
+         "that "
+         "fails while running gives a line with finish_reason \"error\" (or \"deadline\"), and "
+         "exit "
+         "code 1 at the end."},
     {.id = CommandId::kChat,
      .name = "chat",
      .operands = "MODEL",
@@ -67,7 +70,9 @@ constexpr CommandSpec kCommands[] = {
          "/clear forgets the conversation, /regen answers the last message again, /history lists "
          "your messages with their numbers, /edit N TEXT replaces message N, drops what came after "
          "it and answers anew (without TEXT: shows the message), /system TEXT sets the system "
-         "message (without TEXT: removes it), /help lists these, /exit leaves; a message that "
+         "message (without TEXT: removes it), /stats tells what was reused and what the caches "
+         "hold "
+         "(-v: at the end, too), /help lists these, /exit leaves; a message that "
          "begins with a slash is written with two, but TEXT is taken as it stands. What cannot be "
          "answered changes nothing. Ctrl-C stops an answer and keeps what there is; where no "
          "answer is being written it leaves (exit code 130). --session FILE is saved on every way "
@@ -276,6 +281,15 @@ constexpr FlagSpec kFlags[] = {
      .kind = ValueKind::kPath,
      .value = "FILE",
      .help = "write the log probability of every token, a JSON line each"},
+    {.name = "deadline",
+     .commands = kGenerate,
+     .kind = ValueKind::kFloat,
+     .value = "SECONDS",
+     .help = "end an answer that takes longer, keep what there is, and exit with code 1; 0: none",
+     .fallback = "0",
+     .low = 0,
+     .high = 1e9,
+     .env = true},
     {.name = "json",
      .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kPull | kVersion | kSelftest,
      .help = "print one JSON value"},
@@ -521,6 +535,16 @@ constexpr FlagSpec kFlags[] = {
     {.name = "no-prefix-cache",
      .commands = kGenerate | kChat,
      .help = "compute every prompt from its first token",
+     .env = true},
+    {.name = "verify-cache",
+     .commands = kGenerate | kChat,
+     .kind = ValueKind::kFloat,
+     .value = "FRACTION",
+     .help = "compute so many of the answers behind a cached prefix again, cold, once nothing else "
+             "is to be done, and compare the logits bit for bit; exit code 1 if they differ",
+     .fallback = "0",
+     .low = 0,
+     .high = 1,
      .env = true},
     {.name = "block-tokens",
      .commands = kSized,

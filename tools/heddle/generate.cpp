@@ -44,7 +44,8 @@ int run_generate(const Arguments& args) {
   const std::unique_ptr<Engine> engine = Engine::load(options);
   session.restore(*engine);
   Request request = request_template(args, engine->default_sampling());
-  request.prompt = encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw"));
+  set_prompt(request,
+             encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw")));
   request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
 
   Answer answer;
@@ -69,10 +70,12 @@ int run_generate(const Arguments& args) {
   } else if (!json) {
     write_stdout(answer.take_new_text() + "\n");
   }
-  if (answer.finish() == FinishReason::kError) throw runtime_failure(answer.error());
+  if (answer.failed()) throw runtime_failure(answer.error());
   if (session.on()) log_info(answer.describe_reuse());
   if (!json) note(answer.describe_timings());
   session.save(*engine, answer.prompt_and_answer());
+  if (!interrupted) verify_hits(*engine);
+  require_verified(*engine);
   return interrupted ? kExitInterrupted : 0;
 }
 

@@ -123,6 +123,9 @@ EngineOptions engine_options(const Arguments& args) {
     options.max_step_tokens = args.integer("max-step-tokens").value_or(0);
   }
   if (has_flag(args, "no-prefix-cache")) options.prefix_cache = !args.on("no-prefix-cache");
+  if (has_flag(args, "verify-cache")) {
+    options.verify_cache = args.number("verify-cache").value_or(0.0);
+  }
   if (const auto dtype = args.text("kv-dtype")) options.kv_dtype = parse_dtype(*dtype);
   if (const auto block = args.text("block-tokens")) options.block_tokens = std::stoi(*block);
   return options;
@@ -157,6 +160,7 @@ Request request_template(const Arguments& args, const SamplingParams& defaults) 
   request.sampling = sampling_params(args, defaults);
   request.max_new_tokens = args.integer("max-tokens").value_or(512);
   request.ignore_eos = args.on("ignore-eos");
+  if (has_flag(args, "deadline")) request.deadline = args.number("deadline").value_or(0.0);
   request.stop = args.texts("stop");
   for (const std::string& stop : request.stop) {
     if (stop.empty()) throw bad_input("--stop: '' is not valid; allowed: text of 1 to 1024 bytes");

@@ -21,8 +21,9 @@
 namespace heddle::cli {
 namespace {
 
-constexpr std::string_view kKeys[] = {"prompt", "messages", "id",    "max_tokens", "temperature",
-                                      "top_k",  "top_p",    "min_p", "seed",       "stop"};
+constexpr std::string_view kKeys[] = {"prompt",      "messages", "id",      "max_tokens",
+                                      "temperature", "top_k",    "top_p",   "min_p",
+                                      "seed",        "stop",     "deadline"};
 
 struct Line {
   std::string where;  // "FILE:3: "
@@ -111,6 +112,7 @@ void apply_overrides(const Line& line, Request& request) {
   if (const auto v = whole_number_of(line, "seed", std::numeric_limits<std::int64_t>::max())) {
     p.seed = static_cast<std::uint64_t>(*v);
   }
+  if (const auto v = number_of(line, "deadline", 0, 1e9)) request.deadline = *v;
   if (p.top_p == 0.0F) throw bad_input(line.where + "'top_p' is 0, allowed: above 0 up to 1");
   apply_stop(line, request);
 }
@@ -146,14 +148,12 @@ std::vector<ChatMessage> messages_of(const Line& line, const std::string& system
   return messages;
 }
 
-std::vector<std::int32_t> encode_line(const Engine& engine,
-                                      const Line& line,
-                                      const Arguments& args) {
+ChatPrompt encode_line(const Engine& engine, const Line& line, const Arguments& args) {
   const std::string system = args.text("system").value_or("");
   if (line.object.contains("messages")) {
     if (args.on("raw"))
       throw bad_input(line.where + "'messages' need the template: not with --raw");
-    return engine.encode_chat(messages_of(line, system));
+    return engine.encode_conversation(messages_of(line, system));
   }
   return encode_prompt(engine, line.object.at("prompt").get<std::string>(), system, args.on("raw"));
 }
@@ -210,7 +210,7 @@ class Batch {
       Request request = common;
       apply_overrides(line, request);
       try {
-        request.prompt = encode_line(engine_, line, args_);
+        set_prompt(request, encode_line(engine_, line, args_));
         fit_to_context(engine_, request);
         // Queued and taken back: what the engine refuses shows before anything runs.
         engine_.cancel(engine_.submit(request, [](const RequestEvent&) {}));
@@ -235,6 +235,7 @@ class Batch {
       if (interrupt.raised() && !cancelled) {
         cancelled = true;
         for (std::size_t i = printed_; i < next_; ++i) engine_.cancel(answers_[i]->id());
+        engine_.skip_checks();
         print_ready();
       }
       if (!stepped && (cancelled || next_ == lines_.size())) break;
@@ -242,6 +243,7 @@ class Batch {
     print_ready();
     HEDDLE_CHECK(printed_ == next_);
     progress.clear();
+    require_verified(engine_);
     if (cancelled) return kExitInterrupted;
     if (n_failed_ > 0) {
       throw runtime_failure(fmt::format("{} of {} prompts failed; the first: {}", n_failed_,
@@ -272,7 +274,7 @@ class Batch {
       if (line.contains("id")) json["id"] = line["id"];
       json.update(answer.to_json(engine_, args_.operands()[0]));
       write_stdout(json_line(json));
-      if (answer.finish() == FinishReason::kError && n_failed_++ == 0) {
+      if (answer.failed() && n_failed_++ == 0) {
         first_error_ = lines_[printed_].where + answer.error();
       }
       answers_[printed_].reset();
