@@ -67,13 +67,15 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   PrefixNode node = static_cast<PrefixNode>(nodes_.size());
   if (unused_.empty()) {
     nodes_.emplace_back();
+    tokens_.resize(nodes_.size() * static_cast<std::size_t>(options_.block_tokens));
   } else {
     node = unused_.back();
     unused_.pop_back();
     at(node) = Node{};
   }
   Node& n = at(node);
-  n.tokens.assign(tokens.begin(), tokens.end());
+  n.n_tokens = static_cast<int>(tokens.size());
+  std::ranges::copy(tokens, tokens_.begin() + std::ptrdiff_t{node} * options_.block_tokens);
   if (parent == kNoNode) return node;
   Node& p = at(parent);
   n.parent = parent;
@@ -86,15 +88,14 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
 }
 
 PrefixNode PrefixCache::full_child(PrefixNode parent, std::span<const Token> tokens) const {
-  const auto it = full_.find(hash_of(at(parent).hash, tokens));
-  if (it == full_.end()) return kNoNode;
-  const Node& n = at(it->second);
-  const bool same = n.parent == parent && std::ranges::equal(n.tokens, tokens);
-  return same ? it->second : kNoNode;
+  const PrefixNode node = full_.find(hash_of(at(parent).hash, tokens), hashes());
+  if (node == kNoNode) return kNoNode;
+  const bool same = at(node).parent == parent && std::ranges::equal(tokens_of(node), tokens);
+  return same ? node : kNoNode;
 }
 
 std::int64_t PrefixCache::common(PrefixNode node, std::span<const Token> tokens) const {
-  const std::vector<Token>& mine = at(node).tokens;
+  const std::span<const Token> mine = tokens_of(node);
   const auto end = mine.begin() + static_cast<std::ptrdiff_t>(std::min(mine.size(), tokens.size()));
   return std::mismatch(mine.begin(), end, tokens.begin()).first - mine.begin();
 }
@@ -163,7 +164,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
     match.partial = place(source);
     refresh(source);
   }
-  for (const PrefixNode node : path) refresh(node);
+  refresh(path.back());  // those above are as recent once they are leaves
   if (state_node != kNoNode) {
     refresh(state_node);
     for (Snapshot& s : at(state_node).snapshots) {
@@ -224,10 +225,11 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
   node = make(parent, tokens, block);
   if (full) {
     at(node).hash = hash_of(at(parent).hash, tokens);
-    if (!full_.emplace(at(node).hash, node).second) {  // another text with this hash
+    if (full_.find(at(node).hash, hashes()) != kNoNode) {  // another text with this hash
       erase(node);
       return kNoNode;
     }
+    full_.insert(node, hashes());
     evicted_.erase(at(node).hash);
   }
   absorb(node);
@@ -236,12 +238,11 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
 
 /// Siblings that are only the begin of `node` are not needed beside it.
 void PrefixCache::absorb(PrefixNode node) {
-  const std::span<const Token> tokens = at(node).tokens;
+  const std::span<const Token> tokens = tokens_of(node);
   for (PrefixNode c = at(node).next; c != kNoNode;) {
     const PrefixNode next = at(c).next;
     Node& old = at(c);
-    if (old.tokens.size() < tokens.size() &&
-        common(c, tokens) == static_cast<std::int64_t>(old.tokens.size())) {
+    if (old.n_tokens < at(node).n_tokens && common(c, tokens) == old.n_tokens) {
       at(node).lost_snapshot = at(node).lost_snapshot || old.lost_snapshot;
       for (Snapshot snapshot : std::exchange(old.snapshots, {})) {
         evictable_[snapshot.tier()].snapshots.erase(snapshot.key);
@@ -295,9 +296,9 @@ void PrefixCache::discard(std::string_view scope,
     for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
       const std::int64_t known = common(c, tokens);
       drop_snapshots(c, from, at(c).begin + known);
-      if (known != static_cast<std::int64_t>(at(c).tokens.size())) continue;
+      if (known != at(c).n_tokens) continue;
       path.push_back(c);
-      if (at(c).tokens.size() == block) next = c;
+      if (is_full(c)) next = c;
     }
     last = next;
     if (last != kNoNode) tokens = tokens.subspan(block);
@@ -375,7 +376,7 @@ void PrefixCache::check() const {
 void PrefixCache::check_node(PrefixNode node) const {
   const Node& n = at(node);
   HEDDLE_CHECK((n.block >= 0) != (n.host >= 0));
-  HEDDLE_CHECK(is_full(node) ? full_.at(n.hash) == node : n.first_child == kNoNode);
+  HEDDLE_CHECK(is_full(node) ? full_.find(n.hash, hashes()) == node : n.first_child == kNoNode);
   HEDDLE_CHECK(!n.key || (is_leaf(node) && evictable_[n.tier()].leaves.contains(*n.key)));
   HEDDLE_CHECK(n.key || !is_leaf(node) || !idle(node));
   if (n.host >= 0) {

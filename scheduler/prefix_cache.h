@@ -13,13 +13,13 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "base/sip_hash.h"
 #include "scheduler/batch_plan.h"
 #include "scheduler/block_pool.h"
+#include "scheduler/node_table.h"
 
 namespace heddle {
 
@@ -166,7 +166,7 @@ class PrefixCache {
     PrefixNode next = kNoNode;  // siblings
     PrefixNode previous = kNoNode;
     std::int64_t begin = 0;  // position of its first token
-    std::vector<Token> tokens;
+    int n_tokens = 0;
     BlockId block = -1;  // one of both
     BlockId host = -1;
     int n_on_device = 0;  // children
@@ -177,7 +177,7 @@ class PrefixCache {
     std::string scope;           // of a root
     bool lost_snapshot = false;  // one was evicted
     std::vector<Snapshot> snapshots;
-    std::int64_t end() const { return begin + static_cast<std::int64_t>(tokens.size()); }
+    std::int64_t end() const { return begin + n_tokens; }
     Tier tier() const { return host >= 0 ? kHost : kDevice; }
   };
   /// What can be evicted from a tier, the first before the others: nodes without children in it,
@@ -196,8 +196,15 @@ class PrefixCache {
     return at(node).host >= 0 || blocks_.references(at(node).block) == 1;
   }
   bool is_leaf(PrefixNode node) const;
-  bool is_full(PrefixNode node) const {
-    return static_cast<int>(at(node).tokens.size()) == options_.block_tokens;
+  bool is_full(PrefixNode node) const { return at(node).n_tokens == options_.block_tokens; }
+  std::span<const Token> tokens_of(PrefixNode node) const {
+    const auto block = static_cast<std::size_t>(options_.block_tokens);
+    return std::span(tokens_).subspan(static_cast<std::size_t>(node) * block,
+                                      static_cast<std::size_t>(at(node).n_tokens));
+  }
+  /// For full_.
+  auto hashes() const {
+    return [this](PrefixNode node) -> const Hash128& { return at(node).hash; };
   }
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
@@ -211,6 +218,7 @@ class PrefixCache {
   double worth(PrefixNode node) const;
   double worth(PrefixNode node, const Snapshot& snapshot) const;
   void list(PrefixNode node);
+  void list_if_idle(PrefixNode node);
   void unlist(PrefixNode node);
   void list(PrefixNode node, Snapshot& snapshot);
   void drop_snapshot(PrefixNode node, std::size_t index);
@@ -234,9 +242,10 @@ class PrefixCache {
   BlockPool& blocks_;
   BlockPool& states_;
   std::vector<Node> nodes_;
+  std::vector<Token> tokens_;  // block_tokens for each node
   std::vector<PrefixNode> unused_;
   std::map<std::string, PrefixNode, std::less<>> roots_;
-  std::unordered_map<Hash128, PrefixNode, Hash128Hasher> full_;
+  NodeTable full_;
   std::array<Evictable, kTiers> evictable_;
   BlockPool host_blocks_;
   BlockPool host_slots_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "base/error.h"
@@ -18,8 +19,7 @@ constexpr double kKeysOfOneToken = 8192.0;
 /// Of a block, in blocks' worth of computing: its own tokens, and those that its snapshots save.
 double PrefixCache::worth(PrefixNode node) const {
   const Node& n = at(node);
-  double tokens =
-      static_cast<double>(n.tokens.size()) * (1.0 + static_cast<double>(n.begin) / kKeysOfOneToken);
+  double tokens = n.n_tokens * (1.0 + static_cast<double>(n.begin) / kKeysOfOneToken);
   for (const Snapshot& s : n.snapshots) tokens += worth(node, s);
   return tokens / options_.block_tokens;
 }
@@ -57,6 +57,11 @@ void PrefixCache::list(PrefixNode node) {
   evictable_[n.tier()].leaves.insert(*n.key);
 }
 
+/// What a sequence has, it will release.
+void PrefixCache::list_if_idle(PrefixNode node) {
+  if (is_leaf(node) && idle(node)) list(node);
+}
+
 void PrefixCache::unlist(PrefixNode node) {
   Node& n = at(node);
   if (n.key) evictable_[n.tier()].leaves.erase(*n.key);
@@ -77,7 +82,7 @@ CachePlace PrefixCache::place(PrefixNode node) const {
 
 void PrefixCache::released(BlockId block) {
   const PrefixNode node = node_of_[static_cast<std::size_t>(block)];
-  if (node != kNoNode && !at(node).key && is_leaf(node) && idle(node)) list(node);
+  if (node != kNoNode && !at(node).key) list_if_idle(node);
 }
 
 void PrefixCache::hold(const BatchPlan::Copy& copy) {
@@ -120,7 +125,7 @@ void PrefixCache::set_block(PrefixNode node, BlockId block) {
   ++stats_.blocks;
   blocks_.share(block);
   node_of_[static_cast<std::size_t>(block)] = node;
-  if (is_leaf(node)) list(node);
+  list_if_idle(node);
 }
 
 void PrefixCache::leave_device(PrefixNode node) {
@@ -176,7 +181,7 @@ bool PrefixCache::move_block(PrefixNode node, std::vector<BatchPlan::Copy>& move
   ++stats_.host_blocks;
   ++stats_.moved_blocks;
   if (is_leaf(node)) list(node);
-  if (is_leaf(n.parent)) list(n.parent);
+  list_if_idle(n.parent);
   return true;
 }
 
@@ -263,9 +268,9 @@ void PrefixCache::erase(PrefixNode node) {
   Node& n = at(node);
   HEDDLE_CHECK(n.first_child == kNoNode);
   while (!n.snapshots.empty()) drop_snapshot(node, n.snapshots.size() - 1);
-  const auto full = full_.find(n.hash);
-  if (full != full_.end() && full->second == node) full_.erase(full);
+  if (is_full(node) && full_.find(n.hash, hashes()) == node) full_.erase(n.hash, hashes());
   const PrefixNode parent = n.parent;
+  const auto used = std::pair(n.credit, n.used);
   if (parent == kNoNode) {
     roots_.erase(n.scope);
   } else {
@@ -284,8 +289,10 @@ void PrefixCache::erase(PrefixNode node) {
   if (parent == kNoNode) return;
   if (at(parent).parent == kNoNode) {
     if (at(parent).first_child == kNoNode) erase(parent);
-  } else if (is_leaf(parent)) {
-    list(parent);
+  } else {
+    Node& p = at(parent);
+    std::tie(p.credit, p.used) = std::max(std::pair(p.credit, p.used), used);
+    list_if_idle(parent);
   }
 }
 

@@ -103,7 +103,7 @@ AdoptedPath Scheduler::adopt(std::string_view scope,
     const PrefixNode node =
         cache_.insert(path.empty() ? cache_.root(scope) : path.back(), part, *block);
     const bool taken = node != kNoNode && cache_.place(node) == CachePlace{.id = *block};
-    pool_.release(*block);  // the tree's now, or free again
+    release(*block);  // the tree's now, or free again
     if (node == kNoNode) break;
     path.push_back(node);
     adopted.blocks.push_back(taken ? *block : -1);

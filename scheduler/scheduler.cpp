@@ -158,7 +158,6 @@ std::optional<BatchPlan> Scheduler::plan() {
   plan.copies_before = std::exchange(copies_, {});
   InFlight flight{.step = plan.step, .snapshots = {}};
   for (const BatchPlan::Item& item : plan.items) {
-    if (item.sample) sequences_.at(item.sequence).pending_row = plan.n_samples++;
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }
   for (const BatchPlan::Fork& fork : plan.forks) {
@@ -181,9 +180,9 @@ void Scheduler::plan_running(BatchPlan& plan) {
   // running_ shrinks from the end when a victim is preempted, so the index stays right.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
-    const bool is_prompt = remaining(s) > 1;
-    if (remaining(s) == 1) --decoding;
-    const std::int64_t n = chunk_limit(plan, s, decoding, is_prompt && (waits || i < last_prompt));
+    const std::int64_t left = remaining(s);
+    if (left == 1) --decoding;
+    const std::int64_t n = chunk_limit(plan, s, decoding, left > 1 && (waits || i < last_prompt));
     if (n == 0 || !grow(s, n, plan)) continue;
     append_item(plan, s, n);
   }
@@ -237,6 +236,8 @@ bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
 
 /// For items from `first` on that end a prompt.
 void Scheduler::begin_forks(BatchPlan& plan, std::size_t first) {
+  if (!ends_forks_) return;
+  ends_forks_ = false;
   for (std::size_t i = first; i < plan.items.size(); ++i) {
     Sequence& s = sequences_.at(plan.items[i].sequence);
     if (s.forks.empty() || s.n_computed < s.n_prompt) continue;
@@ -461,8 +462,10 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
   if (item.sample && item.n_outputs == 0) item.n_outputs = 1;
   if (item.sample) {
     s.tokens.push_back(kPendingToken);  // item.tokens stays where it is: there is room
+    s.pending_row = plan.n_samples++;
     queue_.charge(*s.client, 1);
   }
+  ends_forks_ = ends_forks_ || (!s.forks.empty() && s.n_computed >= s.n_prompt);
   plan.n_tokens += n_tokens;
   plan.n_outputs += item.n_outputs;
   plan.items.push_back(item);

@@ -191,6 +191,7 @@ class Scheduler {
     std::int64_t step = 0;
     std::vector<BlockId> snapshots;
   };
+  bool ends_forks_ = false;  // an item of the plan being made ends a prompt that others wait for
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first
   /// copies_before of the next plan: what was evicted moves even if nothing else is planned.
   std::vector<BatchPlan::Copy> copies_;

@@ -153,7 +153,7 @@ TEST(EngineStatsTest, TextAndJsonSayTheSame) {
   EXPECT_THAT(text, HasSubstr("states     5: 0 used, 3 snapshots, 0 free; 0 snapshots evicted\n"));
   EXPECT_THAT(text, HasSubstr("verified   2 hits, 9 rows, 0 mismatches, 0 skipped, 0 pending\n"));
   const Json json = parse_json(to_json(stats), "stats");
-  EXPECT_EQ(json.size(), 21U);
+  EXPECT_EQ(json.size(), 25U);
   EXPECT_EQ(json.at("prompt_tokens"), 90);
   EXPECT_EQ(json.at("not_reused").at("evicted"), 1);
   EXPECT_EQ(json.at("not_reused").at("scope"), 0);

@@ -51,7 +51,10 @@ struct Fixture {
         if (!cache.add_snapshot(node, p, *slot)) slots.release(*slot);
       }
     }
-    for (const BlockId block : held) blocks.release(block);
+    for (const BlockId block : held) {
+      blocks.release(block);
+      cache.released(block);
+    }
     held.clear();
     cache.check();
   }

@@ -105,7 +105,7 @@ TEST(SavedPath, AdoptedTextsAreFound) {
     for (std::size_t i = 0; i < path.blocks.size(); ++i) {
       EXPECT_EQ(path.blocks[i], CachePlace{.id = adopted.blocks[i]});
     }
-    EXPECT_EQ(path.snapshots[0].slot, adopted.snapshots[0].slot);
+    EXPECT_EQ(path.snapshots[0].slot, CachePlace{.id = adopted.snapshots[0].slot});
     const SequenceId id = run(scheduler, counting(10, n + 5));
     EXPECT_EQ(found(scheduler, id), n);
     scheduler.remove(id);
