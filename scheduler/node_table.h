@@ -1,6 +1,6 @@
 #pragma once
-// Nodes of the prefix cache by their hash: open addressing over indices, so that an entry costs four
-// bytes and no allocation.
+// Nodes of the prefix cache by their hash: open addressing over indices, so that an entry costs
+// four bytes and no allocation.
 
 #include <cstddef>
 #include <cstdint>

@@ -36,35 +36,36 @@ enum class SequenceState : std::uint8_t { kWaiting, kRunning };
 /// One stream of tokens; owned and changed by Scheduler alone. Invariants: n_computed <=
 /// tokens.size(); the block table covers the computed positions (and those of the step in flight).
 struct Sequence {
+  // What every step looks at lies together.
   SequenceId id = 0;
-  std::vector<Token> tokens;  // known tokens, the last may be kPendingToken
+  std::vector<Token> tokens = {};  // known tokens, the last may be kPendingToken
+  std::vector<BlockId> blocks = {};
   std::int64_t n_prompt = 0;
   std::int64_t max_new_tokens = 0;
-  bool all_outputs = false;
   std::int64_t n_computed =
-      0;                      // positions whose KV is (or will be, after the step in flight) stored
-  std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
-  std::int64_t n_valid = 0;   // of these, what committed steps have stored
-  std::vector<BlockId> blocks;
-  std::string scope;
+      0;                     // positions whose KV is (or will be, after the step in flight) stored
+  std::int64_t n_valid = 0;  // of these, what committed steps have stored
+  std::int64_t n_in_cache = 0;    // so many of its blocks are in the cache
+  std::int64_t pending_row = -1;  // of the last plan, if its token is pending
+  FairQueue::Client* client = nullptr;
+  PrefixNode node = kNoNode;  // its last block that is in the cache
+  BlockId state_slot = -1;    // of the recurrent state; with blocks only
+  int run = 0;                // times it was admitted
+  int void_run = 0;  // samples of this run and of those before it do not count: a step failed
+  SequenceState state = SequenceState::kWaiting;
+  bool all_outputs = false;
   bool reuse = false;
   bool counted = true;
-  std::vector<std::int64_t> snapshot_at;
+  std::vector<SequenceId> forks = {};  // those that wait for this one's prompt
+  std::vector<std::int64_t> snapshot_at = {};
+  std::int64_t departs = 0;   // found.n_known of the last admission
+  std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
+  std::int64_t own_from = 0;  // tokens before it were never computed by this one
   Reuse found = {.miss = ReuseMiss::kDisabled};  // when it was first admitted
-  std::int64_t own_from = 0;                     // tokens before it were never computed by this one
-  std::int64_t departs = 0;                      // found.n_known of the last admission
-  PrefixNode node = kNoNode;                     // its last block that is in the cache
-  std::int64_t n_in_cache = 0;                   // so many of its blocks are
-  BlockId state_slot = -1;                       // of the recurrent state; with blocks only
-  SequenceState state = SequenceState::kWaiting;
-  int preemptions = 0;
-  int run = 0;       // times it was admitted
-  int void_run = 0;  // samples of this run and of those before it do not count: a step failed
-  std::int64_t pending_row = -1;  // of the last plan, if its token is pending
+  std::string scope = {};
+  SequenceId fork_of = 0;  // it waits for that one's prompt
   int priority = 0;
-  FairQueue::Client* client = nullptr;
-  SequenceId fork_of = 0;              // it waits for that one's prompt
-  std::vector<SequenceId> forks = {};  // those that wait for this one's
+  int preemptions = 0;
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
 };
 

@@ -83,34 +83,45 @@ void Answer::start(Engine& engine, Request request) {
   prompt_ = request.prompt;
   seed_ = request.sampling.seed;
   wants_logprobs_ = request.n_logprobs >= 0;
+  choices_.resize(static_cast<std::size_t>(request.n));
   started_ = first_token_ = last_ = Clock::now();
   id_ = engine.submit(std::move(request), [this](const RequestEvent& event) { receive(event); });
 }
 
 void Answer::receive(const RequestEvent& event) {
   last_ = Clock::now();
+  Choice& choice = choices_.at(event.choice);
   if (event.token) {
-    if (tokens_.empty()) first_token_ = last_;
-    tokens_.push_back(*event.token);
-    if (wants_logprobs_) logprobs_.push_back(event);
+    if (total_tokens() == 0) first_token_ = last_;
+    choice.tokens.push_back(*event.token);
+    if (wants_logprobs_) choice.logprobs.push_back(event);
   }
-  text_ += event.text;
-  if (event.finish != FinishReason::kNone) {
-    finish_ = event.finish;
-    error_ = event.error;
-    reuse_ = event.reuse;
-  }
+  choice.text += event.text;
+  if (event.finish == FinishReason::kNone) return;
+  ++n_done_;
+  choice.finish = event.finish;
+  choice.error = event.error;
+  const bool fails =
+      event.finish == FinishReason::kError || event.finish == FinishReason::kDeadline;
+  if (fails && failed_ == nullptr) failed_ = &choice.error;
+  if (event.choice == 0) reuse_ = event.reuse;
+}
+
+std::size_t Answer::total_tokens() const {
+  std::size_t n = 0;
+  for (const Choice& choice : choices_) n += choice.tokens.size();
+  return n;
 }
 
 std::string Answer::take_new_text() {
-  std::string part = text_.substr(taken_);
-  taken_ = text_.size();
+  std::string part = choices_[0].text.substr(taken_);
+  taken_ = choices_[0].text.size();
   return part;
 }
 
 std::vector<std::int32_t> Answer::prompt_and_answer() const {
   std::vector<std::int32_t> all = prompt_;
-  all.insert(all.end(), tokens_.begin(), tokens_.end());
+  all.insert(all.end(), choices_[0].tokens.begin(), choices_[0].tokens.end());
   return all;
 }
 
@@ -119,7 +130,7 @@ double Answer::prefill_s() const {
 }
 
 double Answer::decode_s() const {
-  return tokens_.empty() ? 0.0 : std::chrono::duration<double>(last_ - first_token_).count();
+  return total_tokens() == 0 ? 0.0 : std::chrono::duration<double>(last_ - first_token_).count();
 }
 
 std::string Answer::describe_reuse() const {
@@ -131,46 +142,49 @@ std::string Answer::describe_reuse() const {
 }
 
 std::string Answer::describe_timings() const {
-  const double decoded = std::max<double>(0.0, static_cast<double>(tokens_.size()) - 1.0);
+  const std::size_t n_tokens = total_tokens();
+  const double decoded = std::max<double>(0.0, static_cast<double>(n_tokens) - 1.0);
   return fmt::format(
       "prompt {} tokens in {:.2f} s ({:.1f} tok/s), answer {} tokens in {:.2f} s ({:.1f} tok/s), "
       "peak {:.0f} MiB",
       prompt_.size(), prefill_s(), per_second(static_cast<double>(prompt_.size()), prefill_s()),
-      tokens_.size(), decode_s(), per_second(decoded, decode_s()),
+      n_tokens, decode_s(), per_second(decoded, decode_s()),
       static_cast<double>(peak_rss_bytes()) / (1 << 20));
 }
 
-Json Answer::logprobs_json(const Engine& engine) const {
+Json Answer::choice_json(const Engine& engine, const Choice& choice) const {
+  Json json{{"completion_tokens", choice.tokens.size()},
+            {"tokens", choice.tokens},
+            {"text", choice.text},
+            {"finish_reason", name(choice.finish)}};
+  if (!choice.error.empty()) json["error"] = choice.error;
+  if (!wants_logprobs_) return json;
   const auto entry = [&](const TokenLogprob& value) {
     return Json{{"token", value.token},
                 {"text", utf8_lossy(engine.tokenizer().token_bytes(value.token, true))},
                 {"logprob", value.logprob}};
   };
   Json list = Json::array();
-  for (const RequestEvent& event : logprobs_) {
+  for (const RequestEvent& event : choice.logprobs) {
     Json row = event.logprob ? entry(*event.logprob) : Json::object();
     row["top"] = Json::array();
     for (const TokenLogprob& top : event.top_logprobs) row["top"].push_back(entry(top));
     list.push_back(std::move(row));
   }
-  return list;
+  json["logprobs"] = std::move(list);
+  return json;
 }
 
 Json Answer::to_json(const Engine& engine, const std::string& model) const {
-  const double decoded = std::max<double>(0.0, static_cast<double>(tokens_.size()) - 1.0);
-  Json json;
-  json["model"] = model;
-  json["prompt_tokens"] = prompt_.size();
-  json["completion_tokens"] = tokens_.size();
+  const std::size_t n_tokens = total_tokens();
+  const double decoded = std::max<double>(0.0, static_cast<double>(n_tokens) - 1.0);
+  Json json{{"model", model}, {"prompt_tokens", prompt_.size()}};
+  json.update(choice_json(engine, choices_[0]));
   json["cached_tokens"] = reuse_.cached_tokens;
   json["replayed_tokens"] = reuse_.replayed_tokens;
   json["not_reused"] = reuse_.reason;
   if (reuse_.reason == "diverged_at") json["diverged_at"] = reuse_.known_tokens;
   json["prompt_token_ids"] = prompt_;
-  json["tokens"] = tokens_;
-  json["text"] = text_;
-  json["finish_reason"] = name(finish_);
-  if (!error_.empty()) json["error"] = error_;
   json["seed"] = seed_;
   json["timings"] = {
       {"load_s", engine.stats().load_s},
@@ -179,7 +193,9 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
       {"decode_s", decode_s()},
       {"decode_tok_s", per_second(decoded, decode_s())}};
   json["peak_rss_bytes"] = peak_rss_bytes();
-  if (wants_logprobs_) json["logprobs"] = logprobs_json(engine);
+  if (choices_.size() == 1) return json;
+  json["choices"] = Json::array();
+  for (const Choice& choice : choices_) json["choices"].push_back(choice_json(engine, choice));
   return json;
 }
 

@@ -11,7 +11,8 @@
 
 namespace heddle::cli {
 
-/// Collects what comes back. Must stay where it is until the request has finished.
+/// Collects what comes back, of all choices: what one is asked for is the first, unless said
+/// otherwise. Must stay where it is until the request has finished.
 class Answer {
  public:
   Answer() = default;
@@ -21,20 +22,21 @@ class Answer {
   /// Submits after fit_to_context; throws kBadInput for what the engine refuses.
   void start(Engine& engine, Request request);
 
-  bool done() const { return finish_ != FinishReason::kNone; }
+  bool done() const { return n_done_ == choices_.size(); }  // all
   RequestId id() const { return id_; }
-  FinishReason finish() const { return finish_; }
-  bool failed() const {
-    return finish_ == FinishReason::kError || finish_ == FinishReason::kDeadline;
+  std::size_t n_choices() const { return choices_.size(); }
+  FinishReason finish() const { return choices_[0].finish; }
+  bool failed() const {  // any
+    return failed_ != nullptr;
   }
-  const std::string& error() const { return error_; }
-  const std::string& text() const { return text_; }
+  const std::string& error() const { return failed_ == nullptr ? choices_[0].error : *failed_; }
+  const std::string& text(std::size_t choice = 0) const { return choices_[choice].text; }
   /// The part of the text that was not taken yet.
   std::string take_new_text();
   std::int64_t n_prompt() const { return static_cast<std::int64_t>(prompt_.size()); }
   std::vector<std::int32_t> prompt_and_answer() const;
   const ReuseReport& reuse() const { return reuse_; }  // once done
-  std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::int64_t n_tokens() const { return static_cast<std::int64_t>(choices_[0].tokens.size()); }
 
   /// The object that --json prints; `model` as the user named it.
   Json to_json(const Engine& engine, const std::string& model) const;
@@ -46,20 +48,26 @@ class Answer {
  private:
   using Clock = std::chrono::steady_clock;
   void receive(const RequestEvent& event);
+  struct Choice {
+    std::vector<std::int32_t> tokens = {};
+    std::vector<RequestEvent> logprobs = {};
+    std::string text = {};
+    FinishReason finish = FinishReason::kNone;
+    std::string error = {};
+  };
+  std::size_t total_tokens() const;
   double prefill_s() const;
   double decode_s() const;
-  Json logprobs_json(const Engine& engine) const;
+  Json choice_json(const Engine& engine, const Choice& choice) const;
 
   RequestId id_ = 0;
   std::vector<std::int32_t> prompt_;
   std::uint64_t seed_ = 0;
   bool wants_logprobs_ = false;
-  std::vector<std::int32_t> tokens_;
-  std::vector<RequestEvent> logprobs_;
-  std::string text_;
+  std::vector<Choice> choices_ = std::vector<Choice>(1);
+  std::size_t n_done_ = 0;
+  const std::string* failed_ = nullptr;  // the first error
   std::size_t taken_ = 0;
-  FinishReason finish_ = FinishReason::kNone;
-  std::string error_;
   ReuseReport reuse_;
   Clock::time_point started_, first_token_, last_;
 };

@@ -45,8 +45,10 @@ constexpr CommandSpec kCommands[] = {
          "too_short, disabled), "
          "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled, deadline), seed, "
          "timings "
-         "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and logprobs "
-         "and session {file, restored_tokens, restored_snapshots} if asked for.\n"
+         "{load_s, prefill_s, prefill_tok_s, decode_s, decode_tok_s}, peak_rss_bytes, and "
+         "logprobs, "
+         "session {file, restored_tokens, restored_snapshots} and choices (all of them; the fields "
+         "above are the first's) if asked for.\n"
          "--prompts FILE reads one JSON object a line and prints one such object a line in input "
          "order, each as soon as it and those before it are ready. A line has `prompt` (text) or "
          "`messages` (list of {role, content}), and may have `id` (given back), `max_tokens`, "
@@ -269,6 +271,13 @@ constexpr FlagSpec kFlags[] = {
      .help = "end the answer before TEXT; may be repeated",
      .repeatable = true},
     {.name = "ignore-eos", .commands = kAnswers, .help = "go on after the end-of-sequence token"},
+    {.name = "choices",
+     .commands = kGenerate,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "answers to the prompt, which is computed once; each has random numbers of its own",
+     .low = 1,
+     .high = 128},
     {.name = "logprobs",
      .commands = kGenerate,
      .kind = ValueKind::kInt,

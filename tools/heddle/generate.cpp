@@ -26,11 +26,24 @@ std::string required_prompt(const Arguments& args) {
   return *text;
 }
 
+/// One below the other: they were made at one time.
+std::string all_choices(const Answer& answer) {
+  std::string text;
+  for (std::size_t i = 0; i < answer.n_choices(); ++i) {
+    text += fmt::format("[{} of {}]\n{}\n", i + 1, answer.n_choices(), answer.text(i));
+  }
+  return text;
+}
+
 }  // namespace
 
 int run_generate(const Arguments& args) {
   if (args.has("prompts")) {
-    if (args.has("session")) throw bad_input("--session cannot be combined with --prompts");
+    for (const char* flag : {"session", "choices"}) {
+      if (args.has(flag)) {
+        throw bad_input(fmt::format("--{} cannot be combined with --prompts", flag));
+      }
+    }
     return run_prompts(args);
   }
   const bool json = args.on("json");
@@ -38,7 +51,9 @@ int run_generate(const Arguments& args) {
   if (n_logprobs && !json) throw bad_input("--logprobs needs --json");
   request_template(args, {});  // what is wrong with the flags shows before the model is loaded
   Session session(args);
-  const EngineOptions options = engine_options(args);
+  EngineOptions options = engine_options(args);
+  const auto n_choices = static_cast<int>(args.integer("choices").value_or(1));
+  options.max_sequences = n_choices;
   const std::string text = required_prompt(args);
 
   const std::unique_ptr<Engine> engine = Engine::load(options);
@@ -46,6 +61,7 @@ int run_generate(const Arguments& args) {
   Request request = request_template(args, engine->default_sampling());
   set_prompt(request,
              encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw")));
+  request.n = n_choices;
   request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
 
   Answer answer;
@@ -55,7 +71,7 @@ int run_generate(const Arguments& args) {
     answer.start(*engine, std::move(request));
     log_info(fmt::format("prompt of {} tokens", answer.n_prompt()));
     while (!answer.done() && engine->step()) {
-      if (!json) write_stdout(answer.take_new_text());
+      if (!json && answer.n_choices() == 1) write_stdout(answer.take_new_text());
       if (interrupt.raised() && !answer.done()) {
         interrupted = true;
         engine->cancel(answer.id());
@@ -68,7 +84,7 @@ int run_generate(const Arguments& args) {
     if (session.on()) json_answer["session"] = session.to_json();
     write_json(json_answer);
   } else if (!json) {
-    write_stdout(answer.take_new_text() + "\n");
+    write_stdout(answer.n_choices() == 1 ? answer.take_new_text() + "\n" : all_choices(answer));
   }
   if (answer.failed()) throw runtime_failure(answer.error());
   if (session.on()) log_info(answer.describe_reuse());
