@@ -1,15 +1,19 @@
-// Time of the scheduler alone, with a decoder that computes nothing: docs/benchmarks/scheduler.md.
+// Time of the scheduler alone, with a decoder that computes nothing, and of copies of recurrent
+// states: docs/benchmarks/scheduler.md. Built with the tests.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/cache_storage.h"
 #include "scheduler/scheduler.h"
 
 namespace heddle {
@@ -32,14 +36,15 @@ std::vector<Token> prompt_of(std::int64_t n, std::uint32_t salt) {
 }
 
 SchedulerOptions options_for(int n_running, std::int64_t context, bool states) {
-  const std::int64_t blocks = (context / 16 + 1) * (n_running + 1);
+  // The prompts, and 2048 tokens more of each.
+  const std::int64_t blocks = (context / 16 + 130) * (n_running + 1);
   return {.max_step_tokens = 65536,
           .max_step_outputs = 2048,
           .max_running = n_running,
           .max_chunk = 65536,
           .max_sequence_tokens = 2 * context,
           .block_tokens = 16,
-          .n_blocks = static_cast<int>(blocks + blocks / 8),
+          .n_blocks = static_cast<int>(blocks),
           .n_state_slots = states ? 2 * n_running : 0,
           .state_block_tokens = states ? 16 : 1,
           .cache_key = {1, 2}};
@@ -115,6 +120,39 @@ void lookups(std::int64_t n_tokens, bool states) {
              n_tokens, states ? ", states" : "", percentile(warm, 0.5), percentile(cold, 0.5));
 }
 
+/// Of 16 layers like MiniMax's: a snapshot and its way back, beside memcpy of as many bytes.
+void state_copies() {
+  const std::unique_ptr<Backend> backend = make_backend({.threads = 1});
+  CacheNeed layer;
+  layer.recurrent = {{.n_heads = 64, .key_dim = 128, .value_dim = 128}};
+  CacheStorage cache(std::vector<CacheNeed>(16, layer), {.n_state_slots = 2, .n_host_slots = 1},
+                     *backend);
+  std::vector<std::byte> from(cache.slot_bytes(), std::byte{1});
+  std::vector<std::byte> to(cache.slot_bytes(), std::byte{2});
+  cache.write_slot(0, from);
+  cache.write_slot(1, to);
+  const auto rate = [&](const auto& copy) {
+    std::vector<double> times;
+    for (int i = 0; i < 11; ++i) {
+      const auto start = Clock::now();
+      copy();
+      times.push_back(microseconds_since(start));
+    }
+    return static_cast<double>(from.size()) / percentile(times, 0.5) / 1e3;
+  };
+  using What = BatchPlan::Copy::What;
+  const CachePlace host{.id = 0, .on_host = true};
+  const double plain = rate([&] { std::memcpy(to.data(), from.data(), from.size()); });
+  const double device = rate([&] { cache.copy({{What::kState, {.id = 0}, {.id = 1}}}); });
+  const double out = rate([&] { cache.copy({{What::kState, {.id = 1}, host}}); });
+  const double back = rate([&] { cache.copy({{What::kState, host, {.id = 1}}}); });
+  fmt::print(
+      "states of {:.1f} MiB: memcpy {:.1f} GB/s; slot to slot {:.1f} ({:.0f} %), to the host "
+      "{:.1f} ({:.0f} %), back {:.1f} ({:.0f} %)\n",
+      static_cast<double>(from.size()) / (1 << 20), plain, device, 100 * device / plain, out,
+      100 * out / plain, back, 100 * back / plain);
+}
+
 }  // namespace
 }  // namespace heddle
 
@@ -125,4 +163,5 @@ int main() {
     heddle::decode_steps(1024, 8192, states);
     heddle::lookups(100000, states);
   }
+  heddle::state_copies();
 }
