@@ -156,12 +156,14 @@ std::optional<BatchPlan> Scheduler::plan() {
   }
   plan.step = ++stats_.steps;
   plan.copies_before = std::exchange(copies_, {});
-  InFlight flight{.step = plan.step, .snapshots = {}};
+  InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}};
   for (const BatchPlan::Item& item : plan.items) {
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }
   for (const BatchPlan::Fork& fork : plan.forks) {
     sequences_.at(fork.sequence).pending_row = plan.n_samples++;
+    flight.forks.emplace_back(plan.items[static_cast<std::size_t>(fork.item)].sequence,
+                              fork.sequence);
   }
   in_flight_.push_back(std::move(flight));
   stats_.computed_tokens += plan.n_tokens;
@@ -182,7 +184,9 @@ void Scheduler::plan_running(BatchPlan& plan) {
     Sequence& s = *running_[i];
     const std::int64_t left = remaining(s);
     if (left == 1) --decoding;
-    const std::int64_t n = chunk_limit(plan, s, decoding, left > 1 && (waits || i < last_prompt));
+    const bool is_prompt = left > 1;
+    const std::int64_t n =
+        chunk_limit(plan, s, is_prompt ? decoding : 0, is_prompt && (waits || i < last_prompt));
     if (n == 0 || !grow(s, n, plan)) continue;
     append_item(plan, s, n);
   }
@@ -590,8 +594,17 @@ void Scheduler::abandon(const BatchPlan& plan) {
   const bool uncommitted = flight != in_flight_.end();
   const bool moved = std::ranges::any_of(
       plan.copies_before, [](const BatchPlan::Copy& copy) { return copy.to.on_host; });
-  if (uncommitted && moved) cache_.clear_host();
   if (uncommitted) in_flight_.erase(flight);
+  // What the step behind it begins with what failed is void as well.
+  const auto in_plan = [&](SequenceId id) {
+    return std::ranges::any_of(plan.items, [id](const auto& item) { return item.sequence == id; });
+  };
+  std::vector<SequenceId> dragged;
+  for (const InFlight& behind : in_flight_) {
+    for (const auto& [from, fork] : behind.forks) {
+      if (in_plan(from)) dragged.push_back(fork);
+    }
+  }
   for (const BatchPlan::Item& item : plan.items) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
     const auto it = sequences_.find(item.sequence);
@@ -601,6 +614,11 @@ void Scheduler::abandon(const BatchPlan& plan) {
     void_samples(item.sequence);
   }
   for (const BatchPlan::Fork& fork : plan.forks) void_samples(fork.sequence);
+  for (const SequenceId fork : dragged) void_samples(fork);
+  if (!uncommitted || !moved) return;
+  // What was to go to the host may not be there, and the step behind may have read it.
+  while (!running_.empty()) void_samples(running_.back()->id);
+  cache_.clear_host();
 }
 
 /// Of a step that failed, and of the step behind it too: it computes on what failed.

@@ -190,6 +190,7 @@ class Scheduler {
   struct InFlight {
     std::int64_t step = 0;
     std::vector<BlockId> snapshots;
+    std::vector<std::pair<SequenceId, SequenceId>> forks;  // what they begin with, and they
   };
   bool ends_forks_ = false;  // an item of the plan being made ends a prompt that others wait for
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first

@@ -50,34 +50,48 @@ FakeDecoder::FakeDecoder(const SchedulerOptions& options, std::int64_t broken_co
     : block_tokens_(options.block_tokens),
       state_block_tokens_(options.state_block_tokens),
       broken_copy_(broken_copy),
-      rows_(static_cast<std::size_t>(options.n_blocks) *
+      n_blocks_(static_cast<std::size_t>(options.n_blocks)),
+      n_slots_(static_cast<std::size_t>(options.n_state_slots)),
+      rows_((n_blocks_ + static_cast<std::size_t>(options.n_host_blocks)) *
             static_cast<std::size_t>(options.block_tokens)),
-      states_(static_cast<std::size_t>(options.n_state_slots)) {}
+      states_(n_slots_ + static_cast<std::size_t>(options.n_host_slots)) {}
 
-std::uint64_t& FakeDecoder::row(const std::vector<BlockId>& table, std::int64_t position) {
+std::size_t FakeDecoder::block_at(const CachePlace& place) const {
+  const std::size_t all = rows_.size() / static_cast<std::size_t>(block_tokens_);
+  return place.on_host ? n_blocks_ + checked(place.id, all - n_blocks_, "block of the host")
+                       : checked(place.id, n_blocks_, "block");
+}
+
+std::size_t FakeDecoder::state_at(const CachePlace& place) const {
+  return place.on_host ? n_slots_ + checked(place.id, states_.size() - n_slots_, "slot of the host")
+                       : checked(place.id, n_slots_, "state slot");
+}
+
+std::uint64_t& FakeDecoder::row(std::span<const BlockId> table, std::int64_t position) {
   const auto width = static_cast<std::size_t>(block_tokens_);
   const auto at = static_cast<std::size_t>(position);
   if (at / width >= table.size()) {
     throw Violation("plan ids",
                     fmt::format("a table of {} blocks has no row {}", table.size(), at));
   }
-  return rows_[checked(table[at / width], rows_.size() / width, "block") * width + at % width];
+  return rows_[block_at({.id = table[at / width]}) * width + at % width];
 }
 
-void FakeDecoder::run_copies(const BatchPlan& plan) {
+void FakeDecoder::run_copies(const std::vector<BatchPlan::Copy>& copies) {
   const auto width = static_cast<std::size_t>(block_tokens_);
-  for (const BatchPlan::Copy& copy : plan.block_copies) {
-    const std::size_t n = rows_.size() / width;
-    const std::size_t from = checked(copy.from, n, "block copied from") * width;
-    const std::size_t to = checked(copy.to, n, "block copied to") * width;
-    std::copy_n(rows_.data() + from, width, rows_.data() + to);
-    if (++n_copies_ == broken_copy_) rows_[to] = ++rubbish_;
-  }
-  for (const BatchPlan::Copy& copy : plan.state_copies) {
-    const std::size_t from = checked(copy.from, states_.size(), "state copied from");
-    const std::size_t to = checked(copy.to, states_.size(), "state copied to");
-    states_[to] = states_[from];
-    if (++n_copies_ == broken_copy_) states_[to].folded = ++rubbish_;
+  for (const BatchPlan::Copy& copy : copies) {
+    if (copy.from.on_host && copy.to.on_host) throw Violation("plan ids", "from host to host");
+    if (copy.what == BatchPlan::Copy::What::kBlock) {
+      const std::size_t to = block_at(copy.to) * width;
+      if (copy.from != copy.to) {
+        std::copy_n(rows_.data() + block_at(copy.from) * width, width, rows_.data() + to);
+      }
+      if (++n_copies_ == broken_copy_) rows_[to] = ++rubbish_;
+    } else {
+      State& to = states_[state_at(copy.to)];
+      to = State(states_[state_at(copy.from)]);
+      if (++n_copies_ == broken_copy_) to.folded = ++rubbish_;
+    }
   }
 }
 
@@ -103,10 +117,9 @@ void FakeDecoder::run_item(const BatchPlan::Item& item, const Text& text) {
     row(item.block_table, position) = text.rows[static_cast<std::size_t>(position)];
   }
   if (states_.empty()) return;
-  State& state = states_[checked(item.state_slot, states_.size(), "state slot")];
+  State& state = states_[state_at({.id = item.state_slot})];
   if (item.start > 0) require_state(item.state_slot, item.start, text, who);
   advance(state, item, text);
-  if (item.snapshot >= 0) states_[checked(item.snapshot, states_.size(), "snapshot")] = state;
 }
 
 void FakeDecoder::spoil_item(const BatchPlan::Item& item, const Text* text, std::int64_t from) {
@@ -117,12 +130,11 @@ void FakeDecoder::spoil_item(const BatchPlan::Item& item, const Text* text, std:
         sound ? text->rows[static_cast<std::size_t>(position)] : ++rubbish_;
   }
   if (states_.empty()) return;
-  State& state = states_[checked(item.state_slot, states_.size(), "state slot")];
+  State& state = states_[state_at({.id = item.state_slot})];
   state = {.fold = item.start, .folded = ++rubbish_, .tail = {}, .sound = false};
-  if (item.snapshot >= 0) states_[checked(item.snapshot, states_.size(), "snapshot")] = state;
 }
 
-void FakeDecoder::require_content(const std::vector<BlockId>& table,
+void FakeDecoder::require_content(std::span<const BlockId> table,
                                   std::int64_t n,
                                   const Text& text,
                                   std::string_view who) const {
@@ -132,7 +144,7 @@ void FakeDecoder::require_content(const std::vector<BlockId>& table,
     throw Violation("plan ids", fmt::format("{}: {} blocks for {} rows", who, table.size(), n));
   }
   for (std::size_t at = 0; at < rows; at += width) {
-    const std::size_t block = checked(table[at / width], rows_.size() / width, "block");
+    const std::size_t block = block_at({.id = table[at / width]});
     const std::size_t most = std::min(width, rows - at);
     for (std::size_t i = 0; i < most; ++i) {
       if (rows_[block * width + i] == text.rows[at + i]) continue;
@@ -146,7 +158,7 @@ void FakeDecoder::require_state(BlockId slot,
                                 std::int64_t n,
                                 const Text& text,
                                 std::string_view who) const {
-  const State& state = states_[checked(slot, states_.size(), "state slot")];
+  const State& state = states_[state_at({.id = slot})];
   const std::int64_t end = state.fold + static_cast<std::int64_t>(state.tail.size());
   if (!state.sound || n < state.fold || n > end) {
     throw Violation("content of a state",

@@ -4,6 +4,7 @@
 // have read.
 
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -46,7 +47,7 @@ class FakeDecoder {
   /// none.
   FakeDecoder(const SchedulerOptions& options, std::int64_t broken_copy);
 
-  void run_copies(const BatchPlan& plan);
+  void run_copies(const std::vector<BatchPlan::Copy>& copies);
   /// Checks that the rows before `item` are those of `text`, and its state too; writes its rows.
   void run_item(const BatchPlan::Item& item, const Text& text);
   /// What a failed or sick step leaves: rows and state that belong to no text, but for the rows
@@ -54,7 +55,7 @@ class FakeDecoder {
   void spoil_item(const BatchPlan::Item& item, const Text* text, std::int64_t from);
 
   /// Rows 0 .. n - 1 of this table, and the state if `slot` is one, are those of `text`.
-  void require_content(const std::vector<BlockId>& table,
+  void require_content(std::span<const BlockId> table,
                        std::int64_t n,
                        const Text& text,
                        std::string_view who) const;
@@ -67,7 +68,9 @@ class FakeDecoder {
     std::vector<Token> tail;
     bool sound = false;
   };
-  std::uint64_t& row(const std::vector<BlockId>& table, std::int64_t position);
+  std::uint64_t& row(std::span<const BlockId> table, std::int64_t position);
+  std::size_t block_at(const CachePlace& place) const;
+  std::size_t state_at(const CachePlace& place) const;
   void advance(State& state, const BatchPlan::Item& item, const Text& text) const;
 
   int block_tokens_;
@@ -75,6 +78,8 @@ class FakeDecoder {
   std::int64_t broken_copy_;
   std::int64_t n_copies_ = 0;
   std::uint64_t rubbish_ = 0x5eed;
+  std::size_t n_blocks_;  // of the device; those of the host lie behind them
+  std::size_t n_slots_;
   std::vector<std::uint64_t> rows_;
   std::vector<State> states_;
 };

@@ -60,6 +60,12 @@ StreamOptions options_of(const OpStream& stream) {
   s.n_state_slots = states ? static_cast<int>(s.max_running) + spare : 0;
   s.state_block_tokens = choose(h[10], std::array{1, 2, 4, 8, 16});
   s.snapshot_every = choose(h[11], std::array{0, 1, 2, 3, 5, 8, 16, 64});
+  if (h[10] >= 128) {  // room in host memory
+    s.n_host_blocks = h[10] % 9 * one / 3;
+    s.n_host_slots = states ? h[10] % 7 : 0;
+    s.block_copy_tokens = h[10] % 13;
+    s.state_copy_tokens = h[10] % 11;
+  }
   s.prefix_cache = h[12] % 16 != 15;
   s.cache_key = {h[12], 7};
   s.shuffle_seed = h[13];
@@ -92,10 +98,11 @@ std::string describe(const OpStream& stream) {
   std::string text = fmt::format(
       "max_step_tokens {} max_step_outputs {} max_running {} max_chunk {} max_sequence_tokens {} "
       "block_tokens {} n_blocks {} n_state_slots {} state_block_tokens {} snapshot_every {} "
-      "prefix_cache {} shuffle {} chunk_seed {} vocab {} flight {}\n",
+      "prefix_cache {} shuffle {} chunk_seed {} vocab {} flight {} host {} and {}\n",
       s.max_step_tokens, s.max_step_outputs, s.max_running, s.max_chunk, s.max_sequence_tokens,
       s.block_tokens, s.n_blocks, s.n_state_slots, s.state_block_tokens, s.snapshot_every,
-      s.prefix_cache, s.shuffle_seed, s.chunk_seed, o.vocab, o.flight);
+      s.prefix_cache, s.shuffle_seed, s.chunk_seed, o.vocab, o.flight, s.n_host_blocks,
+      s.n_host_slots);
   for (std::size_t i = 0; i < stream.ops.size(); ++i) {
     text += fmt::format("  {:3}: {:8}", i, kNames[stream.ops[i].kind]);
     for (const std::uint8_t arg : stream.ops[i].args) text += fmt::format(" {:3}", arg);

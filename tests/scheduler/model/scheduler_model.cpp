@@ -116,10 +116,17 @@ void SchedulerModel::add(const Op& op) {
     request.snapshot_at.push_back((a[5] / 4 * (i + 1)) % (text.size() + 2));
   }
   std::ranges::sort(request.snapshot_at);
-  submit(std::move(request), a[6] % 3);
+  const SequenceId id = submit(request, a[6] % 3);
+  // Others that begin with the same prompt.
+  for (int i = 0; id != 0 && a[6] >= 160 && i <= a[6] % 4 && live_.size() < kMostLive; ++i) {
+    request.fork_of = id;
+    request.all_outputs = a[6] % 16 == 15;
+    request.max_new_tokens = (request.max_new_tokens + i) % 20;
+    submit(request, static_cast<std::uint64_t>(a[6] % 3 + 1 + i));
+  }
 }
 
-void SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
+SequenceId SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
   Tracked t{.text = {.scope = request.scope, .choice = choice},
             .n_prompt = static_cast<std::int64_t>(request.prompt.size()),
             .max_new = request.max_new_tokens,
@@ -128,7 +135,7 @@ void SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
   for (const Token token : request.prompt) t.text.push(token);
   for (std::int64_t i = 0; i < t.max_new; ++i) t.text.push(t.text.next(options_.vocab));
   t.known = t.n_prompt;
-  if (t.shares && meets_sick(t.text)) return;
+  if (t.shares && meets_sick(t.text)) return 0;
   const SchedulerOptions& o = options_.scheduler;
   const std::int64_t pool = std::int64_t{o.n_blocks} * o.block_tokens;
   const bool too_long = t.text.size() > o.max_sequence_tokens;
@@ -139,7 +146,7 @@ void SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
     ++outcome_.refused;
     if (e.kind() != ErrorKind::kBadInput) throw Violation("S1 refusal", e.what());
     if (!too_long && t.text.size() <= pool) throw Violation("S1 refusal of what fits", e.what());
-    return;
+    return 0;
   }
   // The last token of an answer needs no row.
   if (too_long || t.text.size() - (t.max_new > 0 ? 1 : 0) > pool) {
@@ -152,6 +159,7 @@ void SchedulerModel::submit(SequenceRequest request, std::uint64_t choice) {
     texts_.push_back(t.text);
   }
   live_.emplace(id, std::move(t));
+  return id;
 }
 
 bool SchedulerModel::plan_step(bool fails, const Op& op) {
@@ -159,6 +167,7 @@ bool SchedulerModel::plan_step(bool fails, const Op& op) {
   const std::map<SequenceId, Before> before = look();
   std::optional<BatchPlan> plan = scheduler_.plan();
   if (!plan) {
+    decoder_.run_copies(scheduler_.take_copies());
     if (flights_.empty() && !live_.empty()) {
       throw Violation("I5 progress", fmt::format("{} sequences, and no plan", live_.size()));
     }
@@ -179,14 +188,15 @@ bool SchedulerModel::plan_step(bool fails, const Op& op) {
 /// `mode`: a failed step did nothing (0), its copies (1), its items wrongly (2), half of them
 /// rightly (3). 4: all is well.
 void SchedulerModel::execute(Flight& flight, int mode) {
-  if (mode > 0) decoder_.run_copies(flight.plan);
+  if (mode > 0) decoder_.run_copies(flight.plan.copies_before);
   const std::size_t n = flight.plan.items.size();
   for (std::size_t i = 0; i < n; ++i) {
     const BatchPlan::Item& item = flight.plan.items[i];
+    if (moves_lost()) drag(item.sequence, item.run);
     Tracked& t = live_.at(item.sequence);
     const std::int64_t end = item.start + static_cast<std::int64_t>(item.tokens.size());
     const bool sick = t.sick_from >= 0 && end > t.sick_from;
-    const bool sound = !tainted(item);
+    const bool sound = !tainted(item.sequence, item.run);
     flight.sound.push_back(sound ? 1 : 0);
     const bool wrong = !sound || sick;
     if (mode == 4 || (mode == 3 && i < n / 2)) {
@@ -204,12 +214,44 @@ void SchedulerModel::execute(Flight& flight, int mode) {
       flight.sampled_by.push_back(item.sequence);
     }
   }
+  if (mode >= 2) decoder_.run_copies(flight.plan.copies_after);
+  execute_forks(flight);
   if (mode == 4) return;
   ++outcome_.failed;
-  for (const BatchPlan::Item& item : flight.plan.items) {
-    Tracked& t = live_.at(item.sequence);
-    t.void_run = std::max(t.void_run, item.run);
+  const auto fails = [this](SequenceId id, int run) {
+    Tracked& t = live_.at(id);
+    t.void_run = std::max(t.void_run, run);
     ++t.awaiting;
+  };
+  for (const BatchPlan::Item& item : flight.plan.items) fails(item.sequence, item.run);
+  for (const BatchPlan::Fork& fork : flight.plan.forks) fails(fork.sequence, fork.run);
+}
+
+/// A step that failed was to move something to the host: who reads it from there is misled, so the
+/// scheduler trusts nobody then.
+bool SchedulerModel::moves_lost() const {
+  return !flights_.empty() && flights_.front().failed &&
+         std::ranges::any_of(flights_.front().plan.copies_before,
+                             [](const BatchPlan::Copy& copy) { return copy.to.on_host; });
+}
+
+void SchedulerModel::drag(SequenceId id, int run) {
+  Tracked& t = live_.at(id);
+  t.void_run = std::max(t.void_run, run);
+  ++t.awaiting;
+  flights_.front().dragged.push_back(id);
+}
+
+/// The first token of each, from the row that its item has.
+void SchedulerModel::execute_forks(Flight& flight) {
+  for (const BatchPlan::Fork& fork : flight.plan.forks) {
+    const Tracked& t = live_.at(fork.sequence);
+    const auto item = static_cast<std::size_t>(fork.item);
+    if (flight.sound.at(item) == 0) drag(fork.sequence, fork.run);
+    const bool sound = flight.sound.at(item) != 0 && !tainted(fork.sequence, fork.run);
+    flight.sampled.push_back(sound ? t.text.tokens[static_cast<std::size_t>(t.n_prompt)] : kWrong);
+    flight.sampled_by.push_back(fork.sequence);
+    flight.sound.push_back(sound ? 1 : 0);
   }
 }
 
@@ -223,21 +265,26 @@ void SchedulerModel::commit_oldest() {
       const Flight behind = std::move(flights_.front());
       flights_.pop_front();
       if (!behind.failed) {  // its rows may be right, but nobody may count on them
-        for (const BatchPlan::Item& item : behind.plan.items) {
-          const auto it = live_.find(item.sequence);
-          if (it == live_.end()) continue;
-          it->second.void_run = std::max(it->second.void_run, item.run);
+        const auto fails = [this](SequenceId id, int run) {
+          const auto it = live_.find(id);
+          if (it == live_.end()) return;
+          it->second.void_run = std::max(it->second.void_run, run);
           ++it->second.awaiting;
-        }
+        };
+        for (const BatchPlan::Item& item : behind.plan.items) fails(item.sequence, item.run);
+        for (const BatchPlan::Fork& fork : behind.plan.forks) fails(fork.sequence, fork.run);
       }
       failed(behind);
     }
   } else {
     scheduler_.commit(flight.plan, flight.sampled);
     for (const bool sick : {false, true}) {
-      for (std::size_t i = 0; i < flight.sound.size(); ++i) {
+      for (std::size_t i = 0; i < flight.plan.items.size(); ++i) {
         if (flight.sound[i] != 0) committed(flight.plan.items[i], sick);
       }
+    }
+    for (std::size_t i = 0; i < flight.plan.forks.size(); ++i) {
+      if (flight.sound[flight.plan.items.size() + i] != 0) committed(flight.plan.forks[i]);
     }
     end_complete();
   }
@@ -274,6 +321,21 @@ void SchedulerModel::committed(const BatchPlan::Item& item, bool sick) {
   }
 }
 
+void SchedulerModel::committed(const BatchPlan::Fork& fork) {
+  const auto it = live_.find(fork.sequence);
+  if (it == live_.end()) return;
+  Tracked& t = it->second;
+  const Sequence& s = *scheduler_.find(fork.sequence);
+  const bool same_run = s.state == SequenceState::kRunning && s.run == fork.run;
+  if (same_run) t.valid = std::max(t.valid, t.n_prompt);
+  const auto at = static_cast<std::size_t>(t.n_prompt);
+  if (s.tokens.size() > at && s.tokens[at] != kPendingToken) {
+    t.known = std::max(t.known, t.n_prompt + 1);
+  } else if (same_run) {
+    throw Violation("I7 stream", fmt::format("fork {}: its first token is lost", fork.sequence));
+  }
+}
+
 void SchedulerModel::failed(const Flight& flight) {
   scheduler_.abandon(flight.plan);
   for (const BatchPlan::Item& item : flight.plan.items) {
@@ -287,6 +349,19 @@ void SchedulerModel::failed(const Flight& flight) {
       t.scored = std::min(t.scored, end_row - item.n_outputs);
     if (flight.end_them) end(item.sequence, true);
   }
+  for (const SequenceId id : flight.dragged) {
+    const auto it = live_.find(id);
+    if (it == live_.end()) continue;
+    --it->second.awaiting;
+    it->second.valid = 0;
+  }
+  for (const BatchPlan::Fork& fork : flight.plan.forks) {
+    const auto it = live_.find(fork.sequence);
+    if (it == live_.end()) continue;
+    --it->second.awaiting;
+    it->second.valid = 0;
+    if (flight.end_them) end(fork.sequence, true);
+  }
 }
 
 /// What the engine does when something throws behind the commit.
@@ -298,6 +373,9 @@ void SchedulerModel::late_failure() {
   scheduler_.abandon(plan);
   for (const BatchPlan::Item& item : plan.items) {
     if (live_.contains(item.sequence)) end(item.sequence, true);
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    if (live_.contains(fork.sequence)) end(fork.sequence, true);
   }
 }
 
@@ -425,7 +503,8 @@ void SchedulerModel::drain() {
   const SchedulerStats s = scheduler_.stats();
   if (s.free_blocks != options_.scheduler.n_blocks ||
       s.free_state_slots != options_.scheduler.n_state_slots || s.cache.blocks != 0 ||
-      s.cache.snapshots != 0 || s.waiting != 0 || s.running != 0) {
+      s.cache.snapshots != 0 || s.cache.host_blocks != 0 || s.cache.host_snapshots != 0 ||
+      s.waiting != 0 || s.running != 0) {
     throw Violation(
         "I10 all zero",
         fmt::format("free {} of {} blocks, {} of {} slots; cached {} and {}", s.free_blocks,

@@ -79,7 +79,8 @@ class SchedulerModel {
     BatchPlan plan;
     std::vector<Token> sampled = {};
     std::vector<SequenceId> sampled_by = {};
-    std::vector<char> sound = {};  // of each item: no step before it has failed
+    std::vector<char> sound = {};          // of each item and fork: no step before it has failed
+    std::vector<SequenceId> dragged = {};  // in a step behind it, on what it has spoilt
     bool failed = false;
     bool end_them = false;  // its sequences are removed then, as the engine does
     bool all_fail = false;  // steps behind it do too
@@ -92,6 +93,7 @@ class SchedulerModel {
   };
   struct Before {  // plan()
     bool running = false;
+    bool forks = false;  // waits for another's prompt
     int run = 0;
     std::int64_t n_tokens = 0;
     std::int64_t n_computed = 0;
@@ -99,11 +101,15 @@ class SchedulerModel {
 
   // scheduler_model.cpp: what happens
   void add(const Op& op);
-  void submit(SequenceRequest request, std::uint64_t choice);
+  SequenceId submit(SequenceRequest request, std::uint64_t choice);
   bool plan_step(bool fails, const Op& op);
   void execute(Flight& flight, int mode);
+  void execute_forks(Flight& flight);
+  void drag(SequenceId id, int run);
+  bool moves_lost() const;
   void commit_oldest();
   void committed(const BatchPlan::Item& item, bool sick);  // of a sound item
+  void committed(const BatchPlan::Fork& fork);
   void failed(const Flight& flight);
   void late_failure();
   void step();
@@ -122,6 +128,7 @@ class SchedulerModel {
   std::map<SequenceId, Before> look() const;
   void check_plan(const BatchPlan& plan, const std::map<SequenceId, Before>& before);
   void check_item(const BatchPlan::Item& item, const Before& before);
+  void check_forks(const BatchPlan& plan, const std::map<SequenceId, Before>& before);
   void check_admission(const BatchPlan::Item& item, const Before& before);
   void check_tokens(const BatchPlan::Item& item, const Before& before) const;
   void check_outputs(const BatchPlan::Item& item, const Before& before);
@@ -133,7 +140,7 @@ class SchedulerModel {
   void check_reason(const Tracked& t, const Sequence& s) const;
   void check_memory() const;
   void audit() const;
-  bool tainted(const BatchPlan::Item& item) const;
+  bool tainted(SequenceId id, int run) const;
   void trace(const BatchPlan& plan);
 
   StreamOptions options_;

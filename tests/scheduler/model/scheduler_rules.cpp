@@ -19,8 +19,8 @@ void require(bool holds, std::string_view rule, fmt::format_string<Args...> seen
 
 }  // namespace
 
-bool SchedulerModel::tainted(const BatchPlan::Item& item) const {
-  return item.run <= live_.at(item.sequence).void_run;
+bool SchedulerModel::tainted(SequenceId id, int run) const {
+  return run <= live_.at(id).void_run;
 }
 
 std::map<SequenceId, SchedulerModel::Before> SchedulerModel::look() const {
@@ -29,6 +29,7 @@ std::map<SequenceId, SchedulerModel::Before> SchedulerModel::look() const {
     const Sequence* s = scheduler_.find(id);
     require(s != nullptr, "I3 one end", "sequence {} is gone", id);
     before[id] = {.running = s->state == SequenceState::kRunning,
+                  .forks = s->fork_of != 0,
                   .run = s->run,
                   .n_tokens = static_cast<std::int64_t>(s->tokens.size()),
                   .n_computed = s->n_computed};
@@ -57,6 +58,7 @@ void SchedulerModel::check_plan(const BatchPlan& plan, const std::map<SequenceId
   require(n_outputs == plan.n_outputs && n_outputs <= o.max_step_outputs, "plan budget",
           "{} outputs, said {}, allowed {}", n_outputs, plan.n_outputs, o.max_step_outputs);
   computed_ += n_tokens;
+  check_forks(plan, before);
   check_writes(plan);
   check_slots(plan);
   check_decoding(plan, before);
@@ -153,11 +155,21 @@ void SchedulerModel::check_writes(const BatchPlan& plan) const {
     for (const BlockId block : distinct) ++owners[block];
   }
   std::set<BlockId> copied;
-  for (const BatchPlan::Copy& copy : plan.block_copies) {
-    require(copied.insert(copy.to).second, "I2 owners", "block {} is copied to twice", copy.to);
-    require(owners[copy.to] == 1, "I2 owners", "block {} is copied to, of {} sequences", copy.to,
-            owners[copy.to]);
+  const auto check_copies = [&](const std::vector<BatchPlan::Copy>& copies) {
+    for (const BatchPlan::Copy& copy : copies) {
+      if (copy.what != BatchPlan::Copy::What::kBlock || copy.to.on_host) continue;
+      const BlockId to = copy.to.id;
+      require(copied.insert(to).second, "I2 owners", "block {} is copied to twice", to);
+      require(owners[to] == 1, "I2 owners", "block {} is copied to, of {} sequences", to,
+              owners[to]);
+    }
+  };
+  check_copies(plan.copies_after);
+  // Those that begin with what an item of this plan writes have it too.
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    for (const BlockId block : scheduler_.find(fork.sequence)->blocks) --owners[block];
   }
+  check_copies(plan.copies_before);
   for (const BatchPlan::Item& item : plan.items) {
     require(std::ssize(item.block_table) >= (end_of(item) + width - 1) / width, "plan ids",
             "sequence {}: {} blocks for {} rows", item.sequence, item.block_table.size(),
@@ -180,8 +192,9 @@ void SchedulerModel::check_slots(const BatchPlan& plan) const {
     require(s.state_slot < 0 || slots.insert(s.state_slot).second, "I2 owners",
             "slot {} has two sequences", s.state_slot);
   }
-  for (const BatchPlan::Copy& copy : plan.state_copies) {
-    require(slots.contains(copy.to), "plan ids", "state copied to slot {}", copy.to);
+  for (const BatchPlan::Copy& copy : plan.copies_before) {
+    if (copy.what != BatchPlan::Copy::What::kState || copy.to.on_host) continue;
+    require(slots.contains(copy.to.id), "plan ids", "state copied to slot {}", copy.to.id);
   }
   for (const BatchPlan::Item& item : plan.items) {
     const Sequence& s = *scheduler_.find(item.sequence);
@@ -189,6 +202,37 @@ void SchedulerModel::check_slots(const BatchPlan& plan) const {
             item.state_slot);
     require(item.snapshot < 0 || (states && slots.insert(item.snapshot).second), "I2 owners",
             "sequence {}: snapshot into slot {}", item.sequence, item.snapshot);
+  }
+  for (const BatchPlan::Copy& copy : plan.copies_after) {
+    if (copy.what != BatchPlan::Copy::What::kState) continue;
+    require(!copy.to.on_host && slots.contains(copy.to.id), "plan ids",
+            "state copied to slot {} at the end", copy.to.id);
+  }
+}
+
+/// They begin where their prompt ends, in the step that ends it, and are sampled once.
+void SchedulerModel::check_forks(const BatchPlan& plan,
+                                 const std::map<SequenceId, Before>& before) {
+  std::int64_t samples = std::ssize(plan.forks);
+  for (const BatchPlan::Item& item : plan.items) samples += item.sample ? 1 : 0;
+  require(samples == plan.n_samples, "plan", "{} samples, said {}", samples, plan.n_samples);
+  require(plan.n_outputs + std::ssize(plan.forks) <= options_.scheduler.max_step_outputs,
+          "plan budget", "{} outputs and {} forks", plan.n_outputs, plan.forks.size());
+  for (const BatchPlan::Fork& fork : plan.forks) {
+    require(live_.contains(fork.sequence), "I3 one end", "{} is begun", fork.sequence);
+    require(fork.item >= 0 && fork.item < std::ssize(plan.items), "plan", "item {}", fork.item);
+    const BatchPlan::Item& item = plan.items[static_cast<std::size_t>(fork.item)];
+    Tracked& t = live_.at(fork.sequence);
+    const Tracked& parent = live_.at(item.sequence);
+    require(!before.at(fork.sequence).running && fork.run > t.run, "plan", "{} began twice",
+            fork.sequence);
+    require(item.sample && end_of(item) == t.n_prompt && t.n_prompt == parent.n_prompt &&
+                common_prefix(t.text, parent.text) >= t.n_prompt && t.max_new > 0,
+            "plan", "fork {} of {}", fork.sequence, item.sequence);
+    t.run = fork.run;
+    t.begin = t.planned = t.n_prompt;
+    t.valid = 0;
+    t.ran = true;
   }
 }
 
@@ -209,7 +253,8 @@ void SchedulerModel::check_order(const BatchPlan& plan,
   SequenceId first_waiting = 0;
   SequenceId preempted = 0;
   for (const auto& [id, t] : live_) {
-    if (scheduler_.find(id)->state != SequenceState::kWaiting) continue;
+    const Sequence& s = *scheduler_.find(id);
+    if (s.state != SequenceState::kWaiting || before.at(id).forks) continue;
     if (first_waiting == 0) first_waiting = id;
     if (t.ran) preempted = id;
   }
@@ -361,8 +406,13 @@ void SchedulerModel::trace(const BatchPlan& plan) {
   const auto add = [this](std::int64_t value) {
     outcome_.trace = mix(outcome_.trace, static_cast<std::uint64_t>(value));
   };
-  for (const BatchPlan::Copy& copy : plan.block_copies) add(copy.from), add(copy.to);
-  for (const BatchPlan::Copy& copy : plan.state_copies) add(copy.from), add(copy.to);
+  for (const auto* copies : {&plan.copies_before, &plan.copies_after}) {
+    for (const BatchPlan::Copy& copy : *copies) {
+      add(copy.from.id), add(copy.from.on_host ? 1 : 0);
+      add(copy.to.id), add(copy.to.on_host ? 1 : 0);
+    }
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) add(fork.sequence), add(fork.item);
   for (const BatchPlan::Item& item : plan.items) {
     add(item.sequence), add(item.start), add(item.state_slot), add(item.snapshot);
     add(item.n_outputs), add(item.run), add(item.pending_row);
