@@ -436,7 +436,9 @@ void SchedulerModel::sicken(SequenceId id) {
 /// A wrong state may be found by who goes back in it, too.
 std::int64_t SchedulerModel::last_sound(std::int64_t sick_from) const {
   const SchedulerOptions& o = options_.scheduler;
-  return o.n_state_slots == 0 ? sick_from : sick_from / o.state_block_tokens * o.state_block_tokens;
+  // The decoder spoils a state as a whole, also what of it was folded before.
+  return o.n_state_slots == 0 ? sick_from
+                              : sick_from / o.state_block_tokens * o.state_block_tokens - 1;
 }
 
 bool SchedulerModel::meets_sick(const Text& text) const {
