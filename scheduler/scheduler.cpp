@@ -55,8 +55,9 @@ Scheduler::Scheduler(const SchedulerOptions& options)
 
 /// `s` may begin with what `parent` computes.
 bool Scheduler::can_fork(const Sequence& parent, const Sequence& s) const {
+  // The cache may have a block of both only with all before it: else it could not evict those.
   return parent.fork_of == 0 && parent.n_generated() == 0 && !s.all_outputs &&
-         s.scope == parent.scope && s.tokens == parent.tokens;
+         s.reuse == parent.reuse && s.scope == parent.scope && s.tokens == parent.tokens;
 }
 
 void Scheduler::check_fits(const SequenceRequest& request) const {

@@ -22,9 +22,10 @@ struct SequenceRequest {
                                                // messages; ascending
   int priority = 0;                            // lower goes first; FairQueue says by how much
   std::string client = {};                     // the queue is fair between clients
-  /// Another sequence with the same prompt, which has sampled nothing yet: this one begins at the
-  /// end of its prompt, with its blocks (copied where both write) and a copy of its state. Where
-  /// there is no room for both, or that sequence is gone, it begins as any other does. 0: none.
+  /// Another sequence with the same prompt, scope and reuse that has sampled nothing yet: this one
+  /// begins at the end of its prompt, with its blocks (copied where both write) and a copy of its
+  /// state. Where there is no room for both, or that sequence is gone, it begins as any other does.
+  /// 0: none.
   SequenceId fork_of = 0;
 };
 
