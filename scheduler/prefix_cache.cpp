@@ -306,7 +306,13 @@ void PrefixCache::discard(std::string_view scope,
   // The deepest first: ends of sequences, then the blocks before them.
   for (std::size_t i = path.size(); i-- > 0;) {
     const PrefixNode node = path[i];
-    if (at(node).end() > from && at(node).first_child == kNoNode && idle(node)) erase(node);
+    if (at(node).end() <= from || at(node).n_on_device > 0 || !idle(node)) continue;
+    // It may have taken the place of what was on the host: what lies below it there is lost too.
+    if (at(node).first_child == kNoNode) {
+      erase(node);
+    } else {
+      lose(node);
+    }
   }
 }
 
