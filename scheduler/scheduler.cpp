@@ -11,26 +11,6 @@
 #include "base/philox.h"
 
 namespace heddle {
-namespace {
-
-std::int64_t blocks_for(std::int64_t n_tokens, int block_tokens) {
-  return (n_tokens + block_tokens - 1) / block_tokens;
-}
-
-std::int64_t length(const Sequence& s) {
-  return static_cast<std::int64_t>(s.tokens.size());
-}
-
-bool older(const Sequence* a, const Sequence* b) {
-  return a->id < b->id;
-}
-
-/// With its last token sampled and not known yet.
-bool is_pending(const Sequence& s) {
-  return s.tokens.back() == kPendingToken;
-}
-
-}  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
@@ -51,13 +31,6 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
   HEDDLE_CHECK(options.n_state_slots == 0 || options.n_state_slots >= options.max_running);
   HEDDLE_CHECK(options.state_block_tokens > 0);
-}
-
-/// `s` may begin with what `parent` computes.
-bool Scheduler::can_fork(const Sequence& parent, const Sequence& s) const {
-  // The cache may have a block of both only with all before it: else it could not evict those.
-  return parent.fork_of == 0 && parent.n_generated() == 0 && !s.all_outputs &&
-         s.reuse == parent.reuse && s.scope == parent.scope && s.tokens == parent.tokens;
 }
 
 void Scheduler::check_fits(const SequenceRequest& request) const {
@@ -237,77 +210,6 @@ bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
   ++s.run;
   append_item(plan, s, n);
   return true;
-}
-
-/// For items from `first` on that end a prompt.
-void Scheduler::begin_forks(BatchPlan& plan, std::size_t first) {
-  if (!ends_forks_) return;
-  ends_forks_ = false;
-  for (std::size_t i = first; i < plan.items.size(); ++i) {
-    Sequence& s = sequences_.at(plan.items[i].sequence);
-    if (s.forks.empty() || s.n_computed < s.n_prompt) continue;
-    for (const SequenceId id : std::exchange(s.forks, {})) {
-      Sequence& fork = sequences_.at(id);
-      fork.fork_of = 0;
-      if (plan.items[i].sample && begin_fork(plan, fork, s)) {
-        plan.forks.push_back(
-            {.sequence = id, .item = static_cast<std::int32_t>(i), .run = fork.run});
-      } else {
-        queue_.add(*fork.client, id, fork.priority);
-      }
-    }
-  }
-}
-
-/// `s` shares the full blocks of `from`, whose prompt this plan ends, and gets copies of the rest.
-bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
-  if (static_cast<std::int64_t>(running_.size()) == options_.max_running ||
-      outputs_left(plan) == 0 || s.max_new_tokens == 0) {
-    return false;
-  }
-  const auto n_full = static_cast<std::size_t>(s.n_prompt / options_.block_tokens);
-  std::optional<BlockId> partial;
-  if (s.n_prompt % options_.block_tokens != 0) {
-    partial = take_block();
-    if (!partial) return false;
-  }
-  if (!take_state(s)) {
-    if (partial) pool_.release(*partial);
-    return false;
-  }
-  s.blocks.assign(from.blocks.begin(), from.blocks.begin() + static_cast<std::ptrdiff_t>(n_full));
-  for (const BlockId block : s.blocks) pool_.share(block);
-  using What = BatchPlan::Copy::What;
-  if (partial) {
-    plan.copies_after.push_back({What::kBlock, {from.blocks[n_full]}, {*partial}});
-    s.blocks.push_back(*partial);
-  }
-  if (has_states()) plan.copies_after.push_back({What::kState, {from.state_slot}, {s.state_slot}});
-  s.n_computed = s.n_prompt;
-  s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
-  s.own_from = s.n_prompt;
-  if (s.run == 0) {
-    stats_.cached_tokens += s.n_prompt;
-    stats_.prompt_tokens += s.n_prompt;
-    ++stats_.misses[static_cast<std::size_t>(s.found.miss)];
-  }
-  s.state = SequenceState::kRunning;
-  ++s.run;
-  s.tokens.push_back(kPendingToken);
-  queue_.charge(*s.client, 1);
-  running_.insert(std::upper_bound(running_.begin(), running_.end(), &s, older), &s);
-  return true;
-}
-
-/// Those that wait for its prompt wait for the first of them now.
-void Scheduler::release_forks(Sequence& s) {
-  std::vector<SequenceId> forks = std::exchange(s.forks, {});
-  if (forks.empty()) return;
-  Sequence& first = sequences_.at(forks.front());
-  first.fork_of = 0;
-  first.forks.assign(forks.begin() + 1, forks.end());
-  for (const SequenceId id : first.forks) sequences_.at(id).fork_of = first.id;
-  queue_.add(*first.client, first.id, first.priority);
 }
 
 /// Gives a waiting sequence what the cache has of it, room for all its known tokens, and a state;
@@ -520,28 +422,6 @@ void Scheduler::commit_item(Sequence* s, const BatchPlan::Item& item, std::int64
   if (item.snapshot >= 0 && !kept) states_.release(item.snapshot);
 }
 
-/// Its blocks are those that it was begun with, now that they are computed.
-void Scheduler::commit_fork(Sequence& s, const BatchPlan::Fork& fork, const BatchPlan::Item& item) {
-  if (s.run != fork.run || s.state != SequenceState::kRunning) return;
-  s.n_valid = s.n_prompt;
-  if (!s.reuse) return;
-  const auto parent = sequences_.find(item.sequence);
-  const bool there = parent != sequences_.end() && parent->second.run == item.run &&
-                     parent->second.state == SequenceState::kRunning && parent->second.reuse;
-  if (there) {  // a walk along a long prompt less
-    const Sequence& from = parent->second;
-    s.n_in_cache = std::min(from.n_in_cache, s.n_prompt / options_.block_tokens);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(s.n_in_cache); ++i) {
-      pool_.share(from.blocks[i]);
-      release(s.blocks[i]);
-      s.blocks[i] = from.blocks[i];
-    }
-    s.node = from.node;
-    HEDDLE_CHECK(s.n_in_cache == from.n_in_cache);
-  }
-  store_blocks(s);
-}
-
 /// Puts the full blocks of committed tokens into the cache; one that is there already takes the
 /// place of the sequence's own.
 void Scheduler::store_blocks(Sequence& s) {
@@ -668,65 +548,9 @@ bool Scheduler::preempt(SequenceId id) {
   return true;
 }
 
-/// For the error of a step that computes nothing.
-std::string Scheduler::describe() const {
-  const SchedulerStats s = stats();
-  return fmt::format(
-      "{} sequences wait, {} run, {} of {} cache blocks and {} of {} state slots are "
-      "free, {} blocks and {} states are kept of prefixes",
-      s.waiting, s.running, s.free_blocks, pool_.n_blocks(), s.free_state_slots, states_.n_blocks(),
-      s.cache.blocks, s.cache.snapshots);
-}
-
 const Sequence* Scheduler::find(SequenceId id) const {
   const auto it = sequences_.find(id);
   return it == sequences_.end() ? nullptr : &it->second;
-}
-
-SchedulerStats Scheduler::stats() const {
-  SchedulerStats stats = stats_;
-  stats.waiting = static_cast<int>(sequences_.size() - running_.size());
-  stats.running = static_cast<int>(running_.size());
-  stats.cache = cache_.stats();
-  stats.blocks = pool_.n_blocks();
-  stats.free_blocks = pool_.n_free();
-  const auto idle = static_cast<int>(stats.cache.blocks) - pool_.n_shared();
-  stats.used_blocks = stats.blocks - stats.free_blocks - idle;
-  stats.state_slots = states_.n_blocks();
-  stats.free_state_slots = states_.n_free();
-  return stats;
-}
-
-void Scheduler::check() const {
-  pool_.check();
-  states_.check();
-  cache_.check();
-  std::vector<int> blocks(static_cast<std::size_t>(pool_.n_blocks()));
-  std::vector<int> slots(static_cast<std::size_t>(states_.n_blocks()));
-  cache_.count_owned(blocks, slots);
-  for (const InFlight& flight : in_flight_) {
-    for (const BlockId slot : flight.snapshots) ++slots[static_cast<std::size_t>(slot)];
-  }
-  std::size_t n_forks = 0;
-  for (const auto& [id, s] : sequences_) {
-    for (const SequenceId fork : s.forks) HEDDLE_CHECK(sequences_.at(fork).fork_of == id);
-    n_forks += s.forks.size();
-    for (const BlockId block : s.blocks) ++blocks[static_cast<std::size_t>(block)];
-    if (s.state_slot >= 0) ++slots[static_cast<std::size_t>(s.state_slot)];
-    HEDDLE_CHECK(s.n_valid <= s.n_computed && s.n_computed <= length(s));
-    HEDDLE_CHECK(has_states() ? s.n_computed == 0 || s.state_slot >= 0 : s.state_slot < 0);
-    HEDDLE_CHECK((s.state == SequenceState::kRunning) == !s.blocks.empty());
-    HEDDLE_CHECK(blocks_for(s.n_computed, options_.block_tokens) <=
-                 static_cast<std::int64_t>(s.blocks.size()));
-  }
-  for (BlockId i = 0; i < pool_.n_blocks(); ++i) {
-    HEDDLE_CHECK(pool_.references(i) == blocks[static_cast<std::size_t>(i)]);
-  }
-  for (BlockId i = 0; i < states_.n_blocks(); ++i) {
-    HEDDLE_CHECK(states_.references(i) == slots[static_cast<std::size_t>(i)]);
-  }
-  HEDDLE_CHECK(std::is_sorted(running_.begin(), running_.end(), older));
-  HEDDLE_CHECK(sequences_.size() == running_.size() + queue_.size() + n_forks);
 }
 
 }  // namespace heddle

@@ -70,4 +70,19 @@ struct Sequence {
   std::int64_t n_generated() const { return static_cast<std::int64_t>(tokens.size()) - n_prompt; }
 };
 
+/// Tokens that are known, or pending.
+inline std::int64_t length(const Sequence& s) {
+  return static_cast<std::int64_t>(s.tokens.size());
+}
+/// With its last token sampled and not known yet.
+inline bool is_pending(const Sequence& s) {
+  return s.tokens.back() == kPendingToken;
+}
+inline bool older(const Sequence* a, const Sequence* b) {
+  return a->id < b->id;
+}
+inline std::int64_t blocks_for(std::int64_t n_tokens, int block_tokens) {
+  return (n_tokens + block_tokens - 1) / block_tokens;
+}
+
 }  // namespace heddle
