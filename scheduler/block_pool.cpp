@@ -9,7 +9,8 @@
 namespace heddle {
 
 BlockPool::BlockPool(int n_blocks, std::uint64_t shuffle_seed)
-    : references_(static_cast<std::size_t>(n_blocks), 0) {
+    : references_(static_cast<std::size_t>(n_blocks), 0),
+      cached_(static_cast<std::size_t>(n_blocks), 0) {
   HEDDLE_CHECK(n_blocks >= 0);
   for (int i = n_blocks - 1; i >= 0; --i) free_.push_back(i);
   if (shuffle_seed == 0) return;
@@ -29,14 +30,25 @@ std::optional<BlockId> BlockPool::allocate() {
 
 void BlockPool::share(BlockId block) {
   HEDDLE_CHECK(references(block) > 0);
-  if (++references_[static_cast<std::size_t>(block)] == 2) ++n_shared_;
+  const auto at = static_cast<std::size_t>(block);
+  if (++references_[at] == 2) n_idle_ -= cached_[at];
 }
 
 void BlockPool::release(BlockId block) {
   HEDDLE_CHECK(references(block) > 0);
-  const int left = --references_[static_cast<std::size_t>(block)];
-  if (left == 1) --n_shared_;
-  if (left == 0) free_.push_back(block);
+  const auto at = static_cast<std::size_t>(block);
+  const int left = --references_[at];
+  if (left == 1) n_idle_ += cached_[at];
+  if (left > 0) return;
+  HEDDLE_CHECK(cached_[at] == 0);
+  free_.push_back(block);
+}
+
+void BlockPool::set_cached(BlockId block, bool cached) {
+  const auto at = static_cast<std::size_t>(block);
+  HEDDLE_CHECK(references(block) > 0 && (cached_[at] != 0) != cached);
+  cached_[at] = cached ? 1 : 0;
+  if (references_[at] == 1) n_idle_ += cached ? 1 : -1;
 }
 
 int BlockPool::references(BlockId block) const {
@@ -48,7 +60,12 @@ void BlockPool::check() const {
   const auto used =
       std::count_if(references_.begin(), references_.end(), [](int n) { return n > 0; });
   HEDDLE_CHECK(used + n_free() == n_blocks());
-  HEDDLE_CHECK(std::ranges::count_if(references_, [](int n) { return n > 1; }) == n_shared_);
+  int idle = 0;
+  for (std::size_t i = 0; i < references_.size(); ++i) {
+    HEDDLE_CHECK(cached_[i] == 0 || references_[i] > 0);
+    if (cached_[i] != 0 && references_[i] == 1) ++idle;
+  }
+  HEDDLE_CHECK(idle == n_idle_);
   for (const BlockId block : free_) HEDDLE_CHECK(references(block) == 0);
 }
 

@@ -22,17 +22,20 @@ class BlockPool {
   void share(BlockId block);    // one more owner
   void release(BlockId block);  // one owner less; free at zero
   int references(BlockId block) const;
+  /// The cache is one of the block's owners, or is not any more.
+  void set_cached(BlockId block, bool cached);
 
   int n_blocks() const { return static_cast<int>(references_.size()); }
   int n_free() const { return static_cast<int>(free_.size()); }
-  int n_shared() const { return n_shared_; }  // with more than one owner
+  int n_idle() const { return n_idle_; }  // the cache's alone
   /// Free and used add up, no block is both: throws kRuntime otherwise (tests, idle checks).
   void check() const;
 
  private:
   std::vector<int> references_;
   std::vector<BlockId> free_;
-  int n_shared_ = 0;
+  std::vector<char> cached_;
+  int n_idle_ = 0;
 };
 
 }  // namespace heddle

@@ -62,8 +62,8 @@ bool Scheduler::begin_fork(BatchPlan& plan, Sequence& s, const Sequence& from) {
   s.n_computed = s.n_prompt;
   s.found = {.n_cached = s.n_prompt, .n_known = s.n_prompt, .miss = ReuseMiss::kNone};
   s.own_from = s.n_prompt;
-  if (s.run == 0) {
-    stats_.cached_tokens += s.n_prompt;
+  if (s.run == 0) stats_.cached_tokens += s.n_prompt;
+  if (s.run == 0 && s.counted) {
     stats_.prompt_tokens += s.n_prompt;
     ++stats_.misses[static_cast<std::size_t>(s.found.miss)];
   }

@@ -124,14 +124,19 @@ void PrefixCache::set_block(PrefixNode node, BlockId block) {
   ++at(n.parent).n_on_device;
   ++stats_.blocks;
   blocks_.share(block);
-  node_of_[static_cast<std::size_t>(block)] = node;
+  PrefixNode& owner = node_of_[static_cast<std::size_t>(block)];
+  if (owner == kNoNode) blocks_.set_cached(block, true);
+  owner = node;
   list_if_idle(node);
 }
 
 void PrefixCache::leave_device(PrefixNode node) {
   Node& n = at(node);
   PrefixNode& owner = node_of_[static_cast<std::size_t>(n.block)];
-  if (owner == node) owner = kNoNode;  // else the one that absorbs it
+  if (owner == node) {  // else the one that absorbs it
+    owner = kNoNode;
+    blocks_.set_cached(n.block, false);
+  }
   blocks_.release(n.block);
   n.block = -1;
   --stats_.blocks;

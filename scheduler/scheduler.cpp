@@ -170,8 +170,8 @@ void Scheduler::plan_running(BatchPlan& plan) {
 bool Scheduler::front_has_room() const {
   const std::optional<SequenceId> front = queue_.front();
   if (!front || static_cast<std::int64_t>(running_.size()) >= options_.max_running) return false;
-  const std::int64_t idle = cache_.stats().blocks - pool_.n_shared();
-  return pool_.n_free() + idle >= blocks_for(length(sequences_.at(*front)), options_.block_tokens);
+  return pool_.n_free() + pool_.n_idle() >=
+         blocks_for(length(sequences_.at(*front)), options_.block_tokens);
 }
 
 void Scheduler::admit_waiting(BatchPlan& plan) {
@@ -265,8 +265,8 @@ std::optional<std::size_t> Scheduler::start(Sequence& s) {
 bool Scheduler::take_room(Sequence& s) {
   const std::int64_t need =
       blocks_for(length(s), options_.block_tokens) - static_cast<std::int64_t>(s.blocks.size());
-  const std::int64_t idle = cache_.stats().blocks - pool_.n_shared();
-  while (pool_.n_free() < need && pool_.n_free() + idle >= need && cache_.evict_block(&copies_)) {
+  while (pool_.n_free() < need && pool_.n_free() + pool_.n_idle() >= need &&
+         cache_.evict_block(&copies_)) {
   }
   return pool_.n_free() >= need && take_state(s);
 }

@@ -28,8 +28,7 @@ SchedulerStats Scheduler::stats() const {
   stats.cache = cache_.stats();
   stats.blocks = pool_.n_blocks();
   stats.free_blocks = pool_.n_free();
-  const auto idle = static_cast<int>(stats.cache.blocks) - pool_.n_shared();
-  stats.used_blocks = stats.blocks - stats.free_blocks - idle;
+  stats.used_blocks = stats.blocks - stats.free_blocks - pool_.n_idle();
   stats.state_slots = states_.n_blocks();
   stats.free_state_slots = states_.n_free();
   return stats;

@@ -77,7 +77,7 @@ std::uint64_t& FakeDecoder::row(std::span<const BlockId> table, std::int64_t pos
   return rows_[block_at({.id = table[at / width]}) * width + at % width];
 }
 
-void FakeDecoder::run_copies(const std::vector<BatchPlan::Copy>& copies) {
+void FakeDecoder::run_copies(std::span<const BatchPlan::Copy> copies) {
   const auto width = static_cast<std::size_t>(block_tokens_);
   for (const BatchPlan::Copy& copy : copies) {
     if (copy.from.on_host && copy.to.on_host) throw Violation("plan ids", "from host to host");
@@ -95,11 +95,15 @@ void FakeDecoder::run_copies(const std::vector<BatchPlan::Copy>& copies) {
   }
 }
 
-void FakeDecoder::advance(State& state, const BatchPlan::Item& item, const Text& text) const {
-  if (item.start == 0) state = {.folded = text.before(0), .tail = {}, .sound = true};
-  state.tail.resize(static_cast<std::size_t>(item.start - state.fold));
-  for (std::size_t i = 0; i < item.tokens.size(); ++i) {
-    state.tail.push_back(text.tokens[static_cast<std::size_t>(item.start) + i]);
+/// Of tokens `start` .. `end` - 1.
+void FakeDecoder::advance(State& state,
+                          std::int64_t start,
+                          std::int64_t end,
+                          const Text& text) const {
+  if (start == 0) state = {.folded = text.before(0), .tail = {}, .sound = true};
+  state.tail.resize(static_cast<std::size_t>(start - state.fold));
+  for (std::int64_t i = start; i < end; ++i) {
+    state.tail.push_back(text.tokens[static_cast<std::size_t>(i)]);
     if (state.tail.size() < static_cast<std::size_t>(state_block_tokens_)) continue;
     for (const Token t : state.tail)
       state.folded = mix(state.folded, static_cast<std::uint64_t>(t));
@@ -118,8 +122,8 @@ void FakeDecoder::run_item(const BatchPlan::Item& item, const Text& text) {
   }
   if (states_.empty()) return;
   State& state = states_[state_at({.id = item.state_slot})];
-  if (item.start > 0) require_state(item.state_slot, item.start, text, who);
-  advance(state, item, text);
+  if (item.start > 0) require_state({.id = item.state_slot}, item.start, text, who);
+  advance(state, item.start, item.end(), text);
 }
 
 void FakeDecoder::spoil_item(const BatchPlan::Item& item, const Text* text, std::int64_t from) {
@@ -143,27 +147,48 @@ void FakeDecoder::require_content(std::span<const BlockId> table,
   if (table.size() * width < rows) {
     throw Violation("plan ids", fmt::format("{}: {} blocks for {} rows", who, table.size(), n));
   }
-  for (std::size_t at = 0; at < rows; at += width) {
-    const std::size_t block = block_at({.id = table[at / width]});
-    const std::size_t most = std::min(width, rows - at);
-    for (std::size_t i = 0; i < most; ++i) {
-      if (rows_[block * width + i] == text.rows[at + i]) continue;
-      throw Violation("content of a block",
-                      fmt::format("{}: row {} in block {} is another text's", who, at + i, block));
-    }
+  for (std::int64_t at = 0; at < n; at += block_tokens_) {
+    const std::int64_t end = std::min<std::int64_t>(at + block_tokens_, n);
+    require_rows({.id = table[static_cast<std::size_t>(at) / width]}, at, end, text, who);
   }
 }
 
-void FakeDecoder::require_state(BlockId slot,
+void FakeDecoder::require_rows(const CachePlace& block,
+                               std::int64_t begin,
+                               std::int64_t end,
+                               const Text& text,
+                               std::string_view who) const {
+  const std::uint64_t* rows =
+      rows_.data() + block_at(block) * static_cast<std::size_t>(block_tokens_);
+  for (std::int64_t i = begin; i < end; ++i, ++rows) {
+    if (*rows == text.rows[static_cast<std::size_t>(i)]) continue;
+    throw Violation("content of a block",
+                    fmt::format("{}: row {} in block {}{} is another text's", who, i, block.id,
+                                block.on_host ? " of the host" : ""));
+  }
+}
+
+void FakeDecoder::fill_rows(BlockId block, std::int64_t begin, std::int64_t end, const Text& text) {
+  const auto first = text.rows.begin() + begin;
+  std::copy(first, first + (end - begin),
+            rows_.begin() + static_cast<std::ptrdiff_t>(block_at({.id = block})) * block_tokens_);
+}
+
+void FakeDecoder::fill_state(BlockId slot, std::int64_t n, const Text& text) {
+  advance(states_[state_at({.id = slot})], 0, n, text);
+}
+
+void FakeDecoder::require_state(const CachePlace& slot,
                                 std::int64_t n,
                                 const Text& text,
                                 std::string_view who) const {
-  const State& state = states_[state_at({.id = slot})];
+  const State& state = states_[state_at(slot)];
   const std::int64_t end = state.fold + static_cast<std::int64_t>(state.tail.size());
   if (!state.sound || n < state.fold || n > end) {
     throw Violation("content of a state",
-                    fmt::format("{}: slot {} serves {} .. {} ({}), wanted is {}", who, slot,
-                                state.fold, end, state.sound ? "sound" : "rubbish", n));
+                    fmt::format("{}: slot {}{} serves {} .. {} ({}), wanted is {}", who, slot.id,
+                                slot.on_host ? " of the host" : "", state.fold, end,
+                                state.sound ? "sound" : "rubbish", n));
   }
   std::uint64_t hash = state.folded;
   for (std::int64_t i = state.fold; i < n; ++i) {
@@ -172,7 +197,8 @@ void FakeDecoder::require_state(BlockId slot,
   }
   if (hash != text.before(n)) {
     throw Violation("content of a state",
-                    fmt::format("{}: slot {} at {} is another text's", who, slot, n));
+                    fmt::format("{}: slot {}{} at {} is another text's", who, slot.id,
+                                slot.on_host ? " of the host" : "", n));
   }
 }
 

@@ -47,7 +47,7 @@ class FakeDecoder {
   /// none.
   FakeDecoder(const SchedulerOptions& options, std::int64_t broken_copy);
 
-  void run_copies(const std::vector<BatchPlan::Copy>& copies);
+  void run_copies(std::span<const BatchPlan::Copy> copies);
   /// Checks that the rows before `item` are those of `text`, and its state too; writes its rows.
   void run_item(const BatchPlan::Item& item, const Text& text);
   /// What a failed or sick step leaves: rows and state that belong to no text, but for the rows
@@ -59,7 +59,20 @@ class FakeDecoder {
                        std::int64_t n,
                        const Text& text,
                        std::string_view who) const;
-  void require_state(BlockId slot, std::int64_t n, const Text& text, std::string_view who) const;
+  void require_state(const CachePlace& slot,
+                     std::int64_t n,
+                     const Text& text,
+                     std::string_view who) const;
+  /// Rows `begin` .. `end` - 1, which lie in one block from its begin on.
+  void require_rows(const CachePlace& block,
+                    std::int64_t begin,
+                    std::int64_t end,
+                    const Text& text,
+                    std::string_view who) const;
+
+  /// What comes from elsewhere: these rows of a text, the state after n of its tokens.
+  void fill_rows(BlockId block, std::int64_t begin, std::int64_t end, const Text& text);
+  void fill_state(BlockId slot, std::int64_t n, const Text& text);
 
  private:
   struct State {
@@ -71,7 +84,7 @@ class FakeDecoder {
   std::uint64_t& row(std::span<const BlockId> table, std::int64_t position);
   std::size_t block_at(const CachePlace& place) const;
   std::size_t state_at(const CachePlace& place) const;
-  void advance(State& state, const BatchPlan::Item& item, const Text& text) const;
+  void advance(State& state, std::int64_t start, std::int64_t end, const Text& text) const;
 
   int block_tokens_;
   int state_block_tokens_;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::array<const char*, Op::kKinds> kNames = {"add",    "run",   "plan",   "commit",
                                                         "fail",   "late",  "remove", "preempt",
-                                                        "sicken", "clear", "stray"};
+                                                        "sicken", "clear", "stray",  "adopt"};
 
 template <std::size_t kSize>
 int choose(std::uint8_t byte, const std::array<int, kSize>& from) {
@@ -60,12 +60,10 @@ StreamOptions options_of(const OpStream& stream) {
   s.n_state_slots = states ? static_cast<int>(s.max_running) + spare : 0;
   s.state_block_tokens = choose(h[10], std::array{1, 2, 4, 8, 16});
   s.snapshot_every = choose(h[11], std::array{0, 1, 2, 3, 5, 8, 16, 64});
-  if (h[10] >= 128) {  // room in host memory
-    s.n_host_blocks = h[10] % 9 * one / 3;
-    s.n_host_slots = states ? h[10] % 7 : 0;
-    s.block_copy_tokens = h[10] % 13;
-    s.state_copy_tokens = h[10] % 11;
-  }
+  s.n_host_blocks = h[16] >= 128 ? h[16] % 9 * one / 3 : 0;
+  s.n_host_slots = states && h[17] >= 128 ? h[17] % 7 : 0;
+  s.block_copy_tokens = h[18] % 13;
+  s.state_copy_tokens = h[19] % 11;
   s.prefix_cache = h[12] % 16 != 15;
   s.cache_key = {h[12], 7};
   s.shuffle_seed = h[13];
@@ -76,7 +74,7 @@ StreamOptions options_of(const OpStream& stream) {
 }
 
 OpStream random_stream(std::mt19937& rng, int n_ops) {
-  constexpr std::array<int, Op::kKinds> kWeights = {30, 14, 18, 14, 4, 1, 5, 5, 4, 1, 2};
+  constexpr std::array<int, Op::kKinds> kWeights = {30, 14, 18, 14, 4, 1, 5, 5, 4, 1, 2, 2};
   const auto byte = [&rng] { return static_cast<std::uint8_t>(rng() >> 13); };
   OpStream stream;
   std::generate(stream.header.begin(), stream.header.end(), byte);

@@ -17,24 +17,27 @@ namespace heddle::test {
 /// from, so every byte string is a valid stream.
 struct Op {
   enum Kind : std::uint8_t {
-    kAdd,      // source, cut, fresh tokens, new tokens, flags, snapshot_at, choice
+    kAdd,      // source, cut, fresh tokens, new tokens, flags, snapshot_at, choice and forks,
+               // priority, client
     kRun,      // n times plan and commit
     kPlan,     // one plan, if fewer than the allowed number are in flight
     kCommit,   // the oldest plan in flight
-    kFail,     // plan, but the step fails: how far it got, who ends, what is planned meanwhile
+    kFail,     // plan, but the step fails: how far it got, who ends, what fails behind it, what is
+               // planned meanwhile, 7 and 8: copies before and after that it did not get to
     kLate,     // commit, then abandon the same plan: a failure behind the commit; its sequences end
     kRemove,   // which, faulty or not
     kPreempt,  // which
     kSicken,   // which: its rows are wrong from now on, seen at its next sampled row
     kClear,
     kStray,  // calls that must change nothing: removed and unknown ids
+    kAdopt,  // a text from elsewhere: source, cut, fresh tokens, scope, positions of states
     kKinds
   };
   std::uint8_t kind = kAdd;
-  std::array<std::uint8_t, 7> args = {};
+  std::array<std::uint8_t, 9> args = {};
 };
-inline constexpr std::size_t kOpBytes = 8;
-inline constexpr std::size_t kHeaderBytes = 16;
+inline constexpr std::size_t kOpBytes = 10;
+inline constexpr std::size_t kHeaderBytes = 20;
 
 struct OpStream {
   std::array<std::uint8_t, kHeaderBytes> header = {};  // chooses options, see options_of()

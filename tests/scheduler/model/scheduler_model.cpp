@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <utility>
 
@@ -13,6 +14,11 @@ namespace {
 
 constexpr std::size_t kMostLive = 12;
 constexpr Token kWrong = 1 << 20;  // what a failed or sick step samples
+
+template <std::size_t kSize>
+int choose(std::uint8_t byte, const std::array<int, kSize>& from) {
+  return from[byte % kSize];
+}
 
 std::string scope_name(int which) {
   return which == 0 ? "" : std::string(1, static_cast<char>('a' + which));
@@ -83,19 +89,23 @@ void SchedulerModel::apply(const Op& op) {
       scheduler_.clear_cache();
       lossless_ = false;
       break;
+    case Op::kAdopt:
+      adopt(op);
+      break;
     default:
       stray(op);
   }
   check_memory();
   audit();
+  if (!texts_.empty()) check_found(texts_[op.args[0] % texts_.size()]);
 }
 
-void SchedulerModel::add(const Op& op) {
-  if (live_.size() >= kMostLive) return;
+/// A text that begins as an older one does, or a new one.
+Text SchedulerModel::continued(const Op& op) const {
   const auto& a = op.args;
   const int scope = a[4] % 8 < 5 ? 0 : a[4] % 8 - 5;
   Text text{.scope = scope_name(scope)};
-  if (!texts_.empty() && a[0] % 5 != 0) {  // goes on from the begin of an older one
+  if (!texts_.empty() && a[0] % 5 != 0) {
     const Text& older = texts_[(a[0] / 5) % texts_.size()];
     const std::int64_t cut = a[1] % 4 == 0 ? older.size() : (a[1] / 4) % (older.size() + 1);
     for (std::int64_t i = 0; i < cut; ++i) text.push(older.tokens[static_cast<std::size_t>(i)]);
@@ -106,6 +116,13 @@ void SchedulerModel::add(const Op& op) {
     salt = mix(salt, a[6]);
     text.push(static_cast<Token>(salt % static_cast<std::uint64_t>(options_.vocab)));
   }
+  return text;
+}
+
+void SchedulerModel::add(const Op& op) {
+  if (live_.size() >= kMostLive) return;
+  const auto& a = op.args;
+  const Text text = continued(op);
   SequenceRequest request;
   request.prompt = text.tokens;
   request.max_new_tokens = a[3] % 6 == 0 ? 0 : a[3] % 20;
@@ -116,6 +133,9 @@ void SchedulerModel::add(const Op& op) {
     request.snapshot_at.push_back((a[5] / 4 * (i + 1)) % (text.size() + 2));
   }
   std::ranges::sort(request.snapshot_at);
+  request.priority = choose(a[7], std::array{0, 0, 0, 0, 0, 1, -1, 2, -100, 100});
+  request.client = scope_name(choose(a[8], std::array{0, 0, 0, 1, 2, 3}));
+  request.counted = a[8] % 16 != 15;
   const SequenceId id = submit(request, a[6] % 3);
   // Others that begin with the same prompt.
   for (int i = 0; id != 0 && a[6] >= 160 && i <= a[6] % 4 && live_.size() < kMostLive; ++i) {
@@ -131,7 +151,10 @@ SequenceId SchedulerModel::submit(SequenceRequest request, std::uint64_t choice)
             .n_prompt = static_cast<std::int64_t>(request.prompt.size()),
             .max_new = request.max_new_tokens,
             .all_outputs = request.all_outputs,
-            .shares = request.reuse && !request.all_outputs && options_.scheduler.prefix_cache};
+            .shares = request.reuse && !request.all_outputs && options_.scheduler.prefix_cache,
+            .counted = request.counted,
+            .priority = request.priority,
+            .client = request.client};
   for (const Token token : request.prompt) t.text.push(token);
   for (std::int64_t i = 0; i < t.max_new; ++i) t.text.push(t.text.next(options_.vocab));
   t.known = t.n_prompt;
@@ -158,37 +181,52 @@ SequenceId SchedulerModel::submit(SequenceRequest request, std::uint64_t choice)
   if (std::ranges::none_of(texts_, [&](const Text& x) { return x.rows == t.text.rows; })) {
     texts_.push_back(t.text);
   }
+  enter(t.client);
   live_.emplace(id, std::move(t));
   return id;
 }
 
 bool SchedulerModel::plan_step(bool fails, const Op& op) {
   if (static_cast<int>(flights_.size()) >= options_.flight) return false;
-  const std::map<SequenceId, Before> before = look();
+  const Befores before = look();
+  const int free_blocks = scheduler_.stats().free_blocks;
   std::optional<BatchPlan> plan = scheduler_.plan();
   if (!plan) {
-    decoder_.run_copies(scheduler_.take_copies());
+    take_copies();
+    check_victims(before);
     if (flights_.empty() && !live_.empty()) {
       throw Violation("I5 progress", fmt::format("{} sequences, and no plan", live_.size()));
     }
     return false;
   }
-  check_plan(*plan, before);
+  check_plan(*plan, before, free_blocks);
   Flight flight{.plan = std::move(*plan),
                 .failed = fails,
                 .end_them = op.args[1] % 2 == 0,
                 .all_fail = op.args[2] % 2 == 0};
-  execute(flight, fails ? op.args[0] % 4 : 4);
+  execute(flight, fails ? op.args[0] % 4 : 4, op);
   flights_.push_back(std::move(flight));
   ++outcome_.steps;
   audit();
   return true;
 }
 
+void SchedulerModel::take_copies() {
+  const std::vector<BatchPlan::Copy> copies = scheduler_.take_copies();
+  count_moves(copies);
+  decoder_.run_copies(copies);
+}
+
 /// `mode`: a failed step did nothing (0), its copies (1), its items wrongly (2), half of them
 /// rightly (3). 4: all is well.
-void SchedulerModel::execute(Flight& flight, int mode) {
-  if (mode > 0) decoder_.run_copies(flight.plan.copies_before);
+void SchedulerModel::execute(Flight& flight, int mode, const Op& op) {
+  // Of a failed step: some copies less, the last ones; none where an item rightly reads them.
+  const auto done = [mode](std::span<const BatchPlan::Copy> copies, std::uint8_t missing) {
+    return copies.first(mode == 4 ? copies.size() : copies.size() - missing % (copies.size() + 1));
+  };
+  if (mode > 0)
+    decoder_.run_copies(mode < 3 ? done(flight.plan.copies_before, op.args[7])
+                                 : flight.plan.copies_before);
   const std::size_t n = flight.plan.items.size();
   for (std::size_t i = 0; i < n; ++i) {
     const BatchPlan::Item& item = flight.plan.items[i];
@@ -214,7 +252,7 @@ void SchedulerModel::execute(Flight& flight, int mode) {
       flight.sampled_by.push_back(item.sequence);
     }
   }
-  if (mode >= 2) decoder_.run_copies(flight.plan.copies_after);
+  if (mode >= 2) decoder_.run_copies(done(flight.plan.copies_after, op.args[8]));
   execute_forks(flight);
   if (mode == 4) return;
   ++outcome_.failed;
@@ -306,10 +344,7 @@ void SchedulerModel::committed(const BatchPlan::Item& item, bool sick) {
   }
   const Sequence& s = *scheduler_.find(item.sequence);
   const bool same_run = s.state == SequenceState::kRunning && s.run == item.run;
-  if (same_run) {
-    t.valid = end_row;
-    anything_valid_ = anything_valid_ || t.shares;
-  }
+  if (same_run) t.valid = end_row;
   if (wrong) return;
   if (t.max_new == 0 && end_row == t.n_prompt) t.complete = true;
   if (!item.sample) return;
@@ -394,6 +429,7 @@ void SchedulerModel::end(SequenceId id, bool faulty) {
     remember(t, true, id);
   }
   scheduler_.remove(id, faulty);
+  leave(t.client);
   live_.erase(id);
   gone_.push_back(id);
   ++outcome_.ended;
@@ -466,6 +502,32 @@ void SchedulerModel::stray(const Op& op) {
     if (scheduler_.preempt(id)) throw Violation("I4 stray", fmt::format("{} was preempted", id));
     if (scheduler_.find(id) != nullptr) throw Violation("I4 stray", fmt::format("{} is known", id));
   }
+}
+
+/// A session that is restored: its caller fills what adopt() gives.
+void SchedulerModel::adopt(const Op& op) {
+  const Text text = continued(op);
+  if (meets_sick(text) || text.size() > options_.scheduler.max_sequence_tokens) return;
+  std::vector<std::int64_t> states;
+  for (int i = 1; i <= op.args[5] % 4; ++i) states.push_back(1 + op.args[5] / 4 * i % text.size());
+  std::ranges::sort(states);
+  states.erase(std::unique(states.begin(), states.end()), states.end());
+  const SchedulerStats before = scheduler_.stats();
+  const AdoptedPath adopted = scheduler_.adopt(text.scope, text.tokens, states);
+  check_adopted(adopted, text, before);
+  const std::int64_t width = options_.scheduler.block_tokens;
+  for (std::int64_t i = 0; i < std::ssize(adopted.blocks); ++i) {
+    const BlockId block = adopted.blocks[static_cast<std::size_t>(i)];
+    const std::int64_t end = std::min(adopted.n_tokens, (i + 1) * width);
+    if (block >= 0) decoder_.fill_rows(block, i * width, end, text);
+  }
+  for (const AdoptedPath::Snapshot& s : adopted.snapshots) {
+    decoder_.fill_state(s.slot, states.at(s.index), text);
+    remembered_.push_back({text, adopted.n_tokens, states.at(s.index)});
+  }
+  remembered_.push_back({text, adopted.n_tokens, 0});
+  outcome_.adopted += adopted.n_tokens;
+  check_found(text);
 }
 
 SequenceId SchedulerModel::pick(std::uint8_t which) const {

@@ -9,8 +9,10 @@
 // I4  removed and unknown ids can be removed and preempted without effect.
 // I5  work without a step in flight gives a plan, a plan has tokens, the oldest running sequence is
 //     never a victim, and what is left ends within as many steps as there are tokens.
-// I6  no waiting sequence is overtaken by one that came later and has not run yet (K = 0); one that
-//     ran before and lost its blocks comes first.
+// I6  who waits is admitted as scheduler/fair_queue.h promises: those that ran before first, oldest
+//     first; of one client with equal priority nobody is overtaken, with another one by 16 places a
+//     step at most; of several clients the one for which least was computed, 4096 tokens a step.
+//     And prompts share a step: a later one, or one that waits, gets its part beside a long one.
 // I7  every row read, every state read and every token sampled is what the sequence alone gives.
 // I8  so also behind a hit: rows of other scopes differ in content. And a hit is as long as
 //     docs/prefix_cache.md says while nothing had to make room.
@@ -20,6 +22,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,6 +45,12 @@ struct Outcome {
   std::int64_t failed = 0;     // steps
   std::int64_t sick = 0;       // sequences
   std::int64_t hits_held = 0;  // prompts whose hit was held to the least that it must be
+  std::int64_t forks = 0;      // that began with what another one computed
+  std::int64_t from_host = 0;  // copies
+  std::int64_t overtaken = 0;  // admissions before one that came earlier
+  std::int64_t adopted = 0;    // tokens
+  std::int64_t shared = 0;     // steps in which a later prompt had to get its part
+  std::int64_t found = 0;  // tokens of texts that the cache named and whose content was compared
   SchedulerStats stats;
 };
 
@@ -63,6 +73,9 @@ class SchedulerModel {
     std::int64_t max_new = 0;
     bool all_outputs = false;
     bool shares = true;  // finds and leaves prefixes
+    bool counted = true;
+    int priority = 0;
+    std::string client = {};
     bool ran = false;
     bool complete = false;        // max_new == 0: its prompt was computed
     int run = 0;                  // the newest that was planned
@@ -97,13 +110,21 @@ class SchedulerModel {
     int run = 0;
     std::int64_t n_tokens = 0;
     std::int64_t n_computed = 0;
+    std::int64_t remaining(const Tracked& t) const {  // the last token of an answer needs no row
+      return t.max_new > 0 && n_tokens == t.text.size() ? 0 : n_tokens - n_computed;
+    }
+  };
+  using Befores = std::map<SequenceId, Before>;
+  struct Account {  // of a client
+    std::int64_t counter = 0;
+    int n_live = 0;
   };
 
   // scheduler_model.cpp: what happens
   void add(const Op& op);
   SequenceId submit(SequenceRequest request, std::uint64_t choice);
   bool plan_step(bool fails, const Op& op);
-  void execute(Flight& flight, int mode);
+  void execute(Flight& flight, int mode, const Op& op);
   void execute_forks(Flight& flight);
   void drag(SequenceId id, int run);
   bool moves_lost() const;
@@ -118,6 +139,10 @@ class SchedulerModel {
   void preempt(SequenceId id);
   void sicken(SequenceId id);
   void stray(const Op& op);
+  void adopt(const Op& op);
+  Text continued(const Op& op) const;
+  void take_copies();
+  void count_moves(std::span<const BatchPlan::Copy> copies);
   void run_out();
   SequenceId pick(std::uint8_t which) const;  // 0: nothing lives
   std::int64_t last_sound(std::int64_t sick_from) const;
@@ -125,23 +150,38 @@ class SchedulerModel {
   void remember(const Tracked& t, bool ends, SequenceId id);
 
   // scheduler_rules.cpp: what must hold
-  std::map<SequenceId, Before> look() const;
-  void check_plan(const BatchPlan& plan, const std::map<SequenceId, Before>& before);
+  Befores look() const;
+  void check_plan(const BatchPlan& plan, const Befores& before, int free_blocks);
   void check_item(const BatchPlan::Item& item, const Before& before);
-  void check_forks(const BatchPlan& plan, const std::map<SequenceId, Before>& before);
+  void check_forks(const BatchPlan& plan, const Befores& before);
   void check_admission(const BatchPlan::Item& item, const Before& before);
   void check_tokens(const BatchPlan::Item& item, const Before& before) const;
   void check_outputs(const BatchPlan::Item& item, const Before& before);
   void check_writes(const BatchPlan& plan) const;
   void check_slots(const BatchPlan& plan) const;
-  void check_order(const BatchPlan& plan, const std::map<SequenceId, Before>& before);
-  void check_decoding(const BatchPlan& plan, const std::map<SequenceId, Before>& before) const;
-  void check_hit(const Tracked& t, const Sequence& s);
-  void check_reason(const Tracked& t, const Sequence& s) const;
+  void check_decoding(const BatchPlan& plan, const Befores& before) const;
+  void check_stats() const;
+  void begun(const Tracked& t, const Sequence& s);
   void check_memory() const;
   void audit() const;
   bool tainted(SequenceId id, int run) const;
   void trace(const BatchPlan& plan);
+
+  // queue_rules.cpp: who comes first
+  void check_victims(const Befores& before);
+  void check_order(const BatchPlan& plan, const Befores& before);
+  void check_front(SequenceId id, const std::set<SequenceId>& waiting, const Befores& before);
+  void check_share(const BatchPlan& plan, const Befores& before, int free_blocks);
+  void enter(const std::string& client);
+  void leave(const std::string& client);
+
+  // cache_rules.cpp: what is found again
+  void check_hit(const Tracked& t, const Sequence& s);
+  void check_reason(const Tracked& t, const Sequence& s) const;
+  void check_found(const Text& text);
+  void check_adopted(const AdoptedPath& adopted,
+                     const Text& text,
+                     const SchedulerStats& before) const;
 
   StreamOptions options_;
   Scheduler scheduler_;
@@ -151,11 +191,13 @@ class SchedulerModel {
   std::vector<Text> texts_;  // of all requests, to ask for them again
   std::vector<Remembered> remembered_;
   std::deque<Flight> flights_;
-  bool lossless_ = true;         // nothing had to leave the cache
-  bool slots_lossless_ = true;   // nor a snapshot for want of a slot
-  bool anything_valid_ = false;  // a step of a sharing sequence was committed
+  bool lossless_ = true;        // nothing had to leave the cache
+  bool slots_lossless_ = true;  // nor a snapshot for want of a slot
   std::int64_t last_step_ = -1;
   std::int64_t computed_ = 0;
+  SchedulerStats told_;  // what SchedulerStats must say of prompts and of moves to the host
+  std::map<std::string, Account> accounts_;
+  std::int64_t floor_ = 0;  // no account begins below
   Outcome outcome_;
 };
 

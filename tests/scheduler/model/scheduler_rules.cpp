@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <set>
 
+#include "tests/scheduler/model/require.h"
 #include "tests/scheduler/model/scheduler_model.h"
 
 namespace heddle::test {
@@ -12,19 +14,14 @@ std::int64_t end_of(const BatchPlan::Item& item) {
   return item.start + static_cast<std::int64_t>(item.tokens.size());
 }
 
-template <typename... Args>
-void require(bool holds, std::string_view rule, fmt::format_string<Args...> seen, Args&&... args) {
-  if (!holds) throw Violation(std::string(rule), fmt::format(seen, std::forward<Args>(args)...));
-}
-
 }  // namespace
 
 bool SchedulerModel::tainted(SequenceId id, int run) const {
   return run <= live_.at(id).void_run;
 }
 
-std::map<SequenceId, SchedulerModel::Before> SchedulerModel::look() const {
-  std::map<SequenceId, Before> before;
+SchedulerModel::Befores SchedulerModel::look() const {
+  Befores before;
   for (const auto& [id, t] : live_) {
     const Sequence* s = scheduler_.find(id);
     require(s != nullptr, "I3 one end", "sequence {} is gone", id);
@@ -37,11 +34,12 @@ std::map<SequenceId, SchedulerModel::Before> SchedulerModel::look() const {
   return before;
 }
 
-void SchedulerModel::check_plan(const BatchPlan& plan, const std::map<SequenceId, Before>& before) {
+void SchedulerModel::check_plan(const BatchPlan& plan, const Befores& before, int free_blocks) {
   const SchedulerOptions& o = options_.scheduler;
   std::int64_t n_tokens = 0;
   std::int64_t n_outputs = 0;
   std::set<SequenceId> seen;
+  check_victims(before);
   check_order(plan, before);
   for (const BatchPlan::Item& item : plan.items) {
     require(live_.contains(item.sequence), "I3 one end", "{} is planned", item.sequence);
@@ -62,6 +60,8 @@ void SchedulerModel::check_plan(const BatchPlan& plan, const std::map<SequenceId
   check_writes(plan);
   check_slots(plan);
   check_decoding(plan, before);
+  check_share(plan, before, free_blocks);
+  count_moves(plan.copies_before);
   trace(plan);
   const PrefixCacheStats cache = scheduler_.stats().cache;
   lossless_ = lossless_ && cache.evicted_blocks == 0;
@@ -71,8 +71,44 @@ void SchedulerModel::check_plan(const BatchPlan& plan, const std::map<SequenceId
     Tracked& t = live_.at(item.sequence);
     if (t.ran) continue;
     t.ran = true;
-    check_hit(t, *scheduler_.find(item.sequence));
+    const Sequence& s = *scheduler_.find(item.sequence);
+    check_hit(t, s);
+    begun(t, s);
   }
+  check_stats();
+}
+
+void SchedulerModel::begun(const Tracked& t, const Sequence& s) {
+  told_.cached_tokens += s.found.n_cached;
+  told_.replayed_tokens += s.found.n_replayed(t.n_prompt);
+  if (!t.counted) return;
+  told_.prompt_tokens += t.n_prompt;
+  ++told_.misses.at(static_cast<std::size_t>(s.found.miss));
+}
+
+void SchedulerModel::count_moves(std::span<const BatchPlan::Copy> copies) {
+  for (const BatchPlan::Copy& copy : copies) {
+    const bool block = copy.what == BatchPlan::Copy::What::kBlock;
+    if (copy.to.on_host) ++(block ? told_.cache.moved_blocks : told_.cache.moved_snapshots);
+    if (copy.from.on_host) ++outcome_.from_host;
+  }
+  const PrefixCacheStats& cache = scheduler_.stats().cache;
+  require(cache.moved_blocks == told_.cache.moved_blocks &&
+              cache.moved_snapshots == told_.cache.moved_snapshots,
+          "stats", "{} blocks and {} states moved, copied were {} and {}", cache.moved_blocks,
+          cache.moved_snapshots, told_.cache.moved_blocks, told_.cache.moved_snapshots);
+}
+
+void SchedulerModel::check_stats() const {
+  const SchedulerStats s = scheduler_.stats();
+  require(s.computed_tokens == computed_, "stats", "{} computed, planned {}", s.computed_tokens,
+          computed_);
+  require(s.prompt_tokens == told_.prompt_tokens && s.misses == told_.misses, "stats",
+          "{} tokens of prompts, begun were {}; misses {}, {}", s.prompt_tokens,
+          told_.prompt_tokens, fmt::join(s.misses, " "), fmt::join(told_.misses, " "));
+  require(s.cached_tokens == told_.cached_tokens && s.replayed_tokens == told_.replayed_tokens,
+          "stats", "{} cached, {} replayed, found were {} and {}", s.cached_tokens,
+          s.replayed_tokens, told_.cached_tokens, told_.replayed_tokens);
 }
 
 void SchedulerModel::check_item(const BatchPlan::Item& item, const Before& before) {
@@ -211,8 +247,7 @@ void SchedulerModel::check_slots(const BatchPlan& plan) const {
 }
 
 /// They begin where their prompt ends, in the step that ends it, and are sampled once.
-void SchedulerModel::check_forks(const BatchPlan& plan,
-                                 const std::map<SequenceId, Before>& before) {
+void SchedulerModel::check_forks(const BatchPlan& plan, const Befores& before) {
   std::int64_t samples = std::ssize(plan.forks);
   for (const BatchPlan::Item& item : plan.items) samples += item.sample ? 1 : 0;
   require(samples == plan.n_samples, "plan", "{} samples, said {}", samples, plan.n_samples);
@@ -233,43 +268,13 @@ void SchedulerModel::check_forks(const BatchPlan& plan,
     t.begin = t.planned = t.n_prompt;
     t.valid = 0;
     t.ran = true;
-  }
-}
-
-/// I5: the oldest is no victim. I6: who comes first.
-void SchedulerModel::check_order(const BatchPlan& plan,
-                                 const std::map<SequenceId, Before>& before) {
-  bool oldest = true;
-  for (const auto& [id, b] : before) {
-    if (!b.running) continue;
-    const Sequence& s = *scheduler_.find(id);
-    const bool lost = s.state != SequenceState::kRunning || s.run != b.run;
-    require(!oldest || !lost, "I5 oldest", "sequence {} lost its blocks", id);
-    oldest = false;
-    const Tracked& t = live_.at(id);
-    if (!lost || !t.shares || t.sick_from >= 0 || b.run <= t.void_run) continue;
-    remembered_.push_back({t.text, t.valid, 0});
-  }
-  SequenceId first_waiting = 0;
-  SequenceId preempted = 0;
-  for (const auto& [id, t] : live_) {
-    const Sequence& s = *scheduler_.find(id);
-    if (s.state != SequenceState::kWaiting || before.at(id).forks) continue;
-    if (first_waiting == 0) first_waiting = id;
-    if (t.ran) preempted = id;
-  }
-  for (const BatchPlan::Item& item : plan.items) {
-    if (!live_.contains(item.sequence) || live_.at(item.sequence).ran) continue;
-    require(first_waiting == 0 || item.sequence < first_waiting, "I6 order", "{} came before {}",
-            item.sequence, first_waiting);
-    require(preempted == 0, "I6 order", "{} came before {}, which ran already", item.sequence,
-            preempted);
+    ++outcome_.forks;
+    begun(t, *scheduler_.find(fork.sequence));
   }
 }
 
 /// A decoding sequence is certain of its row, unless it is the youngest and there is no block.
-void SchedulerModel::check_decoding(const BatchPlan& plan,
-                                    const std::map<SequenceId, Before>& before) const {
+void SchedulerModel::check_decoding(const BatchPlan& plan, const Befores& before) const {
   std::int64_t decoding = 0;
   for (const BatchPlan::Item& item : plan.items) {
     const Before& b = before.at(item.sequence);
@@ -294,62 +299,6 @@ void SchedulerModel::check_decoding(const BatchPlan& plan,
   }
 }
 
-/// I8: at least what must be there, and a reason for the rest.
-void SchedulerModel::check_hit(const Tracked& t, const Sequence& s) {
-  check_reason(t, s);
-  require(s.found.n_cached == t.begin, "report", "{} cached, began at {}", s.found.n_cached,
-          t.begin);
-  if (!t.shares || !lossless_ || scheduler_.stats().free_blocks == 0) return;
-  const std::int64_t width = options_.scheduler.block_tokens;
-  const std::int64_t fold = options_.scheduler.state_block_tokens;
-  std::int64_t known = 0;
-  std::int64_t state = 0;
-  for (const Remembered& r : remembered_) {
-    if (r.text.scope != t.text.scope) continue;
-    const std::int64_t common = std::min({common_prefix(r.text, t.text), r.valid, t.n_prompt - 1});
-    known = std::max(known, common);
-    if (common >= r.state / fold * fold) state = std::max(state, std::min(common, r.state));
-  }
-  for (const auto& [id, other] : live_) {
-    if (&other == &t || !other.shares || other.text.scope != t.text.scope) continue;
-    if (other.sick_from >= 0 || other.awaiting > 0) continue;
-    const std::int64_t full = std::min(other.valid, other.known) / width * width;
-    known = std::max(known, std::min({common_prefix(other.text, t.text), full, t.n_prompt - 1}));
-  }
-  ++outcome_.hits_held;
-  require(s.found.n_known >= known, "I8 hit", "sequence {} knows {} of {}", s.id, s.found.n_known,
-          known);
-  const bool states = options_.scheduler.n_state_slots > 0;
-  // Of a state that can go back over the begin of its block nothing more is promised.
-  if (states && (!slots_lossless_ || width % fold != 0)) return;
-  const std::int64_t least = states ? state : known;
-  require(t.begin >= least, "I8 hit", "sequence {} has {} cached of {}", s.id, t.begin, least);
-}
-
-void SchedulerModel::check_reason(const Tracked& t, const Sequence& s) const {
-  const Reuse& r = s.found;
-  const auto is = [&](ReuseMiss miss, bool holds) {
-    require(holds || r.miss != miss, "report", "sequence {}: {} with {} cached, {} known of {}",
-            s.id, name(r.miss), r.n_cached, r.n_known, t.n_prompt);
-  };
-  require(r.n_cached >= 0 && r.n_cached <= r.n_known && r.n_cached < t.n_prompt, "report",
-          "{} cached, {} known of {}", r.n_cached, r.n_known, t.n_prompt);
-  require((r.miss == ReuseMiss::kDisabled) == !t.shares, "report", "sequence {}: {}", s.id,
-          name(r.miss));
-  if (!t.shares) return;
-  require((r.miss == ReuseMiss::kTooShort) == (t.n_prompt == 1), "report", "one token: {}",
-          name(r.miss));
-  require((r.miss == ReuseMiss::kNone) == (t.n_prompt > 1 && r.n_cached == t.n_prompt - 1),
-          "report", "sequence {}: {} with {} cached of {}", s.id, name(r.miss), r.n_cached,
-          t.n_prompt);
-  is(ReuseMiss::kNoSnapshot, options_.scheduler.n_state_slots > 0 && r.n_known > r.n_cached);
-  is(ReuseMiss::kNoPrefix, r.n_known == 0);
-  is(ReuseMiss::kDiverged, r.n_known > 0);
-  is(ReuseMiss::kScope, r.n_known == 0);
-  const PrefixCacheStats cache = scheduler_.stats().cache;
-  is(ReuseMiss::kEvicted, cache.evicted_blocks + cache.evicted_snapshots > 0);
-}
-
 /// I1.
 void SchedulerModel::check_memory() const {
   scheduler_.check();
@@ -366,8 +315,8 @@ void SchedulerModel::check_memory() const {
   const auto n_used = static_cast<std::int64_t>(used.size());
   require(s.running == running && s.waiting == std::ssize(live_) - running, "stats",
           "{} running, {} waiting of {}", s.running, s.waiting, live_.size());
-  require(s.computed_tokens == computed_, "stats", "{} computed, planned {}", s.computed_tokens,
-          computed_);
+  require(s.used_blocks == n_used, "stats", "{} blocks used, by sequences {}", s.used_blocks,
+          n_used);
   require(running <= o.max_running, "plan budget", "{} running", running);
   require(
       s.free_blocks + n_used <= o.n_blocks && s.free_blocks + n_used + s.cache.blocks >= o.n_blocks,
@@ -398,7 +347,7 @@ void SchedulerModel::audit() const {
     const std::int64_t n = t.sick_from < 0 ? s.n_computed : std::min(s.n_computed, t.sick_from);
     decoder_.require_content(s.blocks, n, t.text, who);
     if (s.state_slot < 0 || n < s.n_computed || n == 0) continue;
-    decoder_.require_state(s.state_slot, n, t.text, who);
+    decoder_.require_state({.id = s.state_slot}, n, t.text, who);
   }
 }
 
