@@ -20,6 +20,14 @@ BlockPool::BlockPool(int n_blocks, std::uint64_t shuffle_seed)
   }
 }
 
+void BlockPool::reset() {
+  std::ranges::fill(references_, 0);
+  std::ranges::fill(cached_, char{0});
+  n_idle_ = 0;
+  free_.clear();
+  for (int i = n_blocks() - 1; i >= 0; --i) free_.push_back(i);
+}
+
 std::optional<BlockId> BlockPool::allocate() {
   if (free_.empty()) return std::nullopt;
   const BlockId block = free_.back();

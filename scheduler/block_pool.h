@@ -25,6 +25,8 @@ class BlockPool {
   /// The cache is one of the block's owners, or is not any more.
   void set_cached(BlockId block, bool cached);
 
+  void reset();  // all free; allocates nothing
+
   int n_blocks() const { return static_cast<int>(references_.size()); }
   int n_free() const { return static_cast<int>(free_.size()); }
   int n_idle() const { return n_idle_; }  // the cache's alone

@@ -31,6 +31,8 @@ FairQueue::Client& FairQueue::enter(const std::string& client) {
     if (other.n_live > 0) least = std::min(least, other.counter);
   }
   if (n_clients() > 0) floor_ = std::max(floor_, least);
+  // So add() has room for it.
+  if (waiting_.capacity() <= clients_.size()) waiting_.reserve(2 * clients_.size() + 8);
   const auto [it, is_new] = clients_.try_emplace(client);
   if (!is_new) --n_away_;
   it->second.counter = std::max(it->second.counter, floor_);
@@ -60,8 +62,8 @@ void FairQueue::forget() {
 }
 
 void FairQueue::add(Client& client, SequenceId id, int priority) {
-  if (client.waiting.empty()) waiting_.push_back(&client);
   HEDDLE_CHECK(client.waiting.emplace(place(id, priority), id).second);
+  if (client.waiting.size() == 1) waiting_.push_back(&client);
   ++n_waiting_;
 }
 
@@ -69,6 +71,13 @@ void FairQueue::remove(Client& client, SequenceId id, int priority) {
   if (preempted_.erase(id) > 0 || client.waiting.erase({place(id, priority), id}) == 0) return;
   --n_waiting_;
   if (client.waiting.empty()) std::erase(waiting_, &client);
+}
+
+void FairQueue::clear() {
+  for (auto& [name, client] : clients_) client.waiting.clear();
+  waiting_.clear();
+  preempted_.clear();
+  n_waiting_ = 0;
 }
 
 std::optional<SequenceId> FairQueue::front() const {

@@ -43,6 +43,7 @@ class FairQueue {
   /// Takes out one that waits, whether preempted or not.
   void remove(Client& client, SequenceId id, int priority);
   std::optional<SequenceId> front() const;
+  void clear();  // nobody waits; clients stay
 
   bool empty() const { return n_waiting_ == 0 && preempted_.empty(); }
   std::size_t size() const { return n_waiting_ + preempted_.size(); }

@@ -48,6 +48,11 @@ class NodeTable {
     --n_;
   }
 
+  void clear() {
+    slots_.clear();
+    n_ = 0;
+  }
+
   std::size_t size() const { return n_; }
 
  private:

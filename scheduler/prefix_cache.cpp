@@ -316,6 +316,24 @@ void PrefixCache::discard(std::string_view scope,
   }
 }
 
+void PrefixCache::reset() {
+  nodes_.clear();
+  tokens_.clear();
+  unused_.clear();
+  roots_.clear();
+  full_.clear();
+  for (Evictable& tier : evictable_) {
+    tier.leaves.clear();
+    tier.snapshots.clear();
+  }
+  host_blocks_.reset();
+  host_slots_.reset();
+  std::ranges::fill(node_of_, kNoNode);
+  evicted_.clear();
+  evicted_order_.clear();
+  stats_.blocks = stats_.snapshots = stats_.host_blocks = stats_.host_snapshots = 0;
+}
+
 void PrefixCache::clear() {
   clear_host();
   while (true) {

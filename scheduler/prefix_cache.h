@@ -141,6 +141,9 @@ class PrefixCache {
   void discard(std::string_view scope, std::span<const Token> tokens, std::int64_t from);
   void clear();       // all but what sequences compute with
   void clear_host();  // what was moved may not have arrived
+  /// Forgets everything whatever state it is in; the pools are the caller's to reset. Allocates
+  /// nothing.
+  void reset();
 
   PrefixCacheStats stats() const;
   /// Adds 1 at each block and slot that the tree owns.

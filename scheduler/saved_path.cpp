@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "scheduler/prefix_cache.h"
+#include "scheduler/recovery.h"
 #include "scheduler/scheduler.h"
 
 namespace heddle {
@@ -83,13 +84,10 @@ CachedPath PrefixCache::path(std::string_view scope, std::span<const Token> toke
   return found;
 }
 
-CachedPath Scheduler::cached_path(std::string_view scope, std::span<const Token> tokens) const {
-  return cache_.path(scope, tokens);
-}
-
 AdoptedPath Scheduler::adopt(std::string_view scope,
                              std::span<const Token> tokens,
                              std::span<const std::int64_t> snapshots) {
+  const Recovery recovery(*this);
   AdoptedPath adopted;
   const auto n_tokens = static_cast<std::int64_t>(tokens.size());
   std::vector<PrefixNode> path;

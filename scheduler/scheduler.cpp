@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <new>
 #include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/philox.h"
+#include "scheduler/recovery.h"
 
 namespace heddle {
 
@@ -58,26 +60,33 @@ SequenceId Scheduler::add(SequenceRequest request) {
   check_fits(request);
   HEDDLE_CHECK(std::is_sorted(request.snapshot_at.begin(), request.snapshot_at.end()));
   HEDDLE_CHECK(std::abs(request.priority) <= kMostPriority);
+  if (broken_) rebuild();
   const SequenceId id = next_id_++;
   Sequence& s = sequences_[id];
-  s.id = id;
-  s.n_prompt = static_cast<std::int64_t>(request.prompt.size());
-  s.tokens = std::move(request.prompt);
-  s.max_new_tokens = request.max_new_tokens;
-  s.all_outputs = request.all_outputs;
-  s.n_scored = request.outputs_from;
-  s.scope = std::move(request.scope);
-  s.counted = request.counted;
-  s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
-  s.snapshot_at = std::move(request.snapshot_at);
-  s.priority = request.priority;
-  s.client = &queue_.enter(request.client);
-  const auto parent = sequences_.find(request.fork_of);
-  if (parent != sequences_.end() && can_fork(parent->second, s)) {
-    parent->second.forks.push_back(id);
-    s.fork_of = request.fork_of;
-  } else {
-    queue_.add(*s.client, id, s.priority);
+  try {
+    s.id = id;
+    s.n_prompt = static_cast<std::int64_t>(request.prompt.size());
+    s.tokens = std::move(request.prompt);
+    s.max_new_tokens = request.max_new_tokens;
+    s.all_outputs = request.all_outputs;
+    s.n_scored = s.n_delivered = request.outputs_from;
+    s.scope = std::move(request.scope);
+    s.counted = request.counted;
+    s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
+    s.snapshot_at = std::move(request.snapshot_at);
+    s.priority = request.priority;
+    s.client = &queue_.enter(request.client);
+    const auto parent = sequences_.find(request.fork_of);
+    if (parent != sequences_.end() && can_fork(parent->second, s)) {
+      parent->second.forks.push_back(id);
+      s.fork_of = request.fork_of;
+    } else {
+      queue_.add(*s.client, id, s.priority);
+    }
+  } catch (...) {
+    if (s.client != nullptr) queue_.leave(*s.client);
+    sequences_.erase(id);
+    throw;
   }
   return id;
 }
@@ -116,6 +125,7 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
 }
 
 std::optional<BatchPlan> Scheduler::plan() {
+  const Recovery recovery(*this);
   if (in_flight_.size() >= 2) return std::nullopt;
   BatchPlan plan;
   plan.items.reserve(running_.size() + 1);
@@ -130,7 +140,7 @@ std::optional<BatchPlan> Scheduler::plan() {
   }
   plan.step = ++stats_.steps;
   plan.copies_before = std::exchange(copies_, {});
-  InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}};
+  InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}, .lost = false};
   for (const BatchPlan::Item& item : plan.items) {
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }
@@ -379,9 +389,12 @@ void Scheduler::append_item(BatchPlan& plan, Sequence& s, std::int64_t n_tokens)
 }
 
 void Scheduler::commit(const BatchPlan& plan, const std::vector<Token>& sampled) {
+  const Recovery recovery(*this);
   HEDDLE_CHECK(!in_flight_.empty() && in_flight_.front().step == plan.step);
   HEDDLE_CHECK(static_cast<std::int64_t>(sampled.size()) == plan.n_samples);
+  const bool lost = in_flight_.front().lost;
   in_flight_.erase(in_flight_.begin());
+  if (lost) return;
   auto next = sampled.begin();
   for (const BatchPlan::Item& item : plan.items) {
     const auto it = sequences_.find(item.sequence);
@@ -413,6 +426,7 @@ void Scheduler::commit_item(Sequence* s, const BatchPlan::Item& item, std::int64
   bool kept = false;
   if (s != nullptr && s->run == item.run && s->state == SequenceState::kRunning) {
     s->n_valid = end;
+    if (s->all_outputs) s->n_delivered = std::max(s->n_delivered, end);
     if (s->reuse) store_blocks(*s);
     if (item.snapshot >= 0) {
       const PrefixNode node = node_at(*s, end);
@@ -470,12 +484,22 @@ void Scheduler::store_end(Sequence& s) {
 
 void Scheduler::abandon(const BatchPlan& plan) {
   // Or it was committed, and what came after failed.
-  const auto flight = std::find_if(in_flight_.begin(), in_flight_.end(),
-                                   [&](const InFlight& f) { return f.step == plan.step; });
-  const bool uncommitted = flight != in_flight_.end();
+  const auto it = std::find_if(in_flight_.begin(), in_flight_.end(),
+                               [&](const InFlight& f) { return f.step == plan.step; });
+  const bool uncommitted = it != in_flight_.end() && !it->lost;
+  if (it != in_flight_.end()) in_flight_.erase(it);
+  if (broken_) return;  // nothing of it will count
+  const Recovery recovery(*this);
+  try {
+    void_plan(plan, uncommitted);
+  } catch (const std::bad_alloc&) {
+    broken_ = true;
+  }
+}
+
+void Scheduler::void_plan(const BatchPlan& plan, bool uncommitted) {
   const bool moved = std::ranges::any_of(
       plan.copies_before, [](const BatchPlan::Copy& copy) { return copy.to.on_host; });
-  if (uncommitted) in_flight_.erase(flight);
   // What the step behind it begins with what failed is void as well.
   const auto in_plan = [&](SequenceId id) {
     return std::ranges::any_of(plan.items, [id](const auto& item) { return item.sequence == id; });
@@ -490,7 +514,9 @@ void Scheduler::abandon(const BatchPlan& plan) {
     if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
     const auto it = sequences_.find(item.sequence);
     if (it != sequences_.end() && item.n_outputs > 0) {  // nobody has seen these logits
-      it->second.n_scored = std::min(it->second.n_scored, item.end() - item.n_outputs);
+      Sequence& s = it->second;
+      s.n_scored = std::min(s.n_scored, item.end() - item.n_outputs);
+      s.n_delivered = std::min(s.n_delivered, s.n_scored);
     }
     void_samples(item.sequence);
   }
@@ -516,25 +542,32 @@ void Scheduler::remove(SequenceId id, bool faulty) {
   const auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
   Sequence& s = it->second;
-  release_forks(s);
-  if (s.state == SequenceState::kRunning) {
-    if (!faulty) store_end(s);
-    std::erase(running_, &s);
-  } else if (s.fork_of != 0) {
-    std::erase(sequences_.at(s.fork_of).forks, id);
-  } else {
-    queue_.remove(*s.client, id, s.priority);
+  const Recovery recovery(*this, Recovery::kAsItIs);
+  try {
+    if (!broken_) leave_cache(s, faulty);
+  } catch (const std::bad_alloc&) {
+    broken_ = true;
   }
+  std::erase(running_, &s);
+  queue_.remove(*s.client, id, s.priority);
+  queue_.leave(*s.client);
+  sequences_.erase(it);
+}
+
+/// What a sequence that ends has goes to the cache, and to those that wait for it.
+void Scheduler::leave_cache(Sequence& s, bool faulty) {
+  release_forks(s);
+  if (s.fork_of != 0) std::erase(sequences_.at(s.fork_of).forks, s.id);
+  if (s.state == SequenceState::kRunning && !faulty) store_end(s);
   drop_blocks(s);
   if (faulty && s.reuse) {
     const auto known = std::find(s.tokens.begin(), s.tokens.end(), kPendingToken);
     cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.own_from);
   }
-  queue_.leave(*s.client);
-  sequences_.erase(it);
 }
 
 bool Scheduler::preempt(SequenceId id) {
+  const Recovery recovery(*this);
   const auto it = sequences_.find(id);
   if (it == sequences_.end() || it->second.state != SequenceState::kRunning) return false;
   Sequence& s = it->second;

@@ -92,6 +92,10 @@ struct AdoptedPath {
 /// runs one step behind a device); the newest token of a sequence is then kPendingToken. A device
 /// executes steps in order, so a block freed while a step that uses it is in flight may be handed
 /// out at once.
+///
+/// Memory: a call that throws std::bad_alloc changes no text. add() has added nothing then; after
+/// any other one the cache is empty, all sequences wait to be computed again, and steps in flight
+/// do not count. remove() and abandon() do what they are to do, and give the cache up instead.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
@@ -104,7 +108,7 @@ class Scheduler {
   std::optional<BatchPlan> plan();
 
   /// After a plan() that gave nothing: copies that are to be done all the same.
-  std::vector<BatchPlan::Copy> take_copies() { return std::exchange(copies_, {}); }
+  std::vector<BatchPlan::Copy> take_copies();
 
   /// The only place where sampled tokens become known. `sampled[i]` belongs to the i-th item of
   /// `plan` with `sample`, then to its forks; sequences removed meanwhile are skipped. Plans are
@@ -123,7 +127,7 @@ class Scheduler {
   bool preempt(SequenceId id);
 
   /// Forgets all prefixes that no running sequence uses.
-  void clear_cache() { cache_.clear(); }
+  void clear_cache();
 
   /// What the cache has of a text (a session to be saved).
   CachedPath cached_path(std::string_view scope, std::span<const Token> tokens) const;
@@ -142,6 +146,17 @@ class Scheduler {
   void check() const;
 
  private:
+  class Recovery;
+  struct InFlight {
+    std::int64_t step = 0;
+    std::vector<BlockId> snapshots;
+    std::vector<std::pair<SequenceId, SequenceId>> forks;  // what they begin with, and they
+    bool lost = false;                                     // rebuilt since: nothing of it counts
+  };
+
+  void rebuild();
+  void leave_cache(Sequence& s, bool faulty);
+  void void_plan(const BatchPlan& plan, bool uncommitted);
   void check_fits(const SequenceRequest& request) const;
   void plan_running(BatchPlan& plan);
   void admit_waiting(BatchPlan& plan);
@@ -187,15 +202,11 @@ class Scheduler {
   std::vector<Sequence*> running_;  // oldest first
   FairQueue queue_;
   SequenceId next_id_ = 1;
-  struct InFlight {
-    std::int64_t step = 0;
-    std::vector<BlockId> snapshots;
-    std::vector<std::pair<SequenceId, SequenceId>> forks;  // what they begin with, and they
-  };
   bool ends_forks_ = false;  // an item of the plan being made ends a prompt that others wait for
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first
   /// copies_before of the next plan: what was evicted moves even if nothing else is planned.
   std::vector<BatchPlan::Copy> copies_;
+  bool broken_ = false;  // a call was cut short: the next one rebuilds
   SchedulerStats stats_;
 };
 

@@ -35,6 +35,7 @@ SchedulerStats Scheduler::stats() const {
 }
 
 void Scheduler::check() const {
+  if (broken_) return;  // until the next call
   pool_.check();
   states_.check();
   cache_.check();

@@ -59,9 +59,10 @@ struct Sequence {
   bool counted = true;
   std::vector<SequenceId> forks = {};  // those that wait for this one's prompt
   std::vector<std::int64_t> snapshot_at = {};
-  std::int64_t departs = 0;   // found.n_known of the last admission
-  std::int64_t n_scored = 0;  // all_outputs: rows whose logits were already delivered
-  std::int64_t own_from = 0;  // tokens before it were never computed by this one
+  std::int64_t departs = 0;      // found.n_known of the last admission
+  std::int64_t n_scored = 0;     // all_outputs: rows whose logits were already delivered
+  std::int64_t n_delivered = 0;  // of these, by committed steps
+  std::int64_t own_from = 0;     // tokens before it were never computed by this one
   Reuse found = {.miss = ReuseMiss::kDisabled};  // when it was first admitted
   std::string scope = {};
   SequenceId fork_of = 0;  // it waits for that one's prompt

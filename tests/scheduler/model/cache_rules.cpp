@@ -110,9 +110,10 @@ void SchedulerModel::check_adopted(const AdoptedPath& adopted,
                                    const SchedulerStats& before) const {
   const SchedulerOptions& o = options_.scheduler;
   const SchedulerStats after = scheduler_.stats();
-  require(adopted.n_tokens <= text.size() &&
-              std::ssize(adopted.blocks) == (adopted.n_tokens + o.block_tokens - 1) / o.block_tokens,
-          "adopt", "{} tokens in {} blocks", adopted.n_tokens, adopted.blocks.size());
+  require(
+      adopted.n_tokens <= text.size() &&
+          std::ssize(adopted.blocks) == (adopted.n_tokens + o.block_tokens - 1) / o.block_tokens,
+      "adopt", "{} tokens in {} blocks", adopted.n_tokens, adopted.blocks.size());
   require(o.prefix_cache ? adopted.n_tokens == text.size() || after.free_blocks == 0
                          : adopted.n_tokens == 0,
           "adopt", "{} of {} tokens with {} blocks free", adopted.n_tokens, text.size(),
@@ -130,8 +131,7 @@ void SchedulerModel::check_adopted(const AdoptedPath& adopted,
       require(!blocks.contains(block), "adopt", "block {} is sequence {}'s", block, id);
     }
   }
-  require(adopted.snapshots.empty() ||
-              after.free_state_slots >= o.max_running - before.running,
+  require(adopted.snapshots.empty() || after.free_state_slots >= o.max_running - before.running,
           "adopt", "{} slots are left", after.free_state_slots);
 }
 

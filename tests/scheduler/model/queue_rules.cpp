@@ -93,7 +93,8 @@ void SchedulerModel::check_front(SequenceId id,
   };
   const auto rank = [this](SequenceId w) {
     const Tracked& other = live_.at(w);
-    return Rank(accounts_.at(other.client).counter + other.priority * FairQueue::kPriorityTokens, w);
+    return Rank(accounts_.at(other.client).counter + other.priority * FairQueue::kPriorityTokens,
+                w);
   };
   std::map<std::string, Rank> heads;
   for (const SequenceId w : waiting) {
@@ -141,7 +142,7 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
   };
   int n_prompts = 0;
   bool waits = false;
-  bool victims = false;  // then blocks are short, and they come first
+  bool newly = false;  // some wait since this plan, and may come first: there was no room for them
   bool scores = false;
   std::int64_t most = 0;  // blocks for any that waits
   for (const auto& [id, b] : before) {
@@ -153,7 +154,8 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
       most = std::max(most, (b.n_tokens + o.block_tokens - 1) / o.block_tokens);
     }
     const bool lost = b.running && (s.state != SequenceState::kRunning || s.run != b.run);
-    victims = victims || lost;
+    const bool left = b.forks && s.fork_of == 0 && s.state == SequenceState::kWaiting;
+    newly = newly || lost || left;
     if (lost || !b.running || b.remaining(t) < 2) continue;
     scores = scores || t.all_outputs;
     if (budget >> n_prompts > o.block_tokens && !scores &&
@@ -168,7 +170,7 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
     return !before.at(item.sequence).running || before.at(item.sequence).run != item.run;
   });
   const std::int64_t rows = o.max_step_outputs - plan.n_outputs - std::ssize(plan.forks);
-  if (!waits || victims || admits || n_running >= o.max_running || after.running >= o.max_running ||
+  if (!waits || newly || admits || n_running >= o.max_running || after.running >= o.max_running ||
       std::min(free_blocks, after.free_blocks) < most || rows < 1 ||
       (o.n_state_slots > 0 && after.free_state_slots == 0)) {
     return;

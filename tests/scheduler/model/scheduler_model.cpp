@@ -24,6 +24,10 @@ std::string scope_name(int which) {
   return which == 0 ? "" : std::string(1, static_cast<char>('a' + which));
 }
 
+int scope_of(const Op& op) {
+  return op.args[4] % 8 < 5 ? 0 : op.args[4] % 8 - 5;
+}
+
 }  // namespace
 
 Outcome replay(const OpStream& stream, std::int64_t broken_copy) {
@@ -103,8 +107,7 @@ void SchedulerModel::apply(const Op& op) {
 /// A text that begins as an older one does, or a new one.
 Text SchedulerModel::continued(const Op& op) const {
   const auto& a = op.args;
-  const int scope = a[4] % 8 < 5 ? 0 : a[4] % 8 - 5;
-  Text text{.scope = scope_name(scope)};
+  Text text{.scope = scope_name(scope_of(op))};
   if (!texts_.empty() && a[0] % 5 != 0) {
     const Text& older = texts_[(a[0] / 5) % texts_.size()];
     const std::int64_t cut = a[1] % 4 == 0 ? older.size() : (a[1] / 4) % (older.size() + 1);
@@ -142,6 +145,10 @@ void SchedulerModel::add(const Op& op) {
     request.fork_of = id;
     request.all_outputs = a[6] % 16 == 15;
     request.max_new_tokens = (request.max_new_tokens + i) % 20;
+    // Those that may not begin with what that one has.
+    if (a[7] / 16 == 13) request.reuse = !request.reuse;
+    if (a[7] / 16 == 14) request.scope = scope_name(1 + scope_of(op) % 2);
+    if (a[7] / 16 == 15) request.prompt.back() = (request.prompt.back() + 1) % options_.vocab;
     submit(request, static_cast<std::uint64_t>(a[6] % 3 + 1 + i));
   }
 }
@@ -373,6 +380,8 @@ void SchedulerModel::committed(const BatchPlan::Fork& fork) {
 
 void SchedulerModel::failed(const Flight& flight) {
   scheduler_.abandon(flight.plan);
+  lossless_ =
+      lossless_ && scheduler_.stats().cache.evicted_blocks == 0;  // what is on the host goes
   for (const BatchPlan::Item& item : flight.plan.items) {
     const auto it = live_.find(item.sequence);
     if (it == live_.end()) continue;

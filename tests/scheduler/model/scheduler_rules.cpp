@@ -262,7 +262,8 @@ void SchedulerModel::check_forks(const BatchPlan& plan, const Befores& before) {
     require(!before.at(fork.sequence).running && fork.run > t.run, "plan", "{} began twice",
             fork.sequence);
     require(item.sample && end_of(item) == t.n_prompt && t.n_prompt == parent.n_prompt &&
-                common_prefix(t.text, parent.text) >= t.n_prompt && t.max_new > 0,
+                common_prefix(t.text, parent.text) >= t.n_prompt && t.max_new > 0 &&
+                t.text.scope == parent.text.scope && t.shares == parent.shares,
             "plan", "fork {} of {}", fork.sequence, item.sequence);
     t.run = fork.run;
     t.begin = t.planned = t.n_prompt;
