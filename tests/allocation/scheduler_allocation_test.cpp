@@ -29,7 +29,7 @@ SchedulerOptions small_hybrid() {
           .max_chunk = 6,
           .max_sequence_tokens = 40,
           .block_tokens = 4,
-          .n_blocks = 16,
+          .n_blocks = 9,
           .n_state_slots = 8,
           .state_block_tokens = 4,
           .n_host_blocks = 8,
@@ -103,8 +103,7 @@ class Rig {
     Text text;
     for (std::int64_t i = 0; i < n; ++i) text.push(static_cast<Token>(i * i % kVocab));
     const std::vector<std::int64_t> at = {n / 2, n};
-    const AdoptedPath a =
-        guarded([&] { return scheduler_.adopt(text.scope, text.tokens, at); });
+    const AdoptedPath a = guarded([&] { return scheduler_.adopt(text.scope, text.tokens, at); });
     for (std::size_t i = 0; i < a.blocks.size(); ++i) {
       const auto begin = static_cast<std::int64_t>(4 * i);
       if (a.blocks[i] < 0) continue;
@@ -168,8 +167,8 @@ class Rig {
     decoder_.run_copies(plan_->copies_after);
     for (const BatchPlan::Fork& fork : plan_->forks) {
       const BatchPlan::Item& item = plan_->items[static_cast<std::size_t>(fork.item)];
-      sampled_.push_back(
-          texts_.at(fork.sequence).tokens[static_cast<std::size_t>(item.start) + item.tokens.size()]);
+      sampled_.push_back(texts_.at(fork.sequence)
+                             .tokens[static_cast<std::size_t>(item.start) + item.tokens.size()]);
     }
   }
   void end_complete() {
@@ -217,13 +216,61 @@ std::vector<Call> scenario() {
   const auto remove = [](SequenceId id, bool faulty) {
     return Call{faulty ? "remove faulty" : "remove", [=](Rig& r) { r.remove(id, faulty); }};
   };
-  return {
-      add(14, 14), plan,   commit,          plan,        commit,     plan, commit, add(9, 15),
-      plan,        commit, preempt(1),      plan,        commit,     plan, commit, remove(1, false),
-      add(6, 20),  plan,   commit,          plan,        abandon,    plan, commit, add(14, 16),
-      plan,        commit, remove(3, true), add(14, 25), add(2, 25), plan, commit, plan,
-      commit,      plan,   commit,          plan,        commit,     adopt, add(14, 14), fork(14, 14, 7), fork(14, 14, 7),
-      plan, commit, preempt(8), plan, commit, remove(7, false), plan, abandon, clear, plan, commit, adopt, plan, commit};
+  return {add(14, 14),
+          plan,
+          commit,
+          plan,
+          commit,
+          plan,
+          commit,
+          add(9, 15),
+          plan,
+          commit,
+          preempt(1),
+          plan,
+          commit,
+          plan,
+          commit,
+          remove(1, false),
+          add(6, 20),
+          plan,
+          commit,
+          plan,
+          abandon,
+          plan,
+          commit,
+          add(14, 16),
+          plan,
+          commit,
+          remove(3, true),
+          add(14, 25),
+          add(2, 25),
+          plan,
+          commit,
+          plan,
+          commit,
+          plan,
+          commit,
+          plan,
+          commit,
+          adopt,
+          add(14, 14),
+          fork(14, 14, 7),
+          fork(14, 14, 7),
+          plan,
+          commit,
+          preempt(8),
+          plan,
+          commit,
+          remove(7, false),
+          plan,
+          abandon,
+          clear,
+          plan,
+          commit,
+          adopt,
+          plan,
+          commit};
 }
 
 /// Plays the calls before number `k`, then that one with its `nth` allocation failing, then the
@@ -276,10 +323,37 @@ TEST_P(SchedulerAllocation, EachFailureIsSurvived) {
   RecordProperty("failures", failures);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Calls,
-    SchedulerAllocation,
-    testing::Values("add", "plan", "commit", "abandon", "preempt", "remove", "remove faulty", "adopt", "clear"));
+INSTANTIATE_TEST_SUITE_P(Calls,
+                         SchedulerAllocation,
+                         testing::Values("add",
+                                         "plan",
+                                         "commit",
+                                         "abandon",
+                                         "preempt",
+                                         "remove",
+                                         "remove faulty",
+                                         "adopt",
+                                         "clear"));
+
+TEST(SchedulerAllocation, AStepInFlightDoesNotCountThen) {
+  Scheduler scheduler(small_hybrid());
+  const SequenceId id = scheduler.add({.prompt = {1, 2, 3, 4, 5}, .max_new_tokens = 3});
+  const std::optional<BatchPlan> in_flight = scheduler.plan();
+  ASSERT_TRUE(in_flight.has_value());
+  ASSERT_EQ(in_flight->n_samples, 1);
+  {
+    const FailNth fail(1);
+    EXPECT_THROW(scheduler.plan(), std::bad_alloc);
+  }
+  scheduler.commit(*in_flight, {7});
+  EXPECT_EQ(scheduler.find(id)->tokens, std::vector<Token>({1, 2, 3, 4, 5}));
+  EXPECT_EQ(scheduler.stats().running, 0);
+  const std::optional<BatchPlan> again = scheduler.plan();
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->items.at(0).start, 0);
+  EXPECT_EQ(again->n_tokens, 5);
+  scheduler.check();
+}
 
 }  // namespace
 }  // namespace heddle::test
