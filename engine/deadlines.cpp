@@ -23,6 +23,7 @@ void Deadlines::remove(RequestId id) {
 
 std::vector<Deadlines::Due> Deadlines::due(double now) {
   std::vector<Due> due;
+  due.reserve(timers_.size());  // none is lost for want of memory
   while (!timers_.empty() && std::get<0>(*timers_.begin()) <= now) {
     const auto [at, id, queue] = *timers_.begin();
     due.push_back({id, queue});

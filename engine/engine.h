@@ -55,8 +55,8 @@ class Engine {
   bool preempt(RequestId id);
 
   /// One step of the batch. False: nothing to do. An error becomes the last event of the requests
-  /// it concerns; the others go on. A callback that throws ends its own request. When no request is
-  /// left, hits that were chosen for it are verified.
+  /// it concerns; the others go on. A callback that throws ends its own request. Throws
+  /// std::bad_alloc where memory lacks even to tell one: nothing is lost, the next step tells it.
   bool step();
   /// Steps until nothing is left.
   void run() {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "base/error.h"
@@ -106,7 +107,10 @@ SessionReport restore_session(const SessionEnds& ends,
   try {
     fill(ends, session, adopted);
   } catch (...) {
-    ends.scheduler.clear_cache();  // what was not filled must not be found
+    try {
+      ends.scheduler.clear_cache();    // what was not filled must not be found
+    } catch (const std::bad_alloc&) {  // the scheduler forgets it all by itself then
+    }
     throw;
   }
   const auto n_snapshots = static_cast<std::int64_t>(adopted.snapshots.size());
