@@ -54,7 +54,7 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   }
   if (o.kv_tokens == 0) o.kv_tokens = derived_kv_tokens(o);
   o.snapshots = snapshot_slots(config, o);
-  require_between("snapshots", o.snapshots, 0, 65536);
+  require_between("snapshots", o.snapshots, 0, static_cast<std::int64_t>(kMostSnapshots));
   // slots are int32
   require_between("kv_tokens", o.kv_tokens, 1, kMostKvTokens);
   return o;
@@ -64,10 +64,15 @@ void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
   const bool limited = options.memory_limit > 0;
   const std::uint64_t room = limited ? options.memory_limit : available_memory();
   if (plan.total() <= room) return;
-  const std::string_view remedy = plan.weights + plan.activations < room
-                                      ? "a smaller --ctx or fewer sequences lower it"
-                                  : plan.weights < room ? "a smaller --max-step-tokens lowers it"
-                                                        : "the weights alone do not fit";
+  // What was asked for beside the model goes first.
+  const auto fits_without = [&](std::uint64_t bytes) { return plan.total() - bytes <= room; };
+  const std::string_view remedy =
+      plan.host_cache > 0 && fits_without(plan.host_cache) ? "a smaller --host-cache lowers it"
+      : options.snapshot_memory > 0 && fits_without(plan.snapshots)
+          ? "a smaller --snapshot-memory lowers it"
+      : plan.weights + plan.activations < room ? "a smaller --ctx or fewer sequences lower it"
+      : plan.weights < room                    ? "a smaller --max-step-tokens lowers it"
+                                               : "the weights alone do not fit";
   throw Error(ErrorKind::kMemory, fmt::format("memory: needs {}; {} {}; {}", plan.describe(),
                                               limited ? "the memory limit allows" : "free are",
                                               memory_text(room), remedy));

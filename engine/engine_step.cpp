@@ -21,7 +21,6 @@ ReuseReport report_of(const Sequence& s) {
 
 }  // namespace
 
-
 /// True: a request has ended.
 bool Engine::Impl::end_overdue() {
   bool any = false;

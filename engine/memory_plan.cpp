@@ -250,7 +250,9 @@ std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& o) {
   const std::uint64_t state = state_bytes(needs);
   if (!o.prefix_cache || state == 0) return 0;
   if (o.snapshots >= 0) return o.snapshots;
-  if (o.snapshot_memory > 0) return static_cast<std::int64_t>(o.snapshot_memory / state);
+  if (o.snapshot_memory > 0) {
+    return static_cast<std::int64_t>(std::min(o.snapshot_memory / state, kMostSnapshots));
+  }
   const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
                     static_cast<double>(o.kv_tokens);
   return std::clamp<std::int64_t>(static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4,

@@ -52,6 +52,9 @@ struct MemoryPlan {
 /// Tokens of the KV cache where the options leave it open; context is filled in.
 std::int64_t derived_kv_tokens(const EngineOptions& options);
 
+/// More slots than anybody has use for.
+inline constexpr std::uint64_t kMostSnapshots = 65536;
+
 /// Snapshots that the options stand for: an eighth of the KV cache's bytes, from 4 to 32, unless
 /// they say a number or bytes. kv_tokens is filled in.
 std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& options);

@@ -51,6 +51,7 @@ struct SchedulerStats {
   std::array<std::int64_t, kReuseMisses> misses = {};  // these sequences by their ReuseMiss
   int waiting = 0;
   int running = 0;
+  int clients = 0;  // that these are of
   int blocks = 0;
   int used_blocks = 0;  // owned by sequences
   int free_blocks = 0;  // owned by nobody; what is neither belongs to the cache alone

@@ -25,6 +25,7 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
   stats.waiting = static_cast<int>(sequences_.size() - running_.size());
   stats.running = static_cast<int>(running_.size());
+  stats.clients = static_cast<int>(queue_.n_clients());
   stats.cache = cache_.stats();
   stats.blocks = pool_.n_blocks();
   stats.free_blocks = pool_.n_free();

@@ -131,6 +131,7 @@ class Rig {
       scheduler_.check();
     }
     EXPECT_TRUE(scheduler_.idle());
+    EXPECT_EQ(scheduler_.stats().clients, 0);
     EXPECT_TRUE(texts_.empty());
     scheduler_.clear_cache();
     scheduler_.check();

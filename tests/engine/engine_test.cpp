@@ -470,6 +470,15 @@ TEST_F(EngineTest, ImpossibleRequestsAndOptionsAreRefusedByName) {
               HasSubstr("a smaller --max-step-tokens lowers it"));
   EXPECT_THAT(limited(512, plan.weights + plan.activations + 1000),
               HasSubstr("a smaller --ctx or fewer sequences lower it"));
+  const std::string host = refusal(
+      [&] {
+        load([&](EngineOptions& o) {
+          o.host_cache = std::uint64_t{1} << 40U;
+          o.memory_limit = 2 * plan.total();
+        });
+      },
+      ErrorKind::kMemory);
+  EXPECT_THAT(host, HasSubstr("a smaller --host-cache lowers it"));
 }
 
 TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {

@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "base/error.h"
 
 namespace heddle {
@@ -451,79 +449,6 @@ TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
   EXPECT_THAT(refusal({.prompt = prompt_of(3, 0), .max_new_tokens = INT64_MAX}),
               HasSubstr("the context has 200"));
   EXPECT_TRUE(scheduler.idle());
-}
-
-TEST(Scheduler, RandomStormKeepsEveryInvariantAndEveryAnswer) {
-  std::int64_t preemptions = 0;
-  std::int64_t cached = 0;
-  for (unsigned seed = 1; seed <= 60; ++seed) {
-    std::mt19937 random(seed);
-    const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-    SchedulerOptions options = small_options();
-    options.max_step_tokens = 1 + pick(20);
-    options.max_step_outputs = 4 + pick(10);
-    options.max_chunk = 1 + pick(10);
-    options.n_blocks = 20 + pick(30);
-    options.n_host_blocks = pick(2) * pick(40);
-    Scheduler scheduler(options);
-    FakeModel model(options.block_tokens);
-    struct Want {
-      std::vector<Token> prompt;
-      int n_new = 0;
-    };
-    std::map<SequenceId, Want> alive;
-    int finished = 0;
-    int cancelled = 0;
-    int added = 0;
-    for (int op = 0; op < 2000 || !alive.empty(); ++op) {
-      if (op < 1500 && pick(6) == 0 && alive.size() < 12) {
-        // Few texts, so that many begin alike.
-        Want want{prompt_of(1 + pick(40), pick(4)), 1 + pick(30)};
-        if (pick(2) == 0) want.prompt.back() = op;
-        alive[scheduler.add({.prompt = want.prompt,
-                             .max_new_tokens = want.n_new,
-                             .scope = pick(8) == 0 ? "other" : ""})] = want;
-        ++added;
-      }
-      if (pick(40) == 0 && !alive.empty()) {
-        const SequenceId id = std::next(alive.begin(), pick(static_cast<int>(alive.size())))->first;
-        if (pick(2) == 0) {
-          scheduler.preempt(id);
-        } else {
-          scheduler.remove(id);
-          scheduler.remove(id);
-          alive.erase(id);
-          ++cancelled;
-        }
-      }
-      const auto plan = scheduler.plan();
-      if (!plan) continue;
-      ASSERT_LE(plan->n_tokens, options.max_step_tokens);
-      ASSERT_LE(plan->n_outputs, options.max_step_outputs);
-      scheduler.commit(*plan, model.run(*plan));
-      scheduler.check();
-      for (auto it = alive.begin(); it != alive.end();) {
-        const Sequence* s = scheduler.find(it->first);
-        if (s->n_generated() < it->second.n_new) {
-          ++it;
-          continue;
-        }
-        ASSERT_EQ(std::vector<Token>(s->tokens.begin() + s->n_prompt, s->tokens.end()),
-                  expected_answer(it->second.prompt, it->second.n_new))
-            << "seed " << seed;
-        scheduler.remove(it->first);
-        it = alive.erase(it);
-        ++finished;
-      }
-      ASSERT_LT(op, 100000) << "no progress, seed " << seed;
-    }
-    EXPECT_EQ(finished + cancelled, added);
-    EXPECT_EQ(scheduler.stats().free_blocks + scheduler.stats().cache.blocks, options.n_blocks);
-    preemptions += scheduler.stats().preemptions;
-    cached += scheduler.stats().cached_tokens;
-  }
-  EXPECT_GT(preemptions, 500);
-  EXPECT_GT(cached, 10000);
 }
 
 /// The step in which each has its first token.

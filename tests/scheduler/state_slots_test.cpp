@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <random>
 #include <vector>
 
 #include "base/error.h"
@@ -245,80 +244,6 @@ TEST(StateSlots, WhatIsEvictedComesBackFromTheHost) {
     EXPECT_EQ(found.miss, n_host > 0 ? ReuseMiss::kNone : ReuseMiss::kEvicted);
     EXPECT_EQ(scheduler.stats().cache.moved_blocks > 0, n_host > 0);
   }
-}
-
-TEST(StateSlots, RandomStormOfPromptsThatBeginAlike) {
-  std::int64_t cached = 0;
-  std::int64_t preemptions = 0;
-  std::int64_t moved = 0;
-  for (unsigned seed = 1; seed <= 40; ++seed) {
-    std::mt19937 random(seed);
-    const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
-    SchedulerOptions options = options_with_states(3);
-    options.max_step_tokens = 3 + pick(20);
-    options.max_chunk = 1 + pick(12);
-    options.n_blocks = 30 + pick(30);
-    options.n_state_slots = 3 + pick(6);
-    options.snapshot_every = pick(2) * 16;
-    options.n_host_blocks = pick(2) * pick(40);
-    options.n_host_slots = pick(2) * pick(6);
-    Scheduler scheduler(options);
-    RecurrentModel model;
-    std::map<SequenceId, std::vector<Token>> prompts;
-    for (int op = 0; op < 1500 || !prompts.empty(); ++op) {
-      ASSERT_LT(op, 100000) << "no progress, seed " << seed;
-      if (op < 1200 && pick(5) == 0 && prompts.size() < 8) {
-        std::vector<Token> prompt = prompt_of(1 + pick(50), pick(3));
-        if (pick(2) == 0) prompt.back() = op;
-        SequenceId parent = 0;
-        for (int forks = pick(3) * pick(2); forks >= 0; --forks) {
-          const SequenceId id = scheduler.add({.prompt = prompt,
-                                               .max_new_tokens = 1 + pick(20),
-                                               .snapshot_at = {1 + pick(20)},
-                                               .fork_of = parent});
-          parent = id;
-          prompts[id] = prompt;
-        }
-      }
-      if (pick(30) == 0 && !prompts.empty()) {
-        const auto it = std::next(prompts.begin(), pick(static_cast<int>(prompts.size())));
-        if (pick(2) == 0) {
-          scheduler.preempt(it->first);
-        } else {
-          scheduler.remove(it->first, pick(3) == 0);
-          prompts.erase(it);
-        }
-      }
-      const auto plan = scheduler.plan();
-      if (!plan) continue;
-      // A step may fail before anything of it is done, or behind it.
-      const bool fails_early = pick(100) == 0;
-      const std::vector<Token> sampled = fails_early ? std::vector<Token>() : model.run(*plan);
-      if (fails_early || pick(100) == 0) {
-        scheduler.abandon(*plan);
-      } else {
-        scheduler.commit(*plan, sampled);
-      }
-      scheduler.check();
-      for (auto it = prompts.begin(); it != prompts.end();) {
-        const Sequence& s = *scheduler.find(it->first);
-        if (s.n_generated() < s.max_new_tokens) {
-          ++it;
-          continue;
-        }
-        ASSERT_EQ(answer_of(s), expected_answer(it->second, static_cast<int>(s.max_new_tokens)))
-            << "seed " << seed;
-        scheduler.remove(it->first);
-        it = prompts.erase(it);
-      }
-    }
-    cached += scheduler.stats().cached_tokens;
-    preemptions += scheduler.stats().preemptions;
-    moved += scheduler.stats().cache.moved_snapshots;
-  }
-  EXPECT_GT(moved, 200);
-  EXPECT_GT(cached, 10000);
-  EXPECT_GT(preemptions, 500);
 }
 
 TEST(StateSlots, ThereAreAtLeastAsManyAsRunningSequences) {

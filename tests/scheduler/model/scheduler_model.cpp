@@ -574,7 +574,7 @@ void SchedulerModel::drain() {
   scheduler_.clear_cache();
   scheduler_.check();
   const SchedulerStats s = scheduler_.stats();
-  if (s.free_blocks != options_.scheduler.n_blocks ||
+  if (s.free_blocks != options_.scheduler.n_blocks || s.clients != 0 ||
       s.free_state_slots != options_.scheduler.n_state_slots || s.cache.blocks != 0 ||
       s.cache.snapshots != 0 || s.cache.host_blocks != 0 || s.cache.host_snapshots != 0 ||
       s.waiting != 0 || s.running != 0) {
