@@ -342,6 +342,7 @@ class Pull {
 PullResult pull_model(const RegistryEntry& entry,
                       const std::string& home,
                       const PullOptions& options) {
+  HEDDLE_CHECK(!entry.is_bundled());
   return Pull(entry, home, options).run();
 }
 

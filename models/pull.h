@@ -28,10 +28,10 @@ struct PullOptions {
   std::function<void(const PullProgress&)> progress = nullptr;
 };
 
-/// After it, HOME/FILE is the registry's file, byte for byte: it is written under another name,
-/// checked, synced and renamed. Pulls into one home wait for each other. Throws kBadInput for a
-/// home that cannot be written and for contents that are not the registry's, kMemory where the disk
-/// is full, kRuntime with pip's own last words where it fails.
+/// For an entry that is not bundled. After it, HOME/FILE is the registry's file, byte for byte: it
+/// is written under another name, checked, synced and renamed. Pulls into one home wait for each
+/// other. Throws kBadInput for a home that cannot be written and for contents that are not the
+/// registry's, kMemory where the disk is full, kRuntime with pip's own last words where it fails.
 PullResult pull_model(const RegistryEntry& entry,
                       const std::string& home,
                       const PullOptions& options = {});

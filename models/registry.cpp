@@ -10,9 +10,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "models/bundled.h"
 #include "models/quote_text.h"
 #include "models/registry_data.h"
 
@@ -34,14 +36,17 @@ class EntryReader {
  public:
   EntryReader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
     if (!json.is_object()) throw bad_input(where_ + ", got no object, allowed an object");
+    const std::span<const std::string_view> fields =
+        is_bundled() ? std::span(kBundledFields) : std::span<const std::string_view>(kFields);
     for (const auto& [key, value] : json.items()) {
-      if (std::find(kFields.begin(), kFields.end(), key) == kFields.end()) {
+      if (std::find(fields.begin(), fields.end(), key) == fields.end()) {
         throw bad_input(fmt::format("{}: field, got {}, allowed {}", where_, quote_text(key),
-                                    fmt::join(kFields, ", ")));
+                                    fmt::join(fields, ", ")));
       }
     }
   }
 
+  bool is_bundled() const { return json_.contains("bundled"); }
   std::string text(const char* field) const {
     const auto it = json_.find(field);
     if (it == json_.end() || !it->is_string()) throw error(field, "no string", "a string");
@@ -61,6 +66,19 @@ class EntryReader {
     }
     return it->get<std::uint64_t>();
   }
+  std::vector<std::string> file_names(const char* field) const {
+    const Json list = json_.value(field, Json());
+    std::vector<std::string> names;
+    for (const Json& item : list) {
+      if (item.is_string()) names.push_back(item.get<std::string>());
+    }
+    const bool good = std::all_of(names.begin(), names.end(),
+                                  [](const std::string& name) { return plain(name, "-._"); });
+    if (!list.is_array() || list.empty() || names.size() != list.size() || !good) {
+      throw error(field, list.dump(), "a list of file names");
+    }
+    return names;
+  }
   Error error(const char* field, const std::string& got, const std::string& allowed) const {
     return bad_input(fmt::format("{}: {}, got {}, allowed {}", where_, field, got, allowed));
   }
@@ -68,6 +86,8 @@ class EntryReader {
  private:
   static constexpr std::array<std::string_view, 7> kFields = {
       "name", "description", "package", "version", "member", "bytes", "sha256"};
+  static constexpr std::array<std::string_view, 4> kBundledFields = {"name", "description",
+                                                                     "bundled", "files"};
   const Json& json_;
   std::string where_;
 };
@@ -77,6 +97,12 @@ RegistryEntry read_entry(const Json& json, const std::string& where) {
   RegistryEntry entry;
   entry.name = reader.plain_text("name", "-._");
   entry.description = reader.text("description");
+  if (reader.is_bundled()) {
+    entry.folder = reader.plain_text("bundled", "-._");
+    if (entry.folder == ".") throw reader.error("bundled", "'.'", "the name of a folder");
+    entry.files = reader.file_names("files");
+    return entry;
+  }
   entry.package = reader.plain_text("package", "-._");
   entry.version = reader.plain_text("version", ".+!");
   entry.member = reader.plain_text("member", "-._/");
@@ -159,7 +185,8 @@ std::string default_models_home() {
 
 ModelFile resolve_model(const std::string& model,
                         const std::string& home,
-                        const std::vector<RegistryEntry>& registry) {
+                        const std::vector<RegistryEntry>& registry,
+                        const std::vector<std::string>& places) {
   if (model.find('\0') != std::string::npos) throw bad_input("a file name contains a NUL byte");
   std::error_code ignored;
   const fs::file_status status = fs::status(model, ignored);
@@ -168,6 +195,7 @@ ModelFile resolve_model(const std::string& model,
     return {model, path.extension() == ".gguf" ? path.stem().string() : path.filename().string()};
   }
   if (const RegistryEntry* entry = find_entry(model, registry)) {
+    if (entry->is_bundled()) return {find_bundled(*entry, places), entry->name};
     const fs::path path = fs::path(home) / entry->file_name();
     if (fs::is_regular_file(path, ignored)) return {path.string(), entry->name};
     throw bad_input(fmt::format("{} is not there yet ({}); fetch it with: heddle pull {}", model,
@@ -184,7 +212,11 @@ ModelFile resolve_model(const std::string& model,
 }
 
 ModelFile resolve_model(const std::string& model) {
-  return resolve_model(model, default_models_home(), builtin_registry());
+  const std::vector<RegistryEntry> registry = builtin_registry();
+  const RegistryEntry* entry = find_entry(model, registry);
+  // Only what is pulled needs a home: the rest is found without HOME and a user's name too.
+  const bool needs_home = entry != nullptr && !entry->is_bundled();
+  return resolve_model(model, needs_home ? default_models_home() : "", registry, bundled_places());
 }
 
 }  // namespace heddle

@@ -84,7 +84,7 @@ TEST(Registry, KnowsTheDefaultModel) {
 
 TEST(Registry, UnknownNamesListTheKnownOnes) {
   EXPECT_EQ(message([] { find_registry_entry("smollm3"); }),
-            "model name, got 'smollm3', allowed smollm2-135m");
+            "model name, got 'smollm3', allowed smollm2-135m, needle-hybrid");
 }
 
 std::string registry_text(const std::string& field, const std::string& value) {
@@ -123,6 +123,39 @@ TEST(Registry, FieldsAreValidated) {
             "r.json: /models/0: field, got 'url', allowed name, description, package, version, "
             "member, bytes, sha256");
   EXPECT_THAT(message([] { parse_registry("[]", "r.json"); }), StartsWith("r.json: "));
+}
+
+TEST(Registry, FieldsOfBundledModelsAreValidated) {
+  const auto parse = [](const std::string& field, const std::string& value) {
+    Json entry = {{"name", "tiny"},
+                  {"description", "a test"},
+                  {"bundled", "tiny-folder"},
+                  {"files", {"config.json", "model.safetensors"}}};
+    if (!field.empty()) entry[field] = parse_json(value, "test");
+    return parse_registry(Json{{"models", {entry}}}.dump(), "r.json").at(0);
+  };
+  const auto refusal = [&](const std::string& field, const std::string& value) {
+    return message([&] { parse(field, value); });
+  };
+  const RegistryEntry entry = parse("", "");
+  EXPECT_TRUE(entry.is_bundled());
+  EXPECT_EQ(entry.folder, "tiny-folder");
+  EXPECT_THAT(entry.files, ::testing::ElementsAre("config.json", "model.safetensors"));
+  EXPECT_FALSE(parse_registry(registry_text("", ""), "r.json").at(0).is_bundled());
+  EXPECT_EQ(refusal("bundled", "\"../up\""),
+            "r.json: /models/0: bundled, got '../up', allowed letters, digits and -._");
+  EXPECT_EQ(refusal("bundled", "\".\""),
+            "r.json: /models/0: bundled, got '.', allowed the name of a folder");
+  EXPECT_EQ(refusal("files", "\"config.json\""),
+            "r.json: /models/0: files, got \"config.json\", allowed a list of file names");
+  EXPECT_EQ(refusal("files", "[]"),
+            "r.json: /models/0: files, got [], allowed a list of file names");
+  EXPECT_EQ(refusal("files", "[7]"),
+            "r.json: /models/0: files, got [7], allowed a list of file names");
+  EXPECT_EQ(refusal("files", "[\"a/b\"]"),
+            "r.json: /models/0: files, got [\"a/b\"], allowed a list of file names");
+  EXPECT_EQ(refusal("package", "\"tiny-package\""),
+            "r.json: /models/0: field, got 'package', allowed name, description, bundled, files");
 }
 
 // --- MODEL arguments

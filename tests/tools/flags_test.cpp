@@ -232,7 +232,8 @@ TEST(Flags, SwitchCanBeOffInTheFile) {
 }
 
 TEST(Flags, UnknownVariablesAreFound) {
-  const std::vector<std::string> names = {"HEDDLE_TEMPP", "HEDDLE_TEMP", "HEDDLE_HOME", "HOME"};
+  const std::vector<std::string> names = {"HEDDLE_TEMPP", "HEDDLE_TEMP", "HEDDLE_HOME",
+                                          "HEDDLE_DATA", "HOME"};
   EXPECT_THAT(unknown_environment(names), ElementsAre("HEDDLE_TEMPP"));
 }
 

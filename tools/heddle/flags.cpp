@@ -15,9 +15,9 @@
 namespace heddle::cli {
 namespace {
 
-constexpr std::string_view kForeignVariables[] = {"HEDDLE_BUILD",     "HEDDLE_HOME",
-                                                  "HEDDLE_CPU_ISA",   "HEDDLE_TEST_MODEL",
-                                                  "HEDDLE_LOG_LINES", "HEDDLE_WERROR"};
+constexpr std::string_view kForeignVariables[] = {
+    "HEDDLE_BUILD",      "HEDDLE_HOME",      "HEDDLE_DATA",  "HEDDLE_CPU_ISA",
+    "HEDDLE_TEST_MODEL", "HEDDLE_LOG_LINES", "HEDDLE_WERROR"};
 
 bool belongs(const FlagSpec& flag, const CommandSpec& command) {
   return (flag.commands & (1U << static_cast<unsigned>(command.id))) != 0;
