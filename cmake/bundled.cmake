@@ -1,0 +1,16 @@
+# heddle_bundled_models(FOLDER): the models of FOLDER that FOLDER/registry.json calls bundled come with the program. In the
+# build tree share/heddle/models is a link to FOLDER, beside the executable; `cmake --install` copies their folders.
+function(heddle_bundled_models folder)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/heddle)
+  file(CREATE_LINK ${folder} ${PROJECT_BINARY_DIR}/share/heddle/models SYMBOLIC)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${folder}/registry.json)
+  file(READ ${folder}/registry.json registry)
+  string(JSON n_models LENGTH "${registry}" models)
+  math(EXPR last "${n_models} - 1")
+  foreach(i RANGE ${last})
+    string(JSON name ERROR_VARIABLE not_bundled GET "${registry}" models ${i} bundled)
+    if(NOT not_bundled)
+      install(DIRECTORY ${folder}/${name} DESTINATION ${CMAKE_INSTALL_DATADIR}/heddle/models OPTIONAL)
+    endif()
+  endforeach()
+endfunction()
