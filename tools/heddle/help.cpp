@@ -149,8 +149,8 @@ std::string help_overview() {
     if (!command.hidden) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
   }
   text +=
-      "\nMODEL is a .gguf file, a model folder with safetensors, or the name of a pulled model\n"
-      "(heddle pull smollm2-135m).\n";
+      "\nMODEL is a .gguf file, a model folder with safetensors, or a name: needle-hybrid comes\n"
+      "with Heddle, others are pulled (heddle pull smollm2-135m).\n";
   text += "Answers go to standard output, all else to standard error.\n";
   text += fmt::format("Exit codes: {}.\n", kExitCodes);
   text += "heddle help COMMAND tells all about one; heddle --list-kernels lists the kernels.\n";
@@ -175,10 +175,10 @@ std::string cli_markdown() {
       "compares. -->\n\n"
       "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file, a model folder with "
       "safetensors, or "
-      "the name of a model\nfetched with `heddle pull`. Answers go to standard output, all else to "
-      "standard error; progress "
-      "bars appear only on a terminal.\nErrors begin with `error: `. A number that is no number or "
-      "outside its range is an error, not a guess.\nOf a flag given twice the last one counts, "
+      "a name: `needle-hybrid`\ncomes with Heddle, others are fetched with `heddle pull`. Answers "
+      "go to standard output, all else to standard error; progress\n"
+      "bars appear only on a terminal. Errors begin with `error: `. A number that is no number or "
+      "outside its range is an error,\nnot a guess. Of a flag given twice the last one counts, "
       "unless it may be repeated. Flags take their value as\n`--flag VALUE` or `--flag=VALUE`, "
       "short ones too (`-t 2`, `-t=2`); `--` ends the flags. The environment twins and the\n"
       "`--config` file: [configuration.md](configuration.md).\n\n";
