@@ -131,6 +131,7 @@ def main() -> None:
         "ablations": ablation_table(args.results / "ablations"),
         "curve": curve(logs[args.shipped]),
         "prose": prose[args.shipped],
+        "seconds": re.search(r"(\d+)\.\d s saved", logs[args.shipped]).group(1),
         "sources": source_table(prepared),
         "train_tokens": f"{prepared['train_tokens'] / 1e6:.2f} M",
         "train_characters": f"{prepared['train_characters'] / 1e6:.1f} M",
