@@ -3,6 +3,7 @@ tests/support/plain_prose.txt; the prompts are those of tools/train_needle/tasks
 status 77: skipped."""
 import json
 import pathlib
+import re
 import sys
 import unittest
 
@@ -52,6 +53,16 @@ class NeedleHybrid(unittest.TestCase):
             if line["text"] != p.answer + ".":
                 wrong.append(f"{p.task}, {p.length} tokens, depth {p.depth}: {line['text']!r}, not {p.answer + '.'!r}")
         self.assertGreaterEqual(len(asked) - len(wrong), REQUIRED, "\n" + "\n".join(wrong))
+
+    def test_no_key_of_a_haystack_of_needles_comes_twice(self):
+        words = lambda text: len(text.split()) * 3  # noqa: E731
+        hay = tasks.Haystack(tasks.NOISE, words)
+        for task in ("dense_number", "dense_uuid"):
+            for sample in range(4):
+                prompt = tasks.make_prompt(task, 32768, 50, sample, SEED, hay, hay)
+                keys = re.findall(r"One of the special magic \w+ for (\S+) is:", prompt.text)
+                self.assertGreater(len(keys), 500)
+                self.assertEqual(len(keys), len(set(keys)))
 
     def test_its_results_do_not_depend_on_how_they_are_made(self):
         x = as_json("selftest", MODEL)

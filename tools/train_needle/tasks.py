@@ -157,6 +157,16 @@ def key_of(kind: str, rng: random.Random) -> str:
     return words.uuid(rng) if kind == "uuid" else words.held_out_pair(rng)
 
 
+def new_key(kind: str, rng: random.Random, keys: set[str]) -> str:
+    """A key that is not among `keys`, and is put there: two needles with one key would have two
+    right answers. Throws ValueError if it finds none."""
+    for _ in range(10_000):
+        if (key := key_of(kind, rng)) not in keys:
+            keys.add(key)
+            return key
+    raise ValueError(f"no key is left beside {len(keys)}")
+
+
 def insert(parts: list[tuple[str, int]], needle: str, depth: float) -> None:
     """Puts `needle` behind the sentence that ends nearest to `depth` percent of the tokens."""
     total = sum(n for _, n in parts)
@@ -182,6 +192,7 @@ def make_prompt(
     rng = random.Random(f"{name} {length} {depth} {sample} {seed}")
     count = prose.count
     kind = task.kind
+    used: set[str] = set()
     if name == "passkey":
         value = words.passkey(rng)
         preamble, question, answer = PASSKEY_PREAMBLE, passkey_question(), value
@@ -191,11 +202,7 @@ def make_prompt(
         preamble, question = "", best_thing_question(place)
         needles = [best_thing_needle(place, answer)]
     else:
-        keys: list[str] = []
-        while len(keys) < task.keys:
-            key = key_of(task.key_kind, rng)
-            if key not in keys:
-                keys.append(key)
+        keys = [new_key(task.key_kind, rng, used) for _ in range(task.keys)]
         values = [[value_of(kind, rng) for _ in range(task.values)] for _ in keys]
         preamble = magic_preamble(kind)
         question = magic_question(kind, keys[: task.queries], task.values)
@@ -212,7 +219,7 @@ def make_prompt(
     if task.haystack == "needles":
         parts = []
         while True:
-            text = magic_needle(kind, key_of(task.key_kind, rng), value_of(kind, rng))
+            text = magic_needle(kind, new_key(task.key_kind, rng, used), value_of(kind, rng))
             if count(text) > budget:
                 break
             parts.append((text, count(text)))
