@@ -10,6 +10,7 @@
 #include "engine/complete_options.h"
 #include "engine/engine_impl.h"
 #include "engine/numerics_id.h"
+#include "engine/weights_hash.h"
 #include "models/attention_mode.h"
 #include "models/checkpoint.h"
 #include "models/planned.h"
@@ -67,6 +68,8 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
     chat_template.emplace(checkpoint.chat_template, TemplateLimits{},
                           checkpoint.chat_template_source);
   }
+  weights = std::move(checkpoint.weights);
+  weights->drop_made();
 }
 
 double Engine::Impl::now() const {
@@ -147,7 +150,16 @@ void Engine::Impl::forget(RequestId id, const std::vector<SequenceId>& choices) 
 
 SessionEnds Engine::Impl::session_ends() {
   HEDDLE_CHECK(!stepping);
-  return {scheduler, cache, session_layout, numerics, config.vocab};
+  return {scheduler, cache, session_layout, numerics, config.vocab, hash_weights()};
+}
+
+Hash128 Engine::Impl::hash_weights() {
+  if (weights_hash) return *weights_hash;
+  const auto start = std::chrono::steady_clock::now();
+  weights_hash = heddle::weights_hash(*weights, options.backend.threads);
+  log_info(fmt::format("{}: weights hashed in {:.3f} s", weights->source(), seconds_since(start)));
+  weights.reset();
+  return *weights_hash;
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -190,13 +202,16 @@ void Engine::clear_cache() {
   impl_->scheduler.clear_cache();
 }
 
-SessionReport Engine::save_session(const std::string& path,
-                                   std::span<const std::int32_t> tokens) const {
+SessionReport Engine::save_session(const std::string& path, std::span<const std::int32_t> tokens) {
   return heddle::save_session(impl_->session_ends(), path, tokens);
 }
 
 SessionReport Engine::restore_session(const SessionFile& file) {
   return heddle::restore_session(impl_->session_ends(), file.view(), session_source(file.path()));
+}
+
+Hash128 Engine::weights_hash() {
+  return impl_->hash_weights();
 }
 
 void Engine::skip_checks() {

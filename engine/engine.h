@@ -45,9 +45,13 @@ class Engine {
   /// Saves what the prefix cache has of `tokens` (a request's prompt and answer), with its
   /// recurrent states, in place of an older file. Not from a callback. Throws as engine/session.h
   /// says.
-  SessionReport save_session(const std::string& path, std::span<const std::int32_t> tokens) const;
+  SessionReport save_session(const std::string& path, std::span<const std::int32_t> tokens);
   /// Puts a saved text into the prefix cache, as if it had been computed here.
   SessionReport restore_session(const SessionFile& file);
+  /// Of all bytes of the weights, which sessions belong to: read, with all threads, when first
+  /// asked for or when the first session is saved or restored. Whoever wants to save one and does
+  /// not trust the checkpoint's files to stay as they are asks right after load().
+  Hash128 weights_hash();
   /// Hits that wait to be verified (EngineOptions::verify_cache) will not be: counted as skipped.
   /// Not from a callback.
   void skip_checks();

@@ -79,6 +79,7 @@ struct Engine::Impl {
                        std::int64_t position);
   bool ends_answer(const Request& request, std::int32_t token) const;
   SessionEnds session_ends();
+  Hash128 hash_weights();
   std::span<const float> row(const TensorView& logits, std::int64_t index) const {
     return {logits.as<float>() + index * config.vocab, static_cast<std::size_t>(config.vocab)};
   }
@@ -90,6 +91,8 @@ struct Engine::Impl {
   std::optional<ChatTemplate> chat_template;
   MemoryPlan memory;  // made and checked before the members that read weights
   std::string numerics;
+  std::unique_ptr<WeightStore> weights;  // mapped until their hash is known
+  std::optional<Hash128> weights_hash;
   HostTier host;
   std::unique_ptr<Backend> backend;
   Decoder decoder;

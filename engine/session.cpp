@@ -78,6 +78,7 @@ SessionReport save_session(const SessionEnds& ends,
   HEDDLE_CHECK(ends.numerics_id.size() == SessionHeader().numerics_id.size());
   SessionHeader header;
   std::ranges::copy(ends.numerics_id, header.numerics_id.begin());
+  header.weights = ends.weights;
   header.n_tokens = static_cast<std::uint64_t>(cached.n_tokens);
   header.n_snapshots = cached.snapshots.size();
   header.group_bytes = ends.layout.group_bytes();
@@ -98,6 +99,7 @@ SessionReport restore_session(const SessionEnds& ends,
   const auto n_tokens = static_cast<std::int64_t>(session.tokens.size());
   check_session(session,
                 {.numerics_id = ends.numerics_id,
+                 .weights = ends.weights,
                  .vocab = ends.vocab,
                  .group_bytes = ends.layout.group_bytes(),
                  .state_bytes = ends.layout.state_bytes(),

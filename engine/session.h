@@ -19,6 +19,7 @@ struct SessionEnds {
   const SessionLayout& layout;
   std::string numerics_id;
   std::int64_t vocab = 0;
+  Hash128 weights;  // engine/weights_hash.h
 };
 
 /// What the prefix cache has of `tokens`, in a file of its own. Throws kBadInput where no file can

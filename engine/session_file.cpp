@@ -27,6 +27,10 @@ std::span<const std::byte> covered(const SessionHeader& header) {
   return std::as_bytes(std::span(&header, 1)).first(offsetof(SessionHeader, checksum));
 }
 
+std::string hex(const Hash128& hash) {
+  return fmt::format("{:016x}{:016x}", hash.high, hash.low);
+}
+
 SessionHeader::Section& section(SessionHeader& header, SessionPart part) {
   return header.sections[static_cast<std::size_t>(part)];
 }
@@ -42,6 +46,7 @@ class Parser {
     check_sizes();
     SessionView view;
     view.numerics_id.assign(header_.numerics_id.begin(), header_.numerics_id.end());
+    view.weights = header_.weights;
     view.group_bytes = header_.group_bytes;
     view.state_bytes = header_.state_bytes;
     read_tokens(take(SessionPart::kTokens), view);
@@ -192,6 +197,10 @@ void check_session(const SessionView& session,
         fmt::format("{}: made with numerics id {}, this run has {}: another model, or another "
                     "--kv-dtype, --attention, --ctx, --device, --force-kernel or version",
                     source, session.numerics_id, facts.numerics_id));
+  }
+  if (session.weights != facts.weights) {
+    throw bad_input(fmt::format("{}: made with other weights: hash {}, this model's is {}", source,
+                                hex(session.weights), hex(facts.weights)));
   }
   const auto same = [&](std::string_view what, std::uint64_t got, std::uint64_t allowed) {
     if (got == allowed) return;

@@ -1,19 +1,20 @@
 #pragma once
 // A session on disk: one text's tokens with its keys, values and recurrent states, so that another
-// process begins behind it. Version 1; numbers as the machine has them, offsets from the begin:
+// process begins behind it. Version 2; numbers as the machine has them, offsets from the begin:
 //
 //     0  8 bytes  89 'H' 'D' 'L' 'S' 'E' 'S' 0a
 //     8  u32      version
 //    12  u32      01020304, in the machine's order of bytes
 //    16  16 bytes numerics id, hex digits
-//    32  u64      bytes of the file
-//    40  u64      tokens                     n, at least 1
-//    48  u64      snapshots                  m
-//    56  u64      bytes of 16 tokens' keys and values
-//    64  u64      bytes of a snapshot        0 where the model has no states
-//    72  5 times {u64 bytes, 128-bit checksum} of the sections
-//   192  128-bit checksum of all before it
-//   208  tokens       n i32
+//    32  128-bit  hash of all the model's weights (engine/weights_hash.h)
+//    48  u64      bytes of the file
+//    56  u64      tokens                     n, at least 1
+//    64  u64      snapshots                  m
+//    72  u64      bytes of 16 tokens' keys and values
+//    80  u64      bytes of a snapshot        0 where the model has no states
+//    88  5 times {u64 bytes, 128-bit checksum} of the sections
+//   208  128-bit checksum of all before it
+//   224  tokens       n i32
 //        keys, values groups of 16 tokens (engine/session_layout.h)
 //        compressed   compressed keys (the same)
 //        positions    m u64, ascending, 1 .. n: the state after so many tokens
@@ -37,17 +38,18 @@
 
 namespace heddle {
 
-inline constexpr std::uint32_t kSessionVersion = 1;
+inline constexpr std::uint32_t kSessionVersion = 2;
 
 enum class SessionPart : std::uint8_t { kTokens, kKv, kCompressed, kPositions, kStates };
 inline constexpr std::size_t kSessionParts = 5;
 
-/// The first 208 bytes, field by field.
+/// The first 224 bytes, field by field.
 struct SessionHeader {
   std::array<char, 8> magic = {'\x89', 'H', 'D', 'L', 'S', 'E', 'S', '\n'};
   std::uint32_t version = kSessionVersion;
   std::uint32_t byte_order = 0x01020304;
   std::array<char, 16> numerics_id = {};
+  Hash128 weights;
   std::uint64_t file_bytes = 0;
   std::uint64_t n_tokens = 0;
   std::uint64_t n_snapshots = 0;
@@ -60,7 +62,7 @@ struct SessionHeader {
   std::array<Section, kSessionParts> sections = {};
   Hash128 checksum;
 };
-static_assert(sizeof(SessionHeader) == 208);
+static_assert(sizeof(SessionHeader) == 224);
 
 /// A header's or a section's checksum: SipHash of the SipHashes of its 64 KiB pieces.
 class SessionChecksum {
@@ -80,6 +82,7 @@ Hash128 session_checksum(std::span<const std::byte> bytes);
 /// A file's content. The spans lie in the bytes that were parsed.
 struct SessionView {
   std::string numerics_id;
+  Hash128 weights;
   std::uint64_t group_bytes = 0;
   std::uint64_t state_bytes = 0;
   std::vector<std::int32_t> tokens;  // none negative
@@ -99,12 +102,13 @@ SessionView parse_session(std::span<const std::byte> bytes, const std::string& s
 /// What a session must agree with to be used by an engine.
 struct SessionFacts {
   std::string numerics_id;
+  Hash128 weights;
   std::int64_t vocab = 0;
   std::uint64_t group_bytes = 0;
   std::uint64_t state_bytes = 0;
   std::uint64_t compressed_bytes = 0;  // of the session's tokens
 };
-/// Throws kBadInput; with other numerics ids both are named.
+/// Throws kBadInput; of other numerics ids or weights both are named.
 void check_session(const SessionView& session,
                    const SessionFacts& facts,
                    const std::string& source);

@@ -64,6 +64,8 @@ Mxfp4Weights::Mxfp4Weights(std::unique_ptr<WeightStore> inner) : inner_(std::mov
     pair.whole.dims[static_cast<std::size_t>(rank - 2)] *= info(DType::kMXFP4).block_elements;
     StoredTensor whole{name, pair.whole};
     whole.raw = {pair.blocks.as<const std::byte>(), static_cast<std::size_t>(pair.blocks.bytes())};
+    whole.raw_scales = {pair.scales.as<const std::byte>(),
+                        static_cast<std::size_t>(pair.scales.bytes())};
     tensors_.push_back(std::move(whole));
     pairs_.emplace(name, pair);
   }
@@ -132,6 +134,12 @@ void Mxfp4Weights::release(const TensorView& view, std::size_t begin, std::size_
   const auto* const data = view.as<const std::byte>();
   const bool own = data >= values_.data() && data < values_.data() + values_.size();
   if (!own) inner_->release(view, begin, end);
+}
+
+void Mxfp4Weights::drop_made() {
+  made_.clear();
+  values_ = {};
+  inner_->drop_made();
 }
 
 }  // namespace heddle

@@ -23,6 +23,7 @@ class Mxfp4Weights final : public WeightStore {
   TensorView find(std::string_view name) const override;
   void ignore(std::string_view name) override;
   void release(const TensorView& view, std::size_t begin, std::size_t end) override;
+  void drop_made() override;
   void check_all_bound() const override { inner_->check_all_bound(); }
   const std::vector<StoredTensor>& tensors() const override { return tensors_; }
   const std::string& source() const override { return inner_->source(); }

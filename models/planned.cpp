@@ -49,6 +49,7 @@ class PlannedWeights : public WeightStore {
   }
   void ignore(std::string_view /*name*/) override {}
   void release(const TensorView& /*view*/, std::size_t /*begin*/, std::size_t /*end*/) override {}
+  void drop_made() override { values_ = {}; }
   void check_all_bound() const override {}
   const std::vector<StoredTensor>& tensors() const override { return tensors_; }
   const std::string& source() const override { return source_; }

@@ -32,6 +32,7 @@ class TensorTable : public WeightStore {
   TensorView find(std::string_view name) const final;
   void ignore(std::string_view name) final;
   void release(const TensorView& view, std::size_t begin, std::size_t end) final;
+  void drop_made() final { copies_.clear(); }
   void check_all_bound() const final;
   const std::vector<StoredTensor>& tensors() const final { return tensors_; }
   const std::string& source() const final { return source_; }

@@ -24,6 +24,8 @@ struct StoredTensor {
   std::string foreign = {};
   /// What stands for its bytes where `view` has none of its own: made only when required.
   std::span<const std::byte> raw = {};
+  /// Beside these: the scales of MXFP4 blocks, where they are stored apart.
+  std::span<const std::byte> raw_scales = {};
   std::span<const std::byte> bytes() const {
     if (!raw.empty()) return raw;
     return {view.as<const std::byte>(), static_cast<std::size_t>(view.bytes())};
@@ -57,6 +59,8 @@ class WeightStore {
   virtual void ignore(std::string_view name) = 0;
   /// Tells the system that part of a tensor's pages were packed and are not needed again.
   virtual void release(const TensorView& view, std::size_t begin, std::size_t end) = 0;
+  /// Frees what require() has made beside the mapped bytes: views of it are no longer valid.
+  virtual void drop_made() = 0;
   /// Throws kBadInput naming the tensors that nobody required or ignored.
   virtual void check_all_bound() const = 0;
 

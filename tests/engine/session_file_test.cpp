@@ -38,6 +38,7 @@ constexpr std::uint64_t kStateBytes = 12;
 SessionDoc small() {
   SessionDoc doc;
   std::ranges::copy("0123456789abcdef", doc.header.numerics_id.begin());
+  doc.header.weights = {.low = 7, .high = 9};
   doc.header.group_bytes = kGroupBytes;
   doc.header.state_bytes = kStateBytes;
   for (int i = 0; i < 20; ++i) doc.tokens.push_back(i * 3);
@@ -51,6 +52,7 @@ SessionDoc small() {
 
 SessionFacts facts_of_small() {
   return {.numerics_id = "0123456789abcdef",
+          .weights = {.low = 7, .high = 9},
           .vocab = 58,
           .group_bytes = kGroupBytes,
           .state_bytes = kStateBytes,
@@ -194,7 +196,7 @@ constexpr std::uint64_t kHalf = std::uint64_t{1} << 62U;
 std::vector<Lie> lies() {
   return {
       {"magic", [](SessionDoc& d) { d.header.magic[1] = 'h'; }, "is not a session file"},
-      {"version", [](SessionDoc& d) { d.header.version = 7; }, "has version 7, allowed: 1"},
+      {"version", [](SessionDoc& d) { d.header.version = 7; }, "has version 7, allowed: 2"},
       {"order", [](SessionDoc& d) { d.header.byte_order = 0x04030201; }, "order of bytes"},
       {"id", [](SessionDoc& d) { d.header.numerics_id[3] = '\n'; }, "numerics id"},
       {"file longer", [](SessionDoc& d) { d.header.file_bytes += 1; }, "the header says"},
@@ -288,6 +290,11 @@ TEST(SessionFile, AnotherModelsSessionIsRefused) {
   const std::string other = refused([](auto& f) { f.numerics_id = "fedcba9876543210"; });
   EXPECT_THAT(other, HasSubstr("0123456789abcdef"));
   EXPECT_THAT(other, HasSubstr("fedcba9876543210"));
+  EXPECT_THAT(
+      refused([](auto& f) { f.weights.low = 8; }),
+      HasSubstr("x: session: made with other weights: hash 00000000000000090000000000000007, "
+                "this model's is 00000000000000090000000000000008"));
+  EXPECT_THAT(refused([](auto& f) { f.weights.high = 0; }), HasSubstr("other weights"));
   EXPECT_THAT(refused([](auto& f) { f.vocab = 57; }),
               HasSubstr("token 19 is 57, allowed: 0 .. 56"));
   EXPECT_THAT(refused([](auto& f) { f.group_bytes = 9; }), HasSubstr("8 bytes, allowed: 9"));

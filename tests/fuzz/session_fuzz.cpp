@@ -62,7 +62,7 @@ struct Ends {
       {.kv_dtype = DType::kF16, .n_blocks = 6, .block_tokens = 32, .n_state_slots = 4},
       backend()};
   SessionLayout layout{needs(), DType::kF16, 32};
-  SessionEnds ends() { return {scheduler, cache, layout, std::string(kId), kVocab}; }
+  SessionEnds ends() { return {scheduler, cache, layout, std::string(kId), kVocab, {}}; }
 };
 
 /// What an engine with these needs would write for n tokens.
@@ -85,6 +85,7 @@ SessionDoc valid(std::size_t n) {
 SessionDoc document_of(const SessionView& view) {
   SessionDoc doc;
   std::ranges::copy(view.numerics_id, doc.header.numerics_id.begin());
+  doc.header.weights = view.weights;
   doc.header.group_bytes = view.group_bytes;
   doc.header.state_bytes = view.state_bytes;
   doc.tokens = view.tokens;
@@ -123,7 +124,7 @@ void restore(const SessionView& view) {
 
 std::uint64_t odd_number(Rng& rng) {
   static const std::vector<std::uint64_t> kOdd = {
-      0,           1,           2,           15,          16,          17,    208,       1U << 16U,
+      0,           1,           2,           15,          16,          17,    224,       1U << 16U,
       1ULL << 31U, 1ULL << 32U, 1ULL << 61U, 1ULL << 62U, 1ULL << 63U, ~0ULL, ~0ULL - 15};
   return kOdd[pick(rng, kOdd.size())];
 }
@@ -188,6 +189,7 @@ void change_header(Rng& rng, SessionDoc& doc) {
   switch (pick(rng, 5)) {
     case 0:
       h.numerics_id[pick(rng, h.numerics_id.size())] = static_cast<char>(pick(rng, 256));
+      h.weights.low = pick(rng, 2);
       break;
     case 1:
       (pick(rng, 2) == 0 ? h.version : h.byte_order) = static_cast<std::uint32_t>(odd_number(rng));

@@ -38,6 +38,18 @@ def tiny(family):
     return str(out)
 
 
+def flip_a_byte_of(model, name):
+    """The lowest bit of a value that is not among the 64 bytes of 16 KiB, nor the last 64, that the numerics id sees."""
+    file = pathlib.Path(model) / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    header = int.from_bytes(data[:8], "little")
+    begin, end = json.loads(data[8:8 + header])[name]["data_offsets"]
+    at = (end - begin) // 8 * 4 + 64
+    assert at % 16384 >= 64 and at < end - begin - 64, at
+    data[8 + header + begin + at] ^= 1
+    file.write_bytes(data)
+
+
 def generate(model, text, *flags):
     return as_json("generate", model, "-p", text, "-n", 8, "--temp", 0, "--raw", "--ignore-eos", *flags)
 
@@ -120,6 +132,23 @@ class Session(Cli):
             with self.subTest(args=args):
                 self.assertSessionRefused(["generate", *args, "-p", "x"], "numerics id", own)
                 self.assertEqual(self.bytes(), whole)
+
+    def test_other_weights_are_refused_wherever_they_differ(self):
+        # A fine-tune of a few values: one byte, inside a tensor. Scales of MXFP4 are tensors of their own in the file.
+        for family, tensor in (("llama", "model.layers.1.mlp.down_proj.weight"), ("minicpm_sala", "model.norm.weight"),
+                               ("gpt_oss", "model.layers.0.mlp.experts.down_proj_scales")):
+            with self.subTest(family=family):
+                pathlib.Path(self.file).unlink(missing_ok=True)
+                model = tiny(family)
+                generate(model, TEXT, "--session", self.file)
+                whole = self.bytes()
+                flip_a_byte_of(model, tensor)
+                for command in ("generate", "chat"):
+                    self.assertSessionRefused([command, model, *(["-p", "x"] if command == "generate" else [])],
+                                              "made with other weights", stdin=b"x\n")
+                self.assertEqual(self.bytes(), whole)
+                flip_a_byte_of(model, tensor)
+                self.assertGreater(generate(model, TEXT, "--session", self.file)["cached_tokens"], 40)
 
     def test_places_are_refused_before_the_model_is_opened(self):
         # A model that is not there would be the next error.

@@ -19,6 +19,7 @@ Session::Session(const Arguments& args) : path_(args.text("session").value_or(""
 }
 
 void Session::restore(Engine& engine) {
+  if (on()) engine.weights_hash();  // now, as the checkpoint's files may change meanwhile
   if (!file_) return;
   restored_ = engine.restore_session(*file_);
   log(restored_.left_out_tokens > 0 ? LogLevel::kWarning : LogLevel::kInfo,
@@ -26,7 +27,7 @@ void Session::restore(Engine& engine) {
   file_.reset();
 }
 
-void Session::save(const Engine& engine, const std::vector<std::int32_t>& tokens) const {
+void Session::save(Engine& engine, const std::vector<std::int32_t>& tokens) const {
   if (!on()) return;
   const SessionReport saved = engine.save_session(path_, tokens);
   log_info(fmt::format("{}: saved {}, {}", session_source(path_), saved.describe(),

@@ -22,7 +22,7 @@ class Session {
   /// Puts the file into the engine's prefix cache; says with -v how much.
   void restore(Engine& engine);
   /// Saves what the engine has of a prompt and its answer in place of the file.
-  void save(const Engine& engine, const std::vector<std::int32_t>& tokens) const;
+  void save(Engine& engine, const std::vector<std::int32_t>& tokens) const;
   /// {file, restored_tokens, restored_snapshots}
   Json to_json() const;
 
