@@ -13,6 +13,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
+import session_parts  # noqa: E402
 from command_line import HEDDLE, Cli, as_json, environment, good, heddle, run_with_tiny_models  # noqa: E402
 
 FOLDER = None  # of this run
@@ -245,6 +246,26 @@ class Session(Cli):
                     self.assertEqual((rc, warm), (0, out), err)
                     self.assertRegex(err, r"restored [1-9]\d+ tokens")
                     self.assertEqual(all_but_one(err), [True, True], err)
+
+    def test_what_verify_cache_finds_wrong_is_not_saved(self):
+        lines = f"{TEXT}\n".encode()
+        for command, flags in (("generate", ["-p", TEXT, "--raw", "-n", 8, "--temp", 0]), ("chat", CHAT)):
+            with self.subTest(command=command):
+                pathlib.Path(self.file).unlink(missing_ok=True)
+                run = [command, LLAMA, *flags, "--session", self.file]
+                out = good(*run, stdin=lines)
+                clean = self.bytes()
+                rc, again, err = heddle(*run, "--verify-cache", 1, "-v", stdin=lines)
+                self.assertEqual((rc, again), (0, out), err)
+                self.assertIn("verify-cache: 1 hits computed again", err)
+                self.assertRegex(err, r"session: saved \d+ tokens[^\n]+\n$", "verified first")
+                wrong = session_parts.with_other_keys(clean)
+                pathlib.Path(self.file).write_bytes(wrong)
+                rc, _, err = heddle(*run, "--verify-cache", 1, stdin=lines)
+                self.assertEqual(rc, 1, err)
+                self.assertRegex(err, r"\nerror: --verify-cache: 1 of 1 answers behind a cached prefix [^\n]+\n$")
+                self.assertEqual(self.bytes(), wrong, "the older one stays")
+                self.assertEqual(self.files(), ["s.heddle"])
 
     def test_chat_without_an_answer_writes_nothing(self):
         for lines in (b"", b"/exit\n", b"hello\n/clear\n"):

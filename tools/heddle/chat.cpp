@@ -280,8 +280,8 @@ int run_chat(const Arguments& args) {
     line = reader.next();
   } while (line && handle(conversation, *line));
   if (log_level() <= LogLevel::kInfo) conversation.show_stats();
+  require_verified(*engine);  // what may be wrong is not saved
   if (!conversation.tokens().empty()) session.save(*engine, conversation.tokens());
-  require_verified(*engine);
   if (!reader.interrupted()) return 0;
   say("\nerror: interrupted");
   return kExitInterrupted;

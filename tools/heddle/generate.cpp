@@ -89,9 +89,9 @@ int run_generate(const Arguments& args) {
   if (answer.failed()) throw runtime_failure(answer.error());
   if (session.on()) log_info(answer.describe_reuse());
   if (!json) note(answer.describe_timings());
-  session.save(*engine, answer.prompt_and_answer());
   if (!interrupted) verify_hits(*engine);
-  require_verified(*engine);
+  require_verified(*engine);  // what may be wrong is not saved
+  session.save(*engine, answer.prompt_and_answer());
   return interrupted ? kExitInterrupted : 0;
 }
 
