@@ -386,7 +386,7 @@ class Inspect(Cli):
         self.assertEqual(x["kv_bytes_per_token"], 2 * 2 * 2 * 16 * 4)  # layers, K and V, heads, width, f32
         m = x["memory"]
         self.assertEqual(m["kv"], 3008 * x["kv_bytes_per_token"], "whole blocks")
-        self.assertEqual(m["total"], m["weights"] + m["kv"] + m["workspace"])
+        self.assertEqual(m["total"], m["weights"] + m["kv"] + m["workspace"], "no states, no host cache")
         self.assertLessEqual(sum(x["bytes"].values()), m["weights"])
         self.assertGreater(1.1 * sum(x["bytes"].values()), m["weights"])
         self.assertIn("im_start", x["chat_template"])

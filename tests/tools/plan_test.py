@@ -1,5 +1,7 @@
 """`heddle inspect --plan`: what fits, and that the engine agrees. HEDDLE names the executable; exit status 77: skipped."""
+import itertools
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from default_model import default_model  # noqa: E402
 
 MINIMAX = ROOT / "configs/models/minimax-text-01.json"
 DEFAULT = pathlib.Path(default_model())
-PARTS = ("weights", "kv", "state", "snapshots", "workspace")
+PARTS = ("weights", "kv", "state", "snapshots", "host_cache", "workspace")
 MIB = 1 << 20
 
 FOLDER = None  # of this run
@@ -56,11 +58,22 @@ class Plan(Cli):
                 self.assertGreater(x["available"], 64 * MIB)
                 self.assertEqual(x["fits"], x["total"] <= x["available"])
 
-    def test_what_plain_inspect_says_is_the_same(self):
-        model = tiny("minimax_text_01")
-        x, memory = plan(model, "--seqs", 2), as_json("inspect", model, "--seqs", 2)["memory"]
-        for key in (*PARTS, "total", "ctx", "seqs"):
-            self.assertEqual(x[key], memory[key], key)
+    def test_what_plain_inspect_says_is_the_same_and_adds_up(self):
+        for family, flags in itertools.product(("llama", "minimax_text_01"),
+                                               ([], ["--host-cache", 3], ["--host-cache", 3, "--snapshot-memory", 2])):
+            with self.subTest(family=family, flags=flags):
+                model = [tiny(family), "--seqs", 2, *flags]
+                x, memory = plan(*model), as_json("inspect", *model)["memory"]
+                for key in (*PARTS, "total", "ctx", "seqs"):
+                    self.assertEqual(x[key], memory[key], key)
+                self.assertEqual(set(memory), {*PARTS, "total", "ctx", "seqs", "kv_dtype"})
+                self.assertEqual(memory["total"], sum(memory[part] for part in PARTS))
+                self.assertEqual(memory["host_cache"], 3 * MIB if flags else 0)
+                total, parts = re.search(r"(?m)^memory +([0-9.]+) MiB for 2 sequences of \d+ tokens: (.*)$",
+                                         good("inspect", *model)).groups()
+                parts = {name: float(mib) for name, mib in re.findall(r"([A-Za-z ]+) ([0-9.]+) MiB(?:, |$)", parts)}
+                self.assertEqual(list(parts), ["weights", "KV", "states", "snapshots", "host cache", "workspace"])
+                self.assertAlmostEqual(float(total), sum(parts.values()), delta=0.05 * (len(parts) + 1))
 
     def test_groups(self):
         def groups(family, *args):

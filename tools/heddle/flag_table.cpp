@@ -130,7 +130,7 @@ constexpr CommandSpec kCommands[] = {
          "kv_bytes_per_token, kv_groups [{group (full, windowed, compressed keys), window, layers, "
          "bytes_per_token, bytes}], state, state_bytes_per_sequence, snapshots, workspace, "
          "workspace_parts {activations, kernels, bookkeeping}, total, available, fits, max_ctx, "
-         "max_seqs.",
+         "max_seqs, host_cache.",
      .model_configs = true},
     {.id = CommandId::kBench,
      .name = "bench",

@@ -216,6 +216,7 @@ int run_inspect(const Arguments& args) {
                   {"kv", plan.kv},
                   {"state", plan.state},
                   {"snapshots", plan.snapshots},
+                  {"host_cache", plan.host_cache},
                   {"workspace", plan.workspace()},
                   {"total", plan.total()}}}});
     return 0;
@@ -239,9 +240,11 @@ int run_inspect(const Arguments& args) {
                         mib(plan.state_bytes_per_sequence));
   }
   text += fmt::format(
-      "{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, states {}, workspace {}\n",
+      "{:<15} {} for {} sequences of {} tokens: weights {}, KV {}, states {}, snapshots {}, host "
+      "cache {}, workspace {}\n",
       "memory", mib(plan.total()), options.max_sequences, options.context, mib(plan.weights),
-      mib(plan.kv), mib(plan.state), mib(plan.workspace()));
+      mib(plan.kv), mib(plan.state), mib(plan.snapshots), mib(plan.host_cache),
+      mib(plan.workspace()));
   write_stdout(text);
   return 0;
 }
