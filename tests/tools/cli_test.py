@@ -545,6 +545,13 @@ class Chat(Cli):
         for bad in ("nan", "-0.1", "1.1", "x"):
             self.assertRefused(["chat", MODEL, "--verify-cache", bad], "--verify-cache", "a number from 0 to 1")
 
+    def test_what_serves_the_prefix_cache_alone_needs_it(self):
+        for flag, value in (("--verify-cache", 0.5), ("--snapshot-memory", 64), ("--host-cache", 64)):
+            for command in (["generate", MODEL, "-p", "x"], ["chat", MODEL]):
+                self.assertRefused([*command, flag, value, "--no-prefix-cache"], flag + " needs the prefix cache",
+                                   "--no-prefix-cache turns off")
+            good("generate", MODEL, "-p", "the", "-n", 1, flag, 0, "--no-prefix-cache")
+
     def test_stats_tell_what_was_reused(self):
         _, out, err = self.chat(["/stats", "the weaver", "and then", "/stats"])
         self.assertEqual(out, self.chat(["the weaver", "and then"])[1])

@@ -66,6 +66,16 @@ std::map<std::int32_t, float> logit_biases(const Arguments& args) {
   return biases;
 }
 
+/// What serves the prefix cache alone would do nothing.
+void check_prefix_cache_flags(const Arguments& args) {
+  if (!args.on("no-prefix-cache")) return;
+  for (const char* flag : {"verify-cache", "snapshot-memory", "host-cache"}) {
+    if (args.number(flag).value_or(0.0) == 0.0) continue;
+    throw bad_input(
+        fmt::format("--{} needs the prefix cache, which --no-prefix-cache turns off", flag));
+  }
+}
+
 std::uint64_t mebibytes(const Arguments& args, std::string_view flag) {
   return static_cast<std::uint64_t>(args.integer(flag).value_or(0)) << 20U;
 }
@@ -122,7 +132,10 @@ EngineOptions engine_options(const Arguments& args) {
   if (has_flag(args, "max-step-tokens")) {
     options.max_step_tokens = args.integer("max-step-tokens").value_or(0);
   }
-  if (has_flag(args, "no-prefix-cache")) options.prefix_cache = !args.on("no-prefix-cache");
+  if (has_flag(args, "no-prefix-cache")) {
+    check_prefix_cache_flags(args);
+    options.prefix_cache = !args.on("no-prefix-cache");
+  }
   if (has_flag(args, "verify-cache")) {
     options.verify_cache = args.number("verify-cache").value_or(0.0);
   }
