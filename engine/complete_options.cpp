@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <random>
+#include <vector>
 
 #include "base/error.h"
+#include "engine/cache_storage.h"
 #include "engine/require_between.h"
 #include "kernels/api/linear_attention.h"
 
@@ -18,6 +20,16 @@ std::array<std::uint64_t, 2> random_key() {
   std::random_device device;
   const auto word = [&] { return std::uint64_t{device()} << 32 | device(); };
   return {word(), word()};
+}
+
+/// Memory that was asked for and has no room for anything would be taken for nothing.
+void require_room(std::string_view option,
+                  std::uint64_t got,
+                  std::uint64_t least,
+                  std::string_view of_what) {
+  if (got == 0 || got >= least) return;
+  throw bad_input(fmt::format("{}: got {} ({} bytes), allowed: 0, or {} ({} bytes) and more, {}",
+                              option, memory_text(got), got, memory_text(least), least, of_what));
 }
 
 }  // namespace
@@ -52,12 +64,31 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   if (!(o.verify_cache >= 0.0 && o.verify_cache <= 1.0)) {
     throw bad_input(fmt::format("verify_cache is {}, allowed: [0, 1]", o.verify_cache));
   }
+  check_cache_memory(config, o);
   if (o.kv_tokens == 0) o.kv_tokens = derived_kv_tokens(o);
   o.snapshots = snapshot_slots(config, o);
   require_between("snapshots", o.snapshots, 0, static_cast<std::int64_t>(kMostSnapshots));
   // slots are int32
   require_between("kv_tokens", o.kv_tokens, 1, kMostKvTokens);
   return o;
+}
+
+void check_cache_memory(const ModelConfig& config, const EngineOptions& o) {
+  if (!o.prefix_cache) return;
+  const std::vector<CacheNeed> needs = cache_needs(config);
+  const std::uint64_t state = state_bytes(needs);
+  const std::uint64_t block =
+      kv_block_bytes(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens);
+  if (state > 0) {
+    require_room("--snapshot-memory", o.snapshot_memory, state, "which one recurrent state takes");
+  }
+  if (state == 0 || block == 0) {
+    require_room("--host-cache", o.host_cache, state + block,
+                 state > 0 ? "which one recurrent state takes" : "which one KV block takes");
+  } else {  // half of it is for states
+    require_room("--host-cache", o.host_cache, 2 * std::max(state, block),
+                 "so that each half has room for one recurrent state or one KV block");
+  }
 }
 
 void check_memory(const MemoryPlan& plan, const EngineOptions& options) {

@@ -19,6 +19,9 @@ SchedulerOptions scheduler_options(const EngineOptions& options,
 /// Of the KV cache.
 std::int64_t n_blocks(const EngineOptions& options);
 
+/// Throws kBadInput for a size of the snapshots or the host cache that has room for none of them.
+void check_cache_memory(const ModelConfig& config, const EngineOptions& options);
+
 /// Throws kMemory for a plan that needs more than the limit, or the machine, has.
 void check_memory(const MemoryPlan& plan, const EngineOptions& options);
 

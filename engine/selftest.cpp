@@ -284,7 +284,8 @@ class Selftest {
       o.block_tokens = 16;
       o.kv_tokens = longest + 16;
       o.snapshots = 0;
-      o.host_cache = std::uint64_t{1} << 28U;
+      o.host_cache =
+          std::max(std::uint64_t{1} << 28U, 2 * base_->memory().state_bytes_per_sequence);
     });
     std::vector<Trace> traces(tasks_.size());
     std::vector<RequestId> ids;

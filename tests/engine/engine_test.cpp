@@ -481,6 +481,22 @@ TEST_F(EngineTest, ImpossibleRequestsAndOptionsAreRefusedByName) {
   EXPECT_THAT(host, HasSubstr("a smaller --host-cache lowers it"));
 }
 
+TEST_F(EngineTest, AHostCacheWithoutRoomForABlockIsRefused) {
+  const std::uint64_t block = load()->memory().kv_bytes_per_token * 16;
+  const auto with = [&](std::uint64_t bytes) {
+    return [this, bytes] { load([&](EngineOptions& o) { o.host_cache = bytes; }); };
+  };
+  EXPECT_THAT(
+      refusal(with(block - 1), ErrorKind::kBadInput),
+      AllOf(HasSubstr("--host-cache: got 0.0 MiB (" + std::to_string(block - 1) + " bytes)"),
+            HasSubstr(std::to_string(block) + " bytes) and more, which one KV block")));
+  with(block)();
+  load([](EngineOptions& o) {  // it would not be used
+    o.prefix_cache = false;
+    o.host_cache = 1;
+  });
+}
+
 TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {
   // Infinite weights in one embedding row: only the request that uses token 50 meets them.
   test::GgufDoc doc = test::small_llama(DType::kF32, 9, false);

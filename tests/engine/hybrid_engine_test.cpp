@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/engine.h"
 #include "engine/selftest.h"
 #include "kernels/api/linear_attention.h"
@@ -89,6 +90,26 @@ class HybridEngine : public testing::TestWithParam<const char*> {
 
   test::TinyModel model_;
 };
+
+TEST_P(HybridEngine, MemoryWithoutRoomForAStateIsRefused) {
+  const std::uint64_t state = load()->memory().state_bytes_per_sequence;
+  const auto refused = [&](const std::function<void(EngineOptions&)>& change) -> std::string {
+    try {
+      load(change);
+      return "accepted";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
+      return e.what();
+    }
+  };
+  const std::string snapshots = refused([&](EngineOptions& o) { o.snapshot_memory = state - 1; });
+  EXPECT_THAT(snapshots, testing::StartsWith("--snapshot-memory: got "));
+  EXPECT_THAT(snapshots, testing::HasSubstr(std::to_string(state - 1) + " bytes"));
+  EXPECT_THAT(snapshots, testing::HasSubstr(std::to_string(state) + " bytes) and more"));
+  EXPECT_THAT(refused([&](EngineOptions& o) { o.host_cache = state - 1; }),
+              testing::StartsWith("--host-cache: got "));
+  EXPECT_EQ(load([&](EngineOptions& o) { o.snapshot_memory = state; })->options().snapshots, 1);
+}
 
 constexpr int kPrompt = 60;
 constexpr int kAnswer = 10;

@@ -75,6 +75,18 @@ class Plan(Cli):
                 self.assertEqual(list(parts), ["weights", "KV", "states", "snapshots", "host cache", "workspace"])
                 self.assertAlmostEqual(float(total), sum(parts.values()), delta=0.05 * (len(parts) + 1))
 
+    def test_memory_that_has_room_for_nothing_is_refused(self):
+        state = plan("--config", MINIMAX)["state_bytes_per_sequence"]
+        mib = -(-state // MIB)
+        for more in ([], ["--plan"]):
+            self.assertRefused(["inspect", "--config", MINIMAX, *more, "--snapshot-memory", mib - 1], "--snapshot-memory",
+                               f"got {mib - 1}.0 MiB ({(mib - 1) * MIB} bytes), allowed: 0, or ", f"({state} bytes) and more",
+                               "one recurrent state")
+            self.assertRefused(["inspect", "--config", MINIMAX, *more, "--host-cache", 2 * mib - 2], "--host-cache",
+                               f"({(2 * mib - 2) * MIB} bytes)", f"({2 * state} bytes) and more", "one recurrent state")
+        self.assertEqual(plan("--config", MINIMAX, "--snapshot-memory", mib)["snapshots"], state)
+        self.assertEqual(plan("--config", MINIMAX, "--host-cache", 2 * mib)["host_cache"], 2 * mib * MIB)
+
     def test_groups(self):
         def groups(family, *args):
             return {g["group"]: g for g in plan(tiny(family), *args)["kv_groups"]}

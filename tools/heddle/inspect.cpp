@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/cache_storage.h"
+#include "engine/complete_options.h"
 #include "engine/engine.h"
 #include "engine/memory_plan.h"
 #include "models/checkpoint.h"
@@ -175,6 +176,7 @@ int run_inspect(const Arguments& args) {
         fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: 1 .. {}",
                     options.context, config.context, config.context));
   }
+  check_cache_memory(config, options);
   if (args.on("plan")) {
     print_plan(args, options.model_config.empty() ? args.operands()[0] : opened, checkpoint,
                options);
