@@ -105,6 +105,20 @@ class Session(Cli):
         self.assertRegex(err, r"reused \d+ of \d+ prompt tokens")
         self.assertRegex(err, r"s\.heddle: session: saved \d+ tokens and \d+ snapshots, ")
 
+    def test_the_prompts_speed_is_that_of_the_computed_tokens(self):
+        cold = generate(LLAMA, TEXT, "--session", self.file)
+        warm = generate(LLAMA, TEXT, "--session", self.file)
+        self.assertEqual((cold["cached_tokens"], warm["cached_tokens"]), (0, cold["prompt_tokens"] - 1))
+        for x in (cold, warm):
+            computed = x["prompt_tokens"] - x["cached_tokens"]
+            self.assertAlmostEqual(x["timings"]["prefill_tok_s"] * x["timings"]["prefill_s"], computed, delta=1e-6 * computed)
+        _, _, err = heddle("generate", LLAMA, "-p", TEXT, "-n", 4, "--raw", "-v", "--session", self.file)
+        n, cached, seconds, rate = re.search(
+            r"prompt (\d+) tokens, (\d+) of them cached, in ([\d.]+) s \(([\d.]+) tok/s\)", err).groups()
+        self.assertEqual(int(n) - int(cached), 1)
+        self.assertAlmostEqual(float(rate) * float(seconds), 1, delta=0.02)
+        self.assertRegex(seconds, r"^0\.0*[1-9]\d\d$|^\d+\.\d\d$")
+
     def test_says_what_found_no_room(self):
         generate(LLAMA, TEXT, "--session", self.file)
         rc, out, err = heddle("generate", LLAMA, "-p", "pear", "-n", 4, "--raw", "--ctx", 64, "--session", self.file)

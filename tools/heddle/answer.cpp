@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -16,6 +17,13 @@ namespace {
 
 double per_second(double count, double seconds) {
   return seconds > 0.0 ? count / seconds : 0.0;
+}
+
+/// Two decimals, of less than a second three digits: "1.25", "0.00545".
+std::string seconds_text(double seconds) {
+  constexpr double kLeast = 1e-6;
+  if (seconds < kLeast || seconds >= 1.0) return fmt::format("{:.2f}", seconds);
+  return fmt::format("{:.{}f}", seconds, 2 - static_cast<int>(std::floor(std::log10(seconds))));
 }
 
 }  // namespace
@@ -129,6 +137,11 @@ double Answer::prefill_s() const {
   return std::chrono::duration<double>(first_token_ - started_).count();
 }
 
+/// Of the tokens that were computed.
+double Answer::prefill_rate() const {
+  return per_second(static_cast<double>(n_prompt() - reuse_.cached_tokens), prefill_s());
+}
+
 double Answer::decode_s() const {
   return total_tokens() == 0 ? 0.0 : std::chrono::duration<double>(last_ - first_token_).count();
 }
@@ -144,11 +157,13 @@ std::string Answer::describe_reuse() const {
 std::string Answer::describe_timings() const {
   const std::size_t n_tokens = total_tokens();
   const double decoded = std::max<double>(0.0, static_cast<double>(n_tokens) - 1.0);
+  const std::string cached =
+      reuse_.cached_tokens > 0 ? fmt::format(", {} of them cached,", reuse_.cached_tokens) : "";
   return fmt::format(
-      "prompt {} tokens in {:.2f} s ({:.1f} tok/s), answer {} tokens in {:.2f} s ({:.1f} tok/s), "
+      "prompt {} tokens{} in {} s ({:.1f} tok/s), answer {} tokens in {} s ({:.1f} tok/s), "
       "peak {:.0f} MiB",
-      prompt_.size(), prefill_s(), per_second(static_cast<double>(prompt_.size()), prefill_s()),
-      n_tokens, decode_s(), per_second(decoded, decode_s()),
+      prompt_.size(), cached, seconds_text(prefill_s()), prefill_rate(), n_tokens,
+      seconds_text(decode_s()), per_second(decoded, decode_s()),
       static_cast<double>(peak_rss_bytes()) / (1 << 20));
 }
 
@@ -186,12 +201,11 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
   if (reuse_.reason == "diverged_at") json["diverged_at"] = reuse_.known_tokens;
   json["prompt_token_ids"] = prompt_;
   json["seed"] = seed_;
-  json["timings"] = {
-      {"load_s", engine.stats().load_s},
-      {"prefill_s", prefill_s()},
-      {"prefill_tok_s", per_second(static_cast<double>(prompt_.size()), prefill_s())},
-      {"decode_s", decode_s()},
-      {"decode_tok_s", per_second(decoded, decode_s())}};
+  json["timings"] = {{"load_s", engine.stats().load_s},
+                     {"prefill_s", prefill_s()},
+                     {"prefill_tok_s", prefill_rate()},
+                     {"decode_s", decode_s()},
+                     {"decode_tok_s", per_second(decoded, decode_s())}};
   json["peak_rss_bytes"] = peak_rss_bytes();
   if (choices_.size() == 1) return json;
   json["choices"] = Json::array();

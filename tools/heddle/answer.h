@@ -42,7 +42,8 @@ class Answer {
   Json to_json(const Engine& engine, const std::string& model) const;
   /// "reused 96 of 120 prompt tokens, replayed 4; diverged_at 100"
   std::string describe_reuse() const;
-  /// "prompt 31 tokens in 0.05 s (620.0 tok/s), answer ..."
+  /// "prompt 31 tokens, 16 of them cached, in 0.0250 s (600.0 tok/s), answer ...": the rate is that
+  /// of the others.
   std::string describe_timings() const;
 
  private:
@@ -57,6 +58,7 @@ class Answer {
   };
   std::size_t total_tokens() const;
   double prefill_s() const;
+  double prefill_rate() const;
   double decode_s() const;
   Json choice_json(const Engine& engine, const Choice& choice) const;
 
