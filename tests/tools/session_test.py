@@ -105,6 +105,24 @@ class Session(Cli):
         self.assertRegex(err, r"reused \d+ of \d+ prompt tokens")
         self.assertRegex(err, r"s\.heddle: session: saved \d+ tokens and \d+ snapshots, ")
 
+    def test_says_without_v_how_many_tokens_it_skipped(self):
+        line = r"(?m)^session: (\d+) of (\d+) prompt tokens skipped$"
+        run = ["generate", LLAMA, "-p", TEXT, "-n", 4, "--raw", "--session", self.file]
+        _, _, err = heddle(*run)
+        self.assertEqual(err, "", "there was no session")
+        rc, out, err = heddle(*run, "--json")
+        self.assertRegex(err, line)
+        self.assertEqual(err.count("\n"), 1)
+        skipped, prompt = map(int, re.search(line, err).groups())
+        self.assertEqual((skipped, prompt), (json.loads(out)["cached_tokens"], json.loads(out)["prompt_tokens"]))
+        self.assertEqual(skipped, prompt - 1)
+        # chat: of the first answer, which begins behind the file.
+        lines = f"{TEXT}\nand a pear\n".encode()
+        pathlib.Path(self.file).unlink()
+        self.assertNotIn("skipped", heddle("chat", LLAMA, *CHAT, "--session", self.file, stdin=lines)[2])
+        _, _, err = heddle("chat", LLAMA, *CHAT, "--session", self.file, stdin=lines)
+        self.assertEqual(len(re.findall(line, err)), 1, err)
+
     def test_the_prompts_speed_is_that_of_the_computed_tokens(self):
         cold = generate(LLAMA, TEXT, "--session", self.file)
         warm = generate(LLAMA, TEXT, "--session", self.file)

@@ -97,8 +97,9 @@ struct Turn {
 /// What cannot be answered leaves it as it was.
 class Conversation {
  public:
-  Conversation(Engine& engine, const Arguments& args)
+  Conversation(Engine& engine, const Arguments& args, Session& session)
       : engine_(engine),
+        session_(session),
         raw_(args.on("raw") || engine.chat_template() == nullptr),
         system_(args.text("system").value_or("")),
         base_(request_template(args, engine.default_sampling())) {
@@ -211,7 +212,8 @@ class Conversation {
     }
   }
 
-  void report(const Answer& answer) const {
+  void report(const Answer& answer) {
+    session_.tell_skipped(answer);
     if (answer.n_prompt() + answer.n_tokens() >= engine_.options().context) {
       say(fmt::format("the context of {} tokens is full: the answer was cut; /clear starts afresh",
                       engine_.options().context));
@@ -224,6 +226,7 @@ class Conversation {
   }
 
   Engine& engine_;
+  Session& session_;
   bool raw_;
   std::string system_;
   Request base_;
@@ -270,7 +273,7 @@ int run_chat(const Arguments& args) {
   Session session(args);
   const std::unique_ptr<Engine> engine = Engine::load(engine_options(args));
   session.restore(*engine);
-  Conversation conversation(*engine, args);
+  Conversation conversation(*engine, args, session);
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   if (interactive) say(fmt::format("{}", kCommands));
   LineReader reader(session.on());

@@ -87,6 +87,7 @@ int run_generate(const Arguments& args) {
     write_stdout(answer.n_choices() == 1 ? answer.take_new_text() + "\n" : all_choices(answer));
   }
   if (answer.failed()) throw runtime_failure(answer.error());
+  session.tell_skipped(answer);
   if (session.on()) log_info(answer.describe_reuse());
   if (!json) note(answer.describe_timings());
   if (!interrupted) verify_hits(*engine);

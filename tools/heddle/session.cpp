@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "tools/heddle/io.h"
 
 namespace heddle::cli {
 
@@ -25,6 +26,15 @@ void Session::restore(Engine& engine) {
   log(restored_.left_out_tokens > 0 ? LogLevel::kWarning : LogLevel::kInfo,
       fmt::format("{}: restored {}", session_source(path_), restored_.describe()));
   file_.reset();
+  untold_ = true;
+}
+
+void Session::tell_skipped(const Answer& answer) {
+  if (!untold_) return;
+  untold_ = false;
+  if (log_level() > LogLevel::kWarning) return;
+  write_stderr(fmt::format("session: {} of {} prompt tokens skipped\n",
+                           answer.reuse().cached_tokens, answer.n_prompt()));
 }
 
 void Session::save(Engine& engine, const std::vector<std::int32_t>& tokens) const {

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "engine/engine.h"
+#include "tools/heddle/answer.h"
 #include "tools/heddle/flags.h"
 
 namespace heddle::cli {
@@ -21,6 +22,8 @@ class Session {
   bool on() const { return !path_.empty(); }
   /// Puts the file into the engine's prefix cache; says with -v how much.
   void restore(Engine& engine);
+  /// Says, once and if there was a file, how many of the prompt's tokens were not computed.
+  void tell_skipped(const Answer& answer);
   /// Saves what the engine has of a prompt and its answer in place of the file.
   void save(Engine& engine, const std::vector<std::int32_t>& tokens) const;
   /// {file, restored_tokens, restored_snapshots}
@@ -30,6 +33,7 @@ class Session {
   std::string path_;
   std::optional<SessionFile> file_;
   SessionReport restored_;
+  bool untold_ = false;  // restored, and not said what that saved
 };
 
 }  // namespace heddle::cli
