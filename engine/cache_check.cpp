@@ -9,12 +9,11 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/philox.h"
+#include "base/sip_hash.h"
 
 namespace heddle {
 namespace {
 
-constexpr std::uint64_t kSeed = 0x6865646c;  // of the draws
 /// Rows may take so much of the room; the rest is for tokens and hashes.
 constexpr double kShareOfRows = 0.75;
 
@@ -43,8 +42,11 @@ std::uint64_t hash_logits(std::span<const float> logits) {
   return h;
 }
 
-bool CacheCheck::chooses(RequestId id) const {
-  return philox_uniform(kSeed, 0, static_cast<std::uint64_t>(id)) < options_.fraction;
+bool CacheCheck::chooses(std::span<const std::int32_t> prompt) const {
+  if (options_.fraction <= 0.0) return false;
+  const std::vector<std::uint64_t> words(prompt.begin(), prompt.end());
+  const Hash128 hash = sip_hash(words, {options_.seed, 0});
+  return static_cast<double>(hash.low >> 11U) * 0x1p-53 < options_.fraction;
 }
 
 std::uint64_t CacheCheck::bookkeeping(const Hit& hit) {

@@ -20,7 +20,8 @@ namespace heddle {
 inline constexpr std::uint64_t kCacheCheckBytes = std::uint64_t{16} << 20U;
 
 struct CacheCheckOptions {
-  double fraction = 0.0;  // of the hits, [0, 1]
+  double fraction = 0.0;   // of the hits, [0, 1]
+  std::uint64_t seed = 0;  // of the draw
   /// Largest difference of a logit that is no mismatch, relative to the row's largest: 0 where
   /// results are equal bit for bit.
   double allowed = 0.0;
@@ -33,8 +34,8 @@ class CacheCheck {
  public:
   explicit CacheCheck(const CacheCheckOptions& options) : options_(options) {}
 
-  /// The draw: depends on the id alone.
-  bool chooses(RequestId id) const;
+  /// The draw: depends on the prompt and the seed alone.
+  bool chooses(std::span<const std::int32_t> prompt) const;
   /// Row `index` of the answer of a chosen hit: 0 is that of the prompt's last token.
   void record(RequestId id, std::int64_t index, std::span<const float> logits);
   /// The hit has ended: `tokens` are its prompt and what it generated.

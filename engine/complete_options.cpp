@@ -64,6 +64,7 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   if (!(o.verify_cache >= 0.0 && o.verify_cache <= 1.0)) {
     throw bad_input(fmt::format("verify_cache is {}, allowed: [0, 1]", o.verify_cache));
   }
+  if (o.verify_seed == 0) o.verify_seed = random_key()[0];
   check_cache_memory(config, o);
   if (o.kv_tokens == 0) o.kv_tokens = derived_kv_tokens(o);
   o.snapshots = snapshot_slots(config, o);

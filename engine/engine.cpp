@@ -57,6 +57,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
               *backend),
       sampler(*backend, decoder_limits(options).max_outputs, config.vocab),
       checks({.fraction = options.verify_cache,
+              .seed = options.verify_seed,
               .allowed = backend->kind() == DeviceKind::kCpu ? 0.0 : kAllowedOnDevices}) {
   if (tokenizer->vocab_size() != config.vocab) {
     throw bad_input(
@@ -124,7 +125,8 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
                  .sequence = choices.back(),
                  .text = TextAssembler(shared->stop),
                  .observed = shared->on_logits != nullptr,
-                 .internal = internal};
+                 .internal = internal,
+                 .verified = !internal && shared->n == 1 && checks.chooses(shared->prompt)};
       if (needs_counts(shared->sampling)) {
         for (const std::int32_t token : shared->prompt) ++entry.counts[token].in_prompt;
       }

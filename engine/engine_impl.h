@@ -38,6 +38,7 @@ struct Live {
   bool observed = false;  // by request->on_logits
   bool faulty = false;    // logits were not finite
   bool internal = false;  // a check of our own: no caller knows of it
+  bool verified = false;  // if its prefix is cached, it is computed again
   bool doomed = false;    // ends with `doom` as its error as soon as there is memory to tell
   std::string doom = {};
 };

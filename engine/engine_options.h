@@ -37,6 +37,7 @@ struct EngineOptions {
   /// is to be done, [0, 1]: a difference in a bit (on devices but the CPU: in a logit, more than
   /// rounding explains) is logged, counted (EngineStats::verify) and empties the cache.
   double verify_cache = 0.0;
+  std::uint64_t verify_seed = 0;       // of the draw, with the prompt; 0: a random one
   std::function<double()> clock = {};  // seconds, for deadlines; empty: the steady clock
   std::uint64_t shuffle_blocks = 0;    // tests: seed of a shuffled block order; 0: off
   std::uint64_t random_chunks = 0;     // tests: seed of chunk sizes up to max_chunk; 0: off

@@ -340,7 +340,7 @@ void Engine::Impl::finish(Live& entry, RequestEvent event) {
 void Engine::Impl::record_hit(const Live& entry,
                               std::int64_t position,
                               std::span<const float> logits) {
-  if (entry.request->n > 1 || !checks.chooses(entry.id)) return;
+  if (!entry.verified) return;
   const Sequence* s = scheduler.find(entry.sequence);
   if (s->found.n_cached == 0) return;
   try {
@@ -351,7 +351,7 @@ void Engine::Impl::record_hit(const Live& entry,
 }
 
 void Engine::Impl::end_hit(const Live& entry, const Sequence& sequence, FinishReason finish) {
-  if (entry.request->n > 1) return;
+  if (!entry.verified) return;
   if (entry.faulty || finish == FinishReason::kError) {
     checks.forget(entry.id);
     return;

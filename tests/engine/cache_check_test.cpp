@@ -96,18 +96,24 @@ TEST(CacheCheck, WhereBitsMayDifferABoundDecides) {
   EXPECT_THAT(with(NAN).value_or(""), HasSubstr("difference is inf"));
 }
 
-TEST(CacheCheck, TheDrawIsTheFractionAndAlwaysTheSame) {
+TEST(CacheCheck, TheDrawIsTheFractionOfPromptsAndOfSeeds) {
   const CacheCheck none({.fraction = 0.0});
   const CacheCheck all({.fraction = 1.0});
-  const CacheCheck some({.fraction = 0.3});
-  int n = 0;
-  for (RequestId id = 1; id <= 2000; ++id) {
-    EXPECT_FALSE(none.chooses(id));
-    EXPECT_TRUE(all.chooses(id));
-    n += some.chooses(id) ? 1 : 0;
-    EXPECT_EQ(some.chooses(id), CacheCheck({.fraction = 0.3}).chooses(id));
+  const CacheCheck some({.fraction = 0.3, .seed = 5});
+  int of_prompts = 0;
+  int of_seeds = 0;
+  for (std::int32_t i = 0; i < 2000; ++i) {
+    const Tokens prompt = {7, i, 9};
+    EXPECT_FALSE(none.chooses(prompt));
+    EXPECT_TRUE(all.chooses(prompt));
+    of_prompts += some.chooses(prompt) ? 1 : 0;
+    EXPECT_EQ(some.chooses(prompt), CacheCheck({.fraction = 0.3, .seed = 5}).chooses(prompt));
+    // One prompt of many processes, each with its own seed.
+    const CacheCheck other({.fraction = 0.3, .seed = static_cast<std::uint64_t>(i) + 1});
+    of_seeds += other.chooses(Tokens{1, 2, 3}) ? 1 : 0;
   }
-  EXPECT_NEAR(n, 600, 80);
+  EXPECT_NEAR(of_prompts, 600, 80);
+  EXPECT_NEAR(of_seeds, 600, 80);
 }
 
 TEST(CacheCheck, WhatFailedOrIsSkippedIsNotCompared) {
@@ -295,11 +301,19 @@ TEST_P(VerifyCache, CancelledHitsAreVerifiedAsFarAsTheyCameAndSkippedOnesAreCoun
 }
 
 TEST_P(VerifyCache, AFractionOfTheHitsIsVerified) {
-  const auto engine = load([](EngineOptions& o) { o.verify_cache = 0.4; });
-  const CacheCheck same({.fraction = 0.4});
+  const auto engine = load([](EngineOptions& o) {
+    o.verify_cache = 0.4;
+    o.verify_seed = 3;
+  });
+  const CacheCheck same({.fraction = 0.4, .seed = 3});
   const Request second = second_turn(*engine);
   int chosen = 0;
-  for (int i = 0; i < 12; ++i) chosen += same.chooses(run(*engine, second).id) ? 1 : 0;
+  for (int i = 0; i < 12; ++i) {
+    Request next = second;
+    next.prompt.back() = 3 + i;
+    run(*engine, next);
+    chosen += same.chooses(next.prompt) ? 1 : 0;
+  }
   EXPECT_EQ(engine->stats().verify.checked, chosen);
   EXPECT_GT(chosen, 0);
   EXPECT_LT(chosen, 12);
