@@ -13,6 +13,7 @@ namespace heddle {
 namespace {
 
 ReuseReport report_of(const Sequence& s) {
+  if (s.run == 0) return {};  // it was never looked up
   return {.cached_tokens = s.found.n_cached,
           .replayed_tokens = s.found.n_replayed(s.n_prompt),
           .reason = name(s.found.miss),

@@ -77,8 +77,9 @@ struct ReuseReport {
   std::int64_t cached_tokens = 0;
   std::int64_t replayed_tokens = 0;  // known too, but computed again for want of a state
   /// "none" (all was reused but the last token), "no_prefix", "diverged_at", "no_snapshot",
-  /// "evicted", "scope", "too_short", "disabled": scheduler/prefix_cache.h
-  std::string_view reason = "disabled";
+  /// "evicted", "scope", "too_short", "disabled": scheduler/prefix_cache.h; "" if the request ended
+  /// before it began
+  std::string_view reason = "";
   std::int64_t known_tokens = 0;  // where it departs from what is known
 };
 

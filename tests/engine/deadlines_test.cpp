@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -23,6 +24,7 @@ struct Answer {
   std::vector<std::int32_t> tokens = {};
   std::string text = {};
   std::string error = {};
+  std::string_view reuse = "none yet";
   FinishReason finish = FinishReason::kNone;
 };
 
@@ -45,6 +47,7 @@ class DeadlineTest : public testing::Test {
       answer.text += event.text;
       answer.finish = event.finish;
       answer.error = event.error;
+      answer.reuse = event.reuse.reason;
     };
   }
   static Request request(int n_prompt, int n_new) {
@@ -105,6 +108,7 @@ TEST_F(DeadlineTest, EndsARequestThatWaits) {
   EXPECT_EQ(queued.finish, FinishReason::kDeadline);
   EXPECT_EQ(queued.error,
             "queue_deadline: the request has not begun within 2 s of being submitted");
+  EXPECT_EQ(queued.reuse, "");  // nobody has looked what is cached of it
   EXPECT_EQ(waiting.finish, FinishReason::kNone);
   now_ += 1.0;
   steps(1);

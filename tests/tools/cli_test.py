@@ -498,6 +498,7 @@ class Deadline(Cli):
         self.assertEqual(rc, 1)
         self.assertEqual((json.loads(out)["finish_reason"], json.loads(out)["tokens"]), ("deadline", []))
         self.assertIn("has not ended", json.loads(out)["error"])
+        self.assertIsNone(json.loads(out)["not_reused"], "nobody has looked")
         self.assertEqual(good("generate", MODEL, "-p", "the", "-n", 4, *GREEDY, "--deadline", 600),
                          good("generate", MODEL, "-p", "the", "-n", 4, *GREEDY))
 

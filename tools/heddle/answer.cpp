@@ -149,7 +149,7 @@ double Answer::decode_s() const {
 std::string Answer::describe_reuse() const {
   std::string text = fmt::format("reused {} of {} prompt tokens", reuse_.cached_tokens, n_prompt());
   if (reuse_.replayed_tokens > 0) text += fmt::format(", replayed {}", reuse_.replayed_tokens);
-  if (reuse_.reason == "none") return text;
+  if (reuse_.reason.empty() || reuse_.reason == "none") return text;
   text += fmt::format("; {}", reuse_.reason);
   return reuse_.reason == "diverged_at" ? fmt::format("{} {}", text, reuse_.known_tokens) : text;
 }
@@ -197,7 +197,7 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
   json.update(choice_json(engine, choices_[0]));
   json["cached_tokens"] = reuse_.cached_tokens;
   json["replayed_tokens"] = reuse_.replayed_tokens;
-  json["not_reused"] = reuse_.reason;
+  json["not_reused"] = reuse_.reason.empty() ? Json(nullptr) : Json(reuse_.reason);
   if (reuse_.reason == "diverged_at") json["diverged_at"] = reuse_.known_tokens;
   json["prompt_token_ids"] = prompt_;
   json["seed"] = seed_;

@@ -42,7 +42,7 @@ constexpr CommandSpec kCommands[] = {
          "once.\n"
          "--json prints one object: model, prompt_tokens, completion_tokens, cached_tokens, "
          "replayed_tokens, not_reused (none, no_prefix, diverged_at, no_snapshot, evicted, scope, "
-         "too_short, disabled), "
+         "too_short, disabled; null: it ended before it began), "
          "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled, deadline), seed, "
          "timings "
          "{load_s, prefill_s, prefill_tok_s (of the tokens that were computed), decode_s, "
