@@ -508,6 +508,10 @@ class Deadline(Cli):
         self.assertEqual(rc, 1)
         self.assertEqual([json.loads(x)["finish_reason"] for x in out.splitlines()], ["length", "deadline"])
         self.assertIn("1 of 2 prompts failed", err)
+        rows = file("deadline.jsonl", '{"prompt": "the", "max_tokens": 0, "deadline": 0.2}')
+        _, out, err = heddle("generate", MODEL, "--prompts", rows, *GREEDY, "--ignore-eos")
+        self.assertIn("has not ended within 0.2 s of", err)
+        self.assertIn("has not ended within 0.2 s of", json.loads(out)["error"])
         for bad in ("-1", "1e99", '"x"'):
             rows = file("deadline.jsonl", f'{{"prompt": "the", "deadline": {bad}}}')
             self.assertRefused(["generate", MODEL, "--prompts", rows], "deadline.jsonl:1", "'deadline'", "a number from 0")

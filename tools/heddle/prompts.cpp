@@ -57,14 +57,14 @@ Error out_of_range(const Line& line, const char* key, const std::string& allowed
 }
 
 /// The value of a numeric key inside [low, high], nullopt if absent.
-std::optional<float> number_of(const Line& line, const char* key, double low, double high) {
+std::optional<double> number_of(const Line& line, const char* key, double low, double high) {
   const auto it = line.object.find(key);
   if (it == line.object.end()) return std::nullopt;
   const double value = it->is_number() ? it->get<double>() : 0.0;
   if (!it->is_number() || !(value >= low && value <= high)) {
     throw out_of_range(line, key, fmt::format("a number from {:.0f} to {:.0f}", low, high));
   }
-  return static_cast<float>(value);
+  return value;
 }
 
 /// The same for whole numbers from 0, which a double would round.
@@ -103,12 +103,13 @@ void apply_overrides(const Line& line, Request& request) {
     }
   }
   SamplingParams& p = request.sampling;
+  const auto to_float = [](double v) { return static_cast<float>(v); };
   constexpr std::int64_t kIntMax = std::numeric_limits<std::int32_t>::max();
   if (const auto v = whole_number_of(line, "max_tokens", kIntMax)) request.max_new_tokens = *v;
-  if (const auto v = number_of(line, "temperature", 0, 100)) p.temperature = *v;
+  if (const auto v = number_of(line, "temperature", 0, 100)) p.temperature = to_float(*v);
   if (const auto v = whole_number_of(line, "top_k", kIntMax)) p.top_k = static_cast<int>(*v);
-  if (const auto v = number_of(line, "top_p", 0, 1)) p.top_p = *v;
-  if (const auto v = number_of(line, "min_p", 0, 1)) p.min_p = *v;
+  if (const auto v = number_of(line, "top_p", 0, 1)) p.top_p = to_float(*v);
+  if (const auto v = number_of(line, "min_p", 0, 1)) p.min_p = to_float(*v);
   if (const auto v = whole_number_of(line, "seed", std::numeric_limits<std::int64_t>::max())) {
     p.seed = static_cast<std::uint64_t>(*v);
   }
