@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/selftest.h"
 #include "models/gguf_types.h"
+#include "tests/support/selftest_rows.h"
 #include "tests/support/small_llama.h"
 
 namespace heddle {
@@ -85,7 +86,7 @@ TEST_F(EngineTest, SelftestHoldsInEveryRow) {
   options.model = file_.path();
   options.backend.threads = 2;
   const std::vector<SelftestRow> rows = run_selftest(options, true);
-  EXPECT_GE(rows.size(), 12U);
+  EXPECT_EQ(test::names_of(rows), test::selftest_rows());
   for (const SelftestRow& row : rows) EXPECT_TRUE(row.ok) << row.name << ": " << row.detail;
 }
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import platform
 import re
 import signal
 import struct
@@ -24,6 +25,7 @@ NEEDS_DEFAULT = unittest.skipUnless(pathlib.Path(DEFAULT).exists(), "the default
 FOLDER = None  # of this run: tiny models, input files
 MODEL = ""  # with a chat template
 GREEDY = ("--temp", "0")
+KERNELS = ("portable", "avx512", "avx2", "avx512_vnni") if platform.machine() == "x86_64" else ("portable",)
 
 
 def setUpModule():
@@ -479,9 +481,15 @@ class Bench(Cli):
 
 class Selftest(Cli):
     def test_rows(self):
-        x = as_json("selftest", MODEL, "--quick")
+        x = as_json("selftest", MODEL, "--quick", "-t", 2)
         self.assertTrue(x["ok"])
-        self.assertGreater(len(x["rows"]), 3)
+        self.assertEqual([row["name"] for row in x["rows"]], [
+            *(f"chunks of {n} = one shot" for n in (1, 7, 64, 100, "random size")), "batched = alone",
+            "batched in chunks of 13 = alone", "1 thread = 2", "shuffled cache blocks = in order",
+            *(f"cache blocks of {n} tokens = of 16" for n in (32, 64)), "decoded = prefilled", "preempted = uninterrupted",
+            "preempted and swapped = uninterrupted", "cache hit = cold", "4 choices of a prompt = 4 requests",
+            "restored session = continuous", "replay from a snapshot = cold",
+            *(f"kernels {name} = default" for name in KERNELS), "fast kernels near exact arithmetic"])
         for row in x["rows"]:
             self.assertEqual(set(row), {"name", "ok", "detail", "seconds"})
         for flag in ("--ctx", "--max-step-tokens"):  # it chooses its own
