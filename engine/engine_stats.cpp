@@ -21,6 +21,8 @@ EngineStats engine_stats(const SchedulerStats& s) {
                     .evicted_snapshots = s.cache.evicted_snapshots,
                     .moved_blocks = s.cache.moved_blocks,
                     .moved_snapshots = s.cache.moved_snapshots,
+                    .returned_blocks = s.returned_blocks,
+                    .returned_snapshots = s.returned_snapshots,
                     .waiting = s.waiting,
                     .running = s.running,
                     .kv_blocks = s.blocks,
@@ -60,8 +62,10 @@ std::string describe(const EngineStats& s) {
                         s.evicted_snapshots);
   }
   if (s.moved_blocks + s.moved_snapshots > 0) {
-    text += fmt::format("host       {} blocks and {} snapshots kept, {} and {} moved there\n",
-                        s.host_blocks, s.host_snapshots, s.moved_blocks, s.moved_snapshots);
+    text += fmt::format(
+        "host       {} blocks and {} snapshots kept, {} and {} moved there, {} and {} came back\n",
+        s.host_blocks, s.host_snapshots, s.moved_blocks, s.moved_snapshots, s.returned_blocks,
+        s.returned_snapshots);
   }
   const CacheCheckStats& v = s.verify;
   if (v.checked + v.skipped + v.pending > 0) {
@@ -85,6 +89,8 @@ std::string to_json(const EngineStats& s) {
                   {"evicted_snapshots", s.evicted_snapshots},
                   {"moved_blocks", s.moved_blocks},
                   {"moved_snapshots", s.moved_snapshots},
+                  {"returned_blocks", s.returned_blocks},
+                  {"returned_snapshots", s.returned_snapshots},
                   {"not_reused", std::move(not_reused)},
                   {"verify",
                    {{"checked", s.verify.checked},

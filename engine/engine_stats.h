@@ -31,6 +31,8 @@ struct EngineStats {
   std::int64_t evicted_snapshots = 0;
   std::int64_t moved_blocks = 0;  // to host memory
   std::int64_t moved_snapshots = 0;
+  std::int64_t returned_blocks = 0;  // from there to a request that goes on behind them
+  std::int64_t returned_snapshots = 0;
   /// Requests that have begun, by why not more of their prompt was reused (ReuseReport::reason):
   /// every reason, in the order of ReuseMiss.
   std::vector<std::pair<std::string_view, std::int64_t>> not_reused = {};

@@ -51,7 +51,11 @@ HostTier host_tier(const ModelConfig& config,
     room -= n * state;
   }
   constexpr std::uint64_t kMostBlocks = 1U << 30U;
-  if (block > 0) tier.n_blocks = static_cast<std::int64_t>(std::min(room / block, kMostBlocks));
+  // Blocks without bytes are where states lie in the tree of prefixes.
+  const std::int64_t no_bytes =
+      (options.kv_tokens + options.block_tokens - 1) / options.block_tokens;
+  tier.n_blocks =
+      block > 0 ? static_cast<std::int64_t>(std::min(room / block, kMostBlocks)) : no_bytes;
   const double flops_of_token = 2.0 * std::max(1.0, active_parameters(config, weights));
   const double rate =
       options.backend.device == DeviceKind::kCpu ? kCpuFlopsPerByte : kCudaFlopsPerByte;

@@ -141,6 +141,11 @@ std::optional<BatchPlan> Scheduler::plan() {
   plan.step = ++stats_.steps;
   plan.copies_before = std::exchange(copies_, {});
   InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}, .lost = false};
+  for (const BatchPlan::Copy& copy : plan.copies_before) {
+    if (!copy.from.on_host) continue;
+    const bool block = copy.what == BatchPlan::Copy::What::kBlock;
+    ++(block ? stats_.returned_blocks : stats_.returned_snapshots);
+  }
   for (const BatchPlan::Item& item : plan.items) {
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }

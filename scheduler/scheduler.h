@@ -47,7 +47,9 @@ struct SchedulerStats {
   std::int64_t cached_tokens = 0;    // prompt rows that did not have to be computed
   std::int64_t replayed_tokens = 0;  // prompt rows computed again for want of a state
   std::int64_t preemptions = 0;
-  std::int64_t prompt_tokens = 0;                      // of sequences that have begun
+  std::int64_t returned_blocks = 0;     // copied from the host to a sequence that goes on there
+  std::int64_t returned_snapshots = 0;  // states, likewise
+  std::int64_t prompt_tokens = 0;       // of sequences that have begun
   std::array<std::int64_t, kReuseMisses> misses = {};  // these sequences by their ReuseMiss
   int waiting = 0;
   int running = 0;

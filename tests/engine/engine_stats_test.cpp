@@ -148,17 +148,23 @@ TEST(EngineStatsTest, TextAndJsonSayTheSame) {
   EXPECT_THAT(text, testing::Not(HasSubstr("verified")));
   stats.state_slots = 5;
   stats.snapshots = 3;
+  stats.moved_blocks = 7;
+  stats.returned_blocks = 4;
+  stats.returned_snapshots = 1;
   stats.verify = {.checked = 2, .rows = 9};
   text = describe(stats);
+  EXPECT_THAT(text, HasSubstr("kept, 7 and 0 moved there, 4 and 1 came back\n"));
   EXPECT_THAT(text, HasSubstr("states     5: 0 used, 3 snapshots, 0 free; 0 snapshots evicted\n"));
   EXPECT_THAT(text, HasSubstr("verified   2 hits, 9 rows, 0 mismatches, 0 skipped, 0 pending\n"));
   const Json json = parse_json(to_json(stats), "stats");
-  EXPECT_EQ(json.size(), 25U);
+  EXPECT_EQ(json.size(), 27U);
   EXPECT_EQ(json.at("prompt_tokens"), 90);
   EXPECT_EQ(json.at("not_reused").at("evicted"), 1);
   EXPECT_EQ(json.at("not_reused").at("scope"), 0);
   EXPECT_EQ(json.at("verify").at("rows"), 9);
   EXPECT_EQ(json.at("snapshots"), 3);
+  EXPECT_EQ(json.at("returned_blocks"), 4);
+  EXPECT_EQ(json.at("returned_snapshots"), 1);
 }
 
 }  // namespace

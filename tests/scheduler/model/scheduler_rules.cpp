@@ -90,9 +90,17 @@ void SchedulerModel::count_moves(std::span<const BatchPlan::Copy> copies) {
   for (const BatchPlan::Copy& copy : copies) {
     const bool block = copy.what == BatchPlan::Copy::What::kBlock;
     if (copy.to.on_host) ++(block ? told_.cache.moved_blocks : told_.cache.moved_snapshots);
-    if (copy.from.on_host) ++outcome_.from_host;
+    if (!copy.from.on_host) continue;
+    ++outcome_.from_host;
+    ++(block ? told_.returned_blocks : told_.returned_snapshots);
   }
-  const PrefixCacheStats& cache = scheduler_.stats().cache;
+  const SchedulerStats stats = scheduler_.stats();
+  const PrefixCacheStats& cache = stats.cache;
+  require(stats.returned_blocks == told_.returned_blocks &&
+              stats.returned_snapshots == told_.returned_snapshots,
+          "stats", "{} blocks and {} states came back, copied were {} and {}",
+          stats.returned_blocks, stats.returned_snapshots, told_.returned_blocks,
+          told_.returned_snapshots);
   require(cache.moved_blocks == told_.cache.moved_blocks &&
               cache.moved_snapshots == told_.cache.moved_snapshots,
           "stats", "{} blocks and {} states moved, copied were {} and {}", cache.moved_blocks,
