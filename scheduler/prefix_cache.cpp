@@ -34,7 +34,8 @@ PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, B
       states_(states),
       host_blocks_(options.host_blocks),
       host_slots_(options.host_slots),
-      node_of_(static_cast<std::size_t>(blocks.n_blocks()), kNoNode) {
+      node_of_(static_cast<std::size_t>(blocks.n_blocks()), kNoNode),
+      lost_(options.remembered_bytes) {
   HEDDLE_CHECK(options.block_tokens > 0 && options.state_block_tokens > 0);
 }
 
@@ -49,15 +50,19 @@ Hash128 PrefixCache::hash_of(const Hash128& parent, std::span<const Token> token
   return sip_hash(std::span(words).first(2 + (tokens.size() + 1) / 2), options_.key);
 }
 
-PrefixNode PrefixCache::root(std::string_view scope) {
-  if (const auto it = roots_.find(scope); it != roots_.end()) return it->second;
-  const PrefixNode node = make(kNoNode, {}, -1);
+Hash128 PrefixCache::root_hash(std::string_view scope) const {
   std::vector<std::uint64_t> words(scope.size() / 8 + 1);
   for (std::size_t i = 0; i < scope.size(); ++i) {
     words[i / 8] |= std::uint64_t{static_cast<unsigned char>(scope[i])} << (i % 8 * 8);
   }
   words.push_back(scope.size());
-  at(node).hash = sip_hash(words, options_.key);
+  return sip_hash(words, options_.key);
+}
+
+PrefixNode PrefixCache::root(std::string_view scope) {
+  if (const auto it = roots_.find(scope); it != roots_.end()) return it->second;
+  const PrefixNode node = make(kNoNode, {}, -1);
+  at(node).hash = root_hash(scope);
   at(node).scope = scope;
   roots_.emplace(scope, node);
   return node;
@@ -114,7 +119,7 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
   const std::int64_t most = n_tokens - 1;
   const auto it = roots_.find(scope);
   if (it == roots_.end() || most < 1) {
-    match.reuse.miss = why(scope, tokens, match.reuse, {}, kNoNode);
+    match.reuse.miss = why(scope, tokens, match.reuse, {});
     return match;
   }
   const auto block = static_cast<std::size_t>(options_.block_tokens);
@@ -175,34 +180,48 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
     }
   }
   match.path.assign(path.begin() + 1, path.begin() + 1 + n_full);
-  match.reuse.miss = why(scope, tokens, match.reuse, path, tail);
+  match.reuse.miss = why(scope, tokens, match.reuse, path);
   return match;
 }
 
 ReuseMiss PrefixCache::why(std::string_view scope,
                            std::span<const Token> tokens,
                            const Reuse& reuse,
-                           std::span<const PrefixNode> path,
-                           PrefixNode tail) const {
+                           std::span<const PrefixNode> path) const {
   const auto n_tokens = static_cast<std::int64_t>(tokens.size());
   if (n_tokens < 2) return ReuseMiss::kTooShort;
   if (reuse.n_cached == n_tokens - 1) return ReuseMiss::kNone;
+  // A scope of which all was evicted has no root.
+  if (path.empty() && was_evicted(root_hash(scope), 0, tokens, reuse)) return ReuseMiss::kEvicted;
+  for (std::size_t i = path.size(); i-- > 0;) {
+    const Node& n = at(path[i]);
+    if (n.end() + options_.block_tokens <= reuse.n_cached) break;
+    if (was_evicted(n.hash, n.end(), tokens, reuse)) return ReuseMiss::kEvicted;
+  }
   if (path.empty()) return scope.empty() ? ReuseMiss::kNoPrefix : ReuseMiss::kScope;
-  const bool replays = reuse.n_cached < std::min(reuse.n_known, n_tokens - 1);
-  const auto lost_state = [&](PrefixNode node) {
-    return at(node).lost_snapshot && at(node).end() > reuse.n_cached;
-  };
-  if (replays && (std::ranges::any_of(path, lost_state) || (tail != kNoNode && lost_state(tail)))) {
-    return ReuseMiss::kEvicted;
-  }
-  const auto done = static_cast<std::size_t>(at(path.back()).end());
-  const auto block = static_cast<std::size_t>(options_.block_tokens);
-  if (tokens.size() >= done + block) {
-    const Hash128 next = hash_of(at(path.back()).hash, tokens.subspan(done, block));
-    if (evicted_.contains(next)) return ReuseMiss::kEvicted;
-  }
-  if (replays) return ReuseMiss::kNoSnapshot;
+  if (reuse.n_cached < std::min(reuse.n_known, n_tokens - 1)) return ReuseMiss::kNoSnapshot;
   return reuse.n_known > 0 ? ReuseMiss::kDiverged : ReuseMiss::kNoPrefix;
+}
+
+/// Of what began at `begin`, more of these tokens than are known, or a state behind n_cached.
+bool PrefixCache::was_evicted(const Hash128& before,
+                              std::int64_t begin,
+                              std::span<const Token> tokens,
+                              const Reuse& reuse) const {
+  const auto most = static_cast<std::int64_t>(tokens.size()) - 1;
+  const std::int64_t n = std::min<std::int64_t>(options_.block_tokens, most + 1 - begin);
+  tokens = tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n));
+  const std::int64_t blocks = begin + lost_.common(before, LostPrefixes::kBlock, tokens);
+  if (std::min(blocks, most) > reuse.n_known) return true;
+  if (!options_.states) return false;
+  const std::int64_t fold = options_.state_block_tokens;
+  for (std::int64_t group = begin / fold; group <= (begin + options_.block_tokens) / fold;
+       ++group) {
+    const std::int64_t common = lost_.common(before, group, tokens);
+    const std::int64_t position = std::min(begin + common, most);
+    if (common >= 0 && position >= group * fold && position > reuse.n_cached) return true;
+  }
+  return false;
 }
 
 PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens, BlockId block) {
@@ -230,7 +249,6 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
       return kNoNode;
     }
     full_.insert(node, hashes());
-    evicted_.erase(at(node).hash);
   }
   absorb(node);
   return node;
@@ -243,7 +261,6 @@ void PrefixCache::absorb(PrefixNode node) {
     const PrefixNode next = at(c).next;
     Node& old = at(c);
     if (old.n_tokens < at(node).n_tokens && common(c, tokens) == old.n_tokens) {
-      at(node).lost_snapshot = at(node).lost_snapshot || old.lost_snapshot;
       for (Snapshot snapshot : std::exchange(old.snapshots, {})) {
         evictable_[snapshot.tier()].snapshots.erase(snapshot.key);
         list(node, snapshot);
@@ -329,8 +346,7 @@ void PrefixCache::reset() {
   host_blocks_.reset();
   host_slots_.reset();
   std::ranges::fill(node_of_, kNoNode);
-  evicted_.clear();
-  evicted_order_.clear();
+  lost_.clear();
   stats_.blocks = stats_.snapshots = stats_.host_blocks = stats_.host_snapshots = 0;
 }
 
@@ -340,7 +356,7 @@ void PrefixCache::clear() {
     const std::set<LeafKey>& leaves = evictable_[kDevice].leaves;
     const auto it =
         std::ranges::find_if(leaves, [&](const LeafKey& key) { return idle(std::get<2>(key)); });
-    if (it == leaves.end()) return;
+    if (it == leaves.end()) break;
     erase(std::get<2>(*it));
   }
 }
@@ -360,6 +376,7 @@ PrefixCacheStats PrefixCache::stats() const {
 
 void PrefixCache::check() const {
   std::array<std::int64_t, kTiers> blocks = {};
+  lost_.clear();
   std::array<std::int64_t, kTiers> snapshots = {};
   std::array<std::size_t, kTiers> leaves = {};
   const std::set<PrefixNode> unused(unused_.begin(), unused_.end());

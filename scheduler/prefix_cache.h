@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -13,12 +12,12 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <unordered_set>
 #include <vector>
 
 #include "base/sip_hash.h"
 #include "scheduler/batch_plan.h"
 #include "scheduler/block_pool.h"
+#include "scheduler/lost_prefixes.h"
 #include "scheduler/node_table.h"
 
 namespace heddle {
@@ -29,8 +28,8 @@ enum class ReuseMiss : std::uint8_t {
   kNoPrefix,    // nothing that was computed begins like it
   kDiverged,    // what was computed goes on otherwise from Reuse::n_known on, or ends there
   kNoSnapshot,  // keys and values are there up to n_known, a state only up to n_cached
-  kEvicted,     // it was there and had to make room
-  kScope,       // nothing was computed in this scope yet
+  kEvicted,     // more of it was there, or a state, and had to make room
+  kScope,       // nothing is there in this scope
   kTooShort,    // one token
   kDisabled,    // the cache is off, or the request wants logits of every token
 };
@@ -67,9 +66,9 @@ struct PrefixCacheOptions {
   int block_tokens = 16;
   bool states = false;         // the model has recurrent states
   int state_block_tokens = 1;  // a state of n tokens serves any position from n / this * this to n
-  std::array<std::uint64_t, 2> key = {};  // of the hashes; random in production
-  std::size_t remembered = 1 << 16;       // evicted blocks that are known as such
-  int host_blocks = 0;                    // room in host memory for what is evicted
+  std::array<std::uint64_t, 2> key = {};   // of the hashes; random in production
+  std::size_t remembered_bytes = 1 << 22;  // for what was evicted: LostPrefixes::bytes_of() each
+  int host_blocks = 0;                     // room in host memory for what is evicted
   int host_slots = 0;
   /// What it costs to copy one there and back, in tokens that could be computed meanwhile: what
   /// saves fewer is not worth it.
@@ -178,7 +177,6 @@ class PrefixCache {
     std::uint64_t used = 0;
     std::optional<LeafKey> key;  // in leaves; a leaf in use may have none
     std::string scope;           // of a root
-    bool lost_snapshot = false;  // one was evicted
     std::vector<Snapshot> snapshots;
     std::int64_t end() const { return begin + n_tokens; }
     Tier tier() const { return host >= 0 ? kHost : kDevice; }
@@ -210,14 +208,19 @@ class PrefixCache {
     return [this](PrefixNode node) -> const Hash128& { return at(node).hash; };
   }
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
+  Hash128 root_hash(std::string_view scope) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
   std::int64_t served(const Snapshot& snapshot, std::int64_t most) const;
   ReuseMiss why(std::string_view scope,
                 std::span<const Token> tokens,
                 const Reuse& reuse,
-                std::span<const PrefixNode> path,
-                PrefixNode tail) const;
+                std::span<const PrefixNode> path) const;
+  bool was_evicted(const Hash128& before,
+                   std::int64_t begin,
+                   std::span<const Token> tokens,
+                   const Reuse& reuse) const;
+  void remember_lost(PrefixNode node, const Snapshot& snapshot);
   double worth(PrefixNode node) const;
   double worth(PrefixNode node, const Snapshot& snapshot) const;
   void list(PrefixNode node);
@@ -253,8 +256,7 @@ class PrefixCache {
   BlockPool host_blocks_;
   BlockPool host_slots_;
   std::vector<PrefixNode> node_of_;  // of each block
-  std::unordered_set<Hash128, Hash128Hasher> evicted_;
-  std::deque<Hash128> evicted_order_;
+  LostPrefixes lost_;
   std::uint64_t clock_ = 0;
   PrefixCacheStats stats_;
 };

@@ -194,19 +194,20 @@ bool PrefixCache::move_block(PrefixNode node, std::vector<BatchPlan::Copy>& move
 void PrefixCache::lose(PrefixNode node) {
   for (PrefixNode last = node;;) {
     while (at(last).first_child != kNoNode) last = at(last).first_child;
-    if (is_full(last) && options_.remembered > 0) {
-      if (evicted_order_.size() == options_.remembered) {
-        evicted_.erase(evicted_order_.front());
-        evicted_order_.pop_front();
-      }
-      if (evicted_.insert(at(last).hash).second) evicted_order_.push_back(at(last).hash);
-    }
-    ++stats_.evicted_blocks;
     const PrefixNode above = at(last).parent;
+    lost_.add(at(above).hash, LostPrefixes::kBlock, tokens_of(last));
+    for (const Snapshot& snapshot : at(last).snapshots) remember_lost(last, snapshot);
+    ++stats_.evicted_blocks;
     erase(last);
     if (last == node) return;
     last = above;
   }
+}
+
+void PrefixCache::remember_lost(PrefixNode node, const Snapshot& snapshot) {
+  const Node& n = at(node);
+  lost_.add(at(n.parent).hash, snapshot.position / options_.state_block_tokens,
+            tokens_of(node).first(static_cast<std::size_t>(snapshot.position - n.begin)));
 }
 
 bool PrefixCache::evict_snapshot(std::vector<BatchPlan::Copy>* moves) {
@@ -241,9 +242,10 @@ bool PrefixCache::evict_snapshot(Tier tier, double below, std::vector<BatchPlan:
 }
 
 void PrefixCache::lose_snapshot(const SnapshotKey& key) {
-  Node& n = at(std::get<2>(key));
-  drop_snapshot(std::get<2>(key), static_cast<std::size_t>(&find(key) - n.snapshots.data()));
-  n.lost_snapshot = true;
+  const PrefixNode node = std::get<2>(key);
+  const Snapshot& snapshot = find(key);
+  remember_lost(node, snapshot);
+  drop_snapshot(node, static_cast<std::size_t>(&snapshot - at(node).snapshots.data()));
   ++stats_.evicted_snapshots;
 }
 

@@ -202,6 +202,62 @@ TEST(PrefixCache, EvictsTheSnapshotThatSavesLeast) {
   expect(f.reuse(counting(100, 10)), 8, 8, ReuseMiss::kDiverged);
 }
 
+TEST(PrefixCache, WhatWasEvictedIsToldOfPartOfABlockAndOfAWholeScope) {
+  Fixture f(false, 2);
+  f.store(counting(1, 3), {}, "a");  // shorter than a block
+  f.store(counting(50, 8));          // and nothing of that scope is left
+  expect(f.reuse(counting(1, 3), "a"), 0, 0, ReuseMiss::kEvicted);
+  expect(f.reuse(joined(counting(1, 2), {99, 98}), "a"), 0, 0, ReuseMiss::kEvicted);
+  expect(f.reuse({99, 98}, "a"), 0, 0, ReuseMiss::kScope);
+  expect(f.reuse(counting(1, 3), "b"), 0, 0, ReuseMiss::kScope);
+  expect(f.reuse(counting(1, 3)), 0, 0, ReuseMiss::kNoPrefix);
+  f.store(counting(70, 6));  // now 50 .. 57 has gone, and 74, 75 goes behind it
+  f.store(counting(90, 3));
+  expect(f.reuse(counting(50, 3)), 0, 0, ReuseMiss::kEvicted);
+  expect(f.reuse(joined(counting(70, 5), {99, 98})), 4, 4, ReuseMiss::kEvicted);
+  expect(f.reuse(joined(counting(70, 4), {99, 98})), 4, 4, ReuseMiss::kDiverged);
+}
+
+TEST(PrefixCache, WhatIsThereAgainWasNotEvicted) {
+  Fixture f(false, 2);
+  f.store(counting(1, 6));
+  f.store(counting(50, 8));
+  f.store(counting(1, 6));
+  expect(f.reuse(counting(1, 9)), 6, 6, ReuseMiss::kDiverged);
+  f.cache.clear();
+  expect(f.reuse(counting(1, 9)), 0, 0, ReuseMiss::kNoPrefix);
+}
+
+TEST(PrefixCache, AnEvictedStateIsToldToThoseThatItWouldServe) {
+  Fixture f(true, 64, 2);
+  f.store(counting(1, 40), {17, 40});
+  f.store(counting(100, 40), {39});  // 17 saves the fewest
+  EXPECT_EQ(f.cache.stats().evicted_snapshots, 1);
+  expect(f.reuse(joined(counting(1, 18), {99, 98})), 0, 18, ReuseMiss::kEvicted);
+  expect(f.reuse(joined(counting(1, 16), {99, 98})), 0, 16, ReuseMiss::kEvicted);
+  expect(f.reuse(joined(counting(1, 15), {99, 98})), 0, 15, ReuseMiss::kNoSnapshot);
+  expect(f.reuse(joined(counting(100, 30), {9})), 0, 30, ReuseMiss::kNoSnapshot);
+}
+
+TEST(LostPrefixes, RemembersTheLastOfThem) {
+  LostPrefixes lost(10 * LostPrefixes::bytes_of(4));
+  const Hash128 before{1, 2};
+  for (Token i = 0; i < 12; ++i) lost.add(before, LostPrefixes::kBlock, counting(100 * i, 4));
+  lost.add(before, LostPrefixes::kBlock, counting(1100, 4));  // it knows that one
+  EXPECT_EQ(lost.size(), 10U);
+  const auto common = [&](const Tokens& tokens, std::int64_t group = LostPrefixes::kBlock) {
+    return lost.common(before, group, tokens);
+  };
+  EXPECT_EQ(common(counting(100, 4)), 0);
+  EXPECT_EQ(common(counting(200, 4)), 4);
+  EXPECT_EQ(common(joined(counting(1100, 2), {7, 8})), 2);
+  EXPECT_EQ(common(counting(1100, 9)), 4);
+  EXPECT_EQ(common(counting(200, 4), 3), -1);
+  EXPECT_EQ(lost.common({2, 1}, LostPrefixes::kBlock, counting(200, 4)), -1);
+  lost.clear();
+  EXPECT_EQ(common(counting(200, 4)), -1);
+}
+
 TEST(PrefixCache, ABlockWithTheOnlyStateOfALongTextIsWorthMoreThanOthers) {
   Fixture f(true, 20);
   for (Token i = 0; i < 9; ++i) f.store(counting(1000 * i, 4));

@@ -58,6 +58,7 @@ TEST_P(RandomStreams, KeepTheContract) {
     sum.adopted += o.adopted;
     sum.shared += o.shared;
     sum.found += o.found;
+    sum.evicted += o.evicted;
     sum.stats.cache.moved_blocks += o.stats.cache.moved_blocks;
     sum.stats.cache.moved_snapshots += o.stats.cache.moved_snapshots;
     sum.stats.cached_tokens += o.stats.cached_tokens;
@@ -79,6 +80,7 @@ TEST_P(RandomStreams, KeepTheContract) {
   reached(sum.adopted, 20);
   reached(sum.shared, 50);
   reached(sum.found, 2);
+  reached(sum.evicted, 500);
   reached(sum.stats.cache.moved_blocks, 100);
   reached(sum.stats.cache.moved_snapshots, 100);
   reached(sum.stats.cached_tokens, 10);

@@ -42,7 +42,57 @@ void SchedulerModel::check_hit(const Tracked& t, const Sequence& s) {
   require(t.begin >= least, "I8 hit", "sequence {} has {} cached of {}", s.id, t.begin, least);
 }
 
-void SchedulerModel::check_reason(const Tracked& t, const Sequence& s) const {
+/// What the cache has of all texts; what it has no longer has made room if `evicted`.
+void SchedulerModel::watch(bool evicted) {
+  if (options_.scheduler.cache_key[0] % 4 != 0 || !options_.scheduler.prefix_cache) return;
+  watched_.resize(texts_.size());
+  for (std::size_t i = 0; i < texts_.size(); ++i) {
+    const CachedPath path = scheduler_.cached_path(texts_[i].scope, texts_[i].tokens);
+    Watched& w = watched_[i];
+    std::set<std::int64_t> states;
+    for (const CachedPath::Snapshot& snapshot : path.snapshots) states.insert(snapshot.position);
+    if (path.n_tokens < w.known) {
+      if (evicted) {
+        w.lost = std::max(w.lost, w.known);
+      } else {  // taken out: what was evicted behind it would be of no use alone
+        perhaps_lost_.push_back({texts_[i], std::max(w.lost, w.known), 0});
+        w.lost = 0;
+        w.lost_states.clear();
+      }
+    }
+    for (const std::int64_t position : w.states) {
+      if (evicted && !states.contains(position)) w.lost_states.insert(position);
+    }
+    w.known = path.n_tokens;
+    w.states = std::move(states);
+  }
+}
+
+/// More of the prompt than was found had to make room, or a state behind what was.
+bool SchedulerModel::lost_more(const Tracked& t, const Reuse& found) const {
+  const std::int64_t fold = options_.scheduler.state_block_tokens;
+  for (std::size_t i = 0; i < watched_.size(); ++i) {
+    if (texts_[i].scope != t.text.scope) continue;
+    const std::int64_t common = std::min(common_prefix(texts_[i], t.text), t.n_prompt - 1);
+    if (std::min(common, watched_[i].lost) > found.n_known) return true;
+    // Of a state that can go back over the begin of its block nothing is promised.
+    if (options_.scheduler.block_tokens % fold != 0) continue;
+    for (const std::int64_t position : watched_[i].lost_states) {
+      const std::int64_t served = std::min(common, position);
+      if (served >= position / fold * fold && served > found.n_cached) return true;
+    }
+  }
+  return false;
+}
+
+bool SchedulerModel::perhaps_lost(const Tracked& t, const Reuse& found) const {
+  return std::ranges::any_of(perhaps_lost_, [&](const Remembered& r) {
+    return r.text.scope == t.text.scope &&
+           std::min({common_prefix(r.text, t.text), r.valid, t.n_prompt - 1}) > found.n_cached;
+  });
+}
+
+void SchedulerModel::check_reason(const Tracked& t, const Sequence& s) {
   const Reuse& r = s.found;
   const auto is = [&](ReuseMiss miss, bool holds) {
     require(holds || r.miss != miss, "report", "sequence {}: {} with {} cached, {} known of {}",
@@ -58,12 +108,24 @@ void SchedulerModel::check_reason(const Tracked& t, const Sequence& s) const {
   require((r.miss == ReuseMiss::kNone) == (t.n_prompt > 1 && r.n_cached == t.n_prompt - 1),
           "report", "sequence {}: {} with {} cached of {}", s.id, name(r.miss), r.n_cached,
           t.n_prompt);
-  is(ReuseMiss::kNoSnapshot, options_.scheduler.n_state_slots > 0 && r.n_known > r.n_cached);
+  if (r.miss == ReuseMiss::kNone || r.miss == ReuseMiss::kTooShort) return;
+  const bool replays = r.n_cached < std::min(r.n_known, t.n_prompt - 1);
+  is(ReuseMiss::kNoSnapshot, options_.scheduler.n_state_slots > 0 && replays);
   is(ReuseMiss::kNoPrefix, r.n_known == 0);
-  is(ReuseMiss::kDiverged, r.n_known > 0);
-  is(ReuseMiss::kScope, r.n_known == 0);
+  is(ReuseMiss::kDiverged, r.n_known > 0 && !replays);
+  is(ReuseMiss::kScope, r.n_known == 0 && !t.text.scope.empty());
   const PrefixCacheStats cache = scheduler_.stats().cache;
   is(ReuseMiss::kEvicted, cache.evicted_blocks + cache.evicted_snapshots > 0);
+  if (watched_.empty()) return;
+  const bool lost = lost_more(t, r);
+  if (lost) ++outcome_.evicted;
+  require(!lost || r.miss == ReuseMiss::kEvicted, "report",
+          "sequence {}: {} with {} cached, {} known of {}, and more was evicted", s.id,
+          name(r.miss), r.n_cached, r.n_known, t.n_prompt);
+  const bool any_state =
+      options_.scheduler.n_state_slots > 0 &&
+      options_.scheduler.block_tokens % options_.scheduler.state_block_tokens != 0;
+  is(ReuseMiss::kEvicted, lost || any_state || perhaps_lost(t, r));
 }
 
 /// I7: whatever the cache says to have of a text is that text's, on the device and on the host.

@@ -92,6 +92,8 @@ void SchedulerModel::apply(const Op& op) {
     case Op::kClear:
       scheduler_.clear_cache();
       lossless_ = false;
+      watched_.clear();
+      perhaps_lost_.clear();
       break;
     case Op::kAdopt:
       adopt(op);
@@ -197,7 +199,13 @@ bool SchedulerModel::plan_step(bool fails, const Op& op) {
   if (static_cast<int>(flights_.size()) >= options_.flight) return false;
   const Befores before = look();
   const int free_blocks = scheduler_.stats().free_blocks;
+  watch(false);
   std::optional<BatchPlan> plan = scheduler_.plan();
+  watch(true);
+  for (const auto& [id, b] : before) {
+    const bool runs = scheduler_.find(id)->state == SequenceState::kRunning;
+    if (b.running && !runs) perhaps_lost_.push_back({live_.at(id).text, live_.at(id).planned, 0});
+  }
   if (!plan) {
     take_copies();
     check_victims(before);
@@ -379,7 +387,9 @@ void SchedulerModel::committed(const BatchPlan::Fork& fork) {
 }
 
 void SchedulerModel::failed(const Flight& flight) {
+  watch(false);
   scheduler_.abandon(flight.plan);
+  watch(true);
   lossless_ =
       lossless_ && scheduler_.stats().cache.evicted_blocks == 0;  // what is on the host goes
   for (const BatchPlan::Item& item : flight.plan.items) {
@@ -414,7 +424,9 @@ void SchedulerModel::late_failure() {
   const BatchPlan plan = flights_.front().plan;
   scheduler_.commit(plan, flights_.front().sampled);
   flights_.pop_front();
+  watch(false);
   scheduler_.abandon(plan);
+  watch(true);
   for (const BatchPlan::Item& item : plan.items) {
     if (live_.contains(item.sequence)) end(item.sequence, true);
   }
@@ -434,6 +446,7 @@ void SchedulerModel::end(SequenceId id, bool faulty) {
   faulty = faulty || t.sick_from >= 0;
   if (faulty) {
     lossless_ = false;
+    perhaps_lost_.push_back({t.text, t.planned, 0});
   } else {
     remember(t, true, id);
   }
@@ -535,6 +548,7 @@ void SchedulerModel::adopt(const Op& op) {
     remembered_.push_back({text, adopted.n_tokens, states.at(s.index)});
   }
   remembered_.push_back({text, adopted.n_tokens, 0});
+  perhaps_lost_.push_back({text, adopted.n_tokens, 0});  // it is not among texts_
   outcome_.adopted += adopted.n_tokens;
   check_found(text);
 }

@@ -15,7 +15,8 @@
 //     And prompts share a step: a later one, or one that waits, gets its part beside a long one.
 // I7  every row read, every state read and every token sampled is what the sequence alone gives.
 // I8  so also behind a hit: rows of other scopes differ in content. And a hit is as long as
-//     docs/prefix_cache.md says while nothing had to make room.
+//     docs/prefix_cache.md says while nothing had to make room. What it reports is the one right
+//     reason: of every fourth stream all that is kept of all texts is watched for that.
 // I9  Outcome::trace is the same for the same stream.
 // I10 when all have ended and the cache is cleared, everything is free.
 
@@ -50,6 +51,7 @@ struct Outcome {
   std::int64_t overtaken = 0;  // admissions before one that came earlier
   std::int64_t adopted = 0;    // tokens
   std::int64_t shared = 0;     // steps in which a later prompt had to get its part
+  std::int64_t evicted = 0;    // prompts that had to be told that more was there
   std::int64_t found = 0;  // tokens of texts that the cache named and whose content was compared
   SchedulerStats stats;
 };
@@ -103,6 +105,13 @@ class SchedulerModel {
     Text text;
     std::int64_t valid = 0;
     std::int64_t state = 0;  // position of the snapshot at its end; 0: none
+  };
+  /// What the cache has of a text, and what of it has gone to make room.
+  struct Watched {
+    std::int64_t known = 0;
+    std::set<std::int64_t> states = {};
+    std::int64_t lost = 0;  // most that was known before
+    std::set<std::int64_t> lost_states = {};
   };
   struct Before {  // plan()
     bool running = false;
@@ -177,7 +186,10 @@ class SchedulerModel {
 
   // cache_rules.cpp: what is found again
   void check_hit(const Tracked& t, const Sequence& s);
-  void check_reason(const Tracked& t, const Sequence& s) const;
+  void check_reason(const Tracked& t, const Sequence& s);
+  void watch(bool evicted);
+  bool lost_more(const Tracked& t, const Reuse& found) const;
+  bool perhaps_lost(const Tracked& t, const Reuse& found) const;
   void check_found(const Text& text);
   void check_adopted(const AdoptedPath& adopted,
                      const Text& text,
@@ -190,6 +202,8 @@ class SchedulerModel {
   std::vector<SequenceId> gone_;
   std::vector<Text> texts_;  // of all requests, to ask for them again
   std::vector<Remembered> remembered_;
+  std::vector<Watched> watched_;          // of texts_
+  std::vector<Remembered> perhaps_lost_;  // preempted and evicted in one call, or taken out
   std::deque<Flight> flights_;
   bool lossless_ = true;        // nothing had to leave the cache
   bool slots_lossless_ = true;  // nor a snapshot for want of a slot
