@@ -98,7 +98,7 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
       .max_new_tokens = room,
       .all_outputs = request.score || request.all_logits,
       .outputs_from = request.logits_from,
-      .scope = request.cache_scope,
+      .scope = prefix_scope(request),
       .counted = !internal,
       .reuse = request.reuse,
       .snapshot_at = snapshot_positions(request.snapshot_at, n_prompt, kLinearBlock),

@@ -31,6 +31,12 @@ std::string_view name(FinishReason reason) {
   return "error";
 }
 
+std::string prefix_scope(const Request& r) {
+  if (r.shared_scope) return "shared:" + r.cache_scope;
+  if (r.client.empty() && r.cache_scope.empty()) return "";
+  return fmt::format("client:{}:{}{}", r.client.size(), r.client, r.cache_scope);
+}
+
 void validate(const Request& r, std::int64_t vocab) {
   if (r.prompt.empty()) throw bad_input("the prompt has no tokens");
   for (std::size_t i = 0; i < r.prompt.size(); ++i) {

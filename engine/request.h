@@ -48,11 +48,14 @@ struct Request {
   /// score, all_logits: the first position of the prompt whose row of logits is wanted (scores: of
   /// the tokens behind it); those before cost less.
   std::int64_t logits_from = 0;
-  bool reuse = true;             // begin behind what is cached, and leave what is computed there;
-                                 // never with `score` or `all_logits`
-  std::string cache_scope = {};  // requests of other scopes share nothing with it
+  bool reuse = true;  // begin behind what is cached, and leave what is computed there;
+                      // never with `score` or `all_logits`
+  /// Who is served fairly beside others, and finds no prefix of theirs: how fast an answer comes
+  /// would tell what they have asked.
+  std::string client = {};
+  std::string cache_scope = {};  // parts what a client's requests share, too: a salt
+  bool shared_scope = false;     // cache_scope is one for all clients that ask for this
   int priority = 0;  // -100 .. 100, lower goes first; what waits rises (scheduler/fair_queue.h)
-  std::string client = {};  // who is served fairly beside others
   /// Positions in the prompt where other prompts may depart (ends of messages), ascending: the
   /// recurrent state is kept there.
   std::vector<std::int64_t> snapshot_at = {};
@@ -61,6 +64,11 @@ struct Request {
   std::function<void(std::int64_t position, std::span<const float> logits)> on_logits = {};
   bool all_logits = false;
 };
+
+/// The scheduler's scope of a request: of its client and its cache_scope, or of the latter alone if
+/// that is shared. Different ones have different names; a client without a name and without a
+/// cache_scope has "", where sessions are too.
+std::string prefix_scope(const Request& request);
 
 /// Most choices of one request.
 inline constexpr int kMostChoices = 128;
