@@ -131,7 +131,8 @@ SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent, const
           .state_copy_tokens = host.state_copy_tokens,
           .cache_key = random_key(),
           .shuffle_seed = o.shuffle_blocks,
-          .chunk_seed = o.random_chunks};
+          .chunk_seed = o.random_chunks,
+          .leaked_blocks = o.leaked_blocks};
 }
 
 }  // namespace heddle

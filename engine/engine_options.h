@@ -41,6 +41,7 @@ struct EngineOptions {
   std::function<double()> clock = {};  // seconds, for deadlines; empty: the steady clock
   std::uint64_t shuffle_blocks = 0;    // tests: seed of a shuffled block order; 0: off
   std::uint64_t random_chunks = 0;     // tests: seed of chunk sizes up to max_chunk; 0: off
+  int leaked_blocks = 0;               // tests: cache blocks that are never free; 0: off
   std::uint64_t memory_limit = 0;      // bytes; 0: what the machine has free
   bool allow_nonfinite = false;        // load weights with NaN and infinities, with a warning
 };

@@ -33,6 +33,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
   HEDDLE_CHECK(options.n_state_slots == 0 || options.n_state_slots >= options.max_running);
   HEDDLE_CHECK(options.state_block_tokens > 0);
+  for (int i = 0; i < options.leaked_blocks; ++i) pool_.allocate();
 }
 
 void Scheduler::check_fits(const SequenceRequest& request) const {
@@ -140,12 +141,12 @@ std::optional<BatchPlan> Scheduler::plan() {
   }
   plan.step = ++stats_.steps;
   plan.copies_before = std::exchange(copies_, {});
-  InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}, .lost = false};
   for (const BatchPlan::Copy& copy : plan.copies_before) {
     if (!copy.from.on_host) continue;
     const bool block = copy.what == BatchPlan::Copy::What::kBlock;
     ++(block ? stats_.returned_blocks : stats_.returned_snapshots);
   }
+  InFlight flight{.step = plan.step, .snapshots = {}, .forks = {}, .lost = false};
   for (const BatchPlan::Item& item : plan.items) {
     if (item.snapshot >= 0) flight.snapshots.push_back(item.snapshot);
   }

@@ -39,6 +39,7 @@ struct SchedulerOptions {
   std::array<std::uint64_t, 2> cache_key = {};  // PrefixCacheOptions
   std::uint64_t shuffle_seed = 0;               // BlockPool
   std::uint64_t chunk_seed = 0;  // tests: other than 0, chunks of random size up to max_chunk
+  int leaked_blocks = 0;         // tests: so many belong to nobody and are never free, as if lost
 };
 
 struct SchedulerStats {

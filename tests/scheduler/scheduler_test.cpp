@@ -428,6 +428,47 @@ TEST(Scheduler, ABlockThatWasNeverCopiedIsNotReused) {
   EXPECT_EQ(drain(scheduler, model, {again}).at(again), expected_answer(prompt, 1));
 }
 
+/// Blocks that nobody has and that are not free: a defect that no request can cause. What cannot be
+/// planned is an error, not an endless wait, and the scheduler has all its blocks again then.
+TEST(Scheduler, AStepWithoutProgressIsAnError) {
+  for (const int n_prompt : {150, 40}) {  // never begins; begins and cannot go on
+    SchedulerOptions options = small_options();
+    options.leaked_blocks = n_prompt == 150 ? 30 : 49;
+    Scheduler scheduler(options);
+    FakeModel model(options.block_tokens);
+    const SequenceRequest request{.prompt = prompt_of(n_prompt, 1), .max_new_tokens = 40};
+    const SequenceId stuck = scheduler.add(request);
+    const SequenceId behind = scheduler.add({.prompt = prompt_of(8, 2), .max_new_tokens = 2});
+    std::string error;
+    try {
+      for (int steps = 0; steps < 200; ++steps) {
+        const std::optional<BatchPlan> plan = scheduler.plan();
+        ASSERT_TRUE(plan.has_value()) << "no plan and no error";
+        scheduler.commit(*plan, model.run(*plan));
+        // It could go on for as long as another one does.
+        const Sequence* other = scheduler.find(behind);
+        if (other != nullptr && other->n_generated() == 2) scheduler.remove(behind);
+      }
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kRuntime);
+      error = e.what();
+    }
+    EXPECT_THAT(error, HasSubstr("no progress: "));
+    EXPECT_THAT(error, HasSubstr(" of 60 cache blocks and 0 of 0 state slots are free"));
+    scheduler.remove(stuck);
+    scheduler.remove(behind);
+    EXPECT_TRUE(scheduler.idle());
+    const SequenceId again = scheduler.add(request);
+    while (scheduler.find(again)->n_generated() < 40) {
+      const std::optional<BatchPlan> plan = scheduler.plan();
+      ASSERT_TRUE(plan.has_value());
+      scheduler.commit(*plan, model.run(*plan));
+    }
+    scheduler.remove(again);
+    scheduler.check();
+  }
+}
+
 TEST(Scheduler, ImpossibleRequestsAreRefusedWithBothNumbers) {
   SchedulerOptions options = small_options();
   options.n_blocks = 10;
