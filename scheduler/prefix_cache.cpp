@@ -288,8 +288,25 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
   list(node, snapshot);
   mine.push_back(snapshot);
   ++stats_.snapshots;
+  refresh_states(node);
   if (at(node).key) list(node);
   return true;
+}
+
+/// The text goes on behind `node`: its states are as recent as each other, so that of them the one
+/// goes first that saves the fewest tokens, of equals the one nearest to the begin.
+void PrefixCache::refresh_states(PrefixNode node) {
+  std::vector<std::pair<std::int64_t, PrefixNode>> states;
+  for (PrefixNode n = node; n != kNoNode; n = at(n).parent) {
+    for (const Snapshot& s : at(n).snapshots) states.emplace_back(s.position, n);
+  }
+  std::ranges::sort(states);
+  for (const auto& [position, n] : states) {
+    Snapshot& s = *std::ranges::find(at(n).snapshots, position, &Snapshot::position);
+    s.credit = evictable_[s.tier()].state_credit;
+    s.used = ++clock_;
+    list(n, s);
+  }
 }
 
 /// Those behind `from`, up to `to`.
@@ -359,6 +376,7 @@ void PrefixCache::clear() {
     if (it == leaves.end()) break;
     erase(std::get<2>(*it));
   }
+  lost_.clear();
 }
 
 void PrefixCache::count_owned(std::vector<int>& blocks, std::vector<int>& states) const {
@@ -376,7 +394,6 @@ PrefixCacheStats PrefixCache::stats() const {
 
 void PrefixCache::check() const {
   std::array<std::int64_t, kTiers> blocks = {};
-  lost_.clear();
   std::array<std::int64_t, kTiers> snapshots = {};
   std::array<std::size_t, kTiers> leaves = {};
   const std::set<PrefixNode> unused(unused_.begin(), unused_.end());

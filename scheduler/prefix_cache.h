@@ -230,6 +230,7 @@ class PrefixCache {
   void drop_snapshot(PrefixNode node, std::size_t index);
   void drop_snapshots(PrefixNode node, std::int64_t from, std::int64_t to);
   void refresh(PrefixNode node);
+  void refresh_states(PrefixNode node);
   void absorb(PrefixNode node);
   PrefixNode make(PrefixNode parent, std::span<const Token> tokens, BlockId block);
   void set_block(PrefixNode node, BlockId block);
