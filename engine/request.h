@@ -41,8 +41,11 @@ struct Request {
   /// given stays. Looked at before each step, so a step late at most.
   double queue_deadline = 0.0;
   double deadline = 0.0;
-  int n_logprobs = -1;       // >= 0: log probabilities of the token and of the n best, up to 20
-  int n = 1;                 // choices: answers to one prompt, which is computed once
+  int n_logprobs = -1;  // >= 0: log probabilities of the token and of the n best, up to 20
+  /// Choices: answers to one prompt, which is computed once. Best-of is made of them: with
+  /// n_logprobs = 0 each token's event has its log probability, and the best choice is the one with
+  /// the highest mean of them.
+  int n = 1;
   std::uint32_t choice = 0;  // of the first of them; keys the random numbers
   bool score = false;        // compute log p of every prompt token but the first; no generation
   /// score, all_logits: the first position of the prompt whose row of logits is wanted (scores: of

@@ -184,6 +184,33 @@ TEST_P(ChoicesOfAPrompt, OutOfRangeAreRefused) {
   EXPECT_FALSE(engine->step());
 }
 
+/// Best-of: the mean log probability of a choice's tokens is what scoring the whole text gives, so
+/// choices can be compared by it.
+TEST_P(ChoicesOfAPrompt, CanBeRankedByTheirScores) {
+  const auto engine = load();
+  Request request = request_of(40, 4);
+  request.n_logprobs = 0;
+  std::map<std::uint32_t, std::vector<float>> scores;
+  std::map<std::uint32_t, std::vector<std::int32_t>> tokens;
+  engine->submit(request, [&](const RequestEvent& event) {
+    if (!event.token) return;
+    tokens[event.choice].push_back(*event.token);
+    scores[event.choice].push_back(event.logprob.value().logprob);
+  });
+  engine->run();
+  ASSERT_EQ(scores.size(), 4U);
+  for (const auto& [choice, answer] : tokens) {
+    Request whole{.prompt = request.prompt, .score = true, .logits_from = 39};
+    whole.prompt.insert(whole.prompt.end(), answer.begin(), answer.end());
+    std::vector<float> want;
+    engine->submit(std::move(whole), [&](const RequestEvent& event) {
+      want.insert(want.end(), event.scores.begin(), event.scores.end());
+    });
+    engine->run();
+    EXPECT_EQ(scores.at(choice), want) << "choice " << choice;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families,
                          ChoicesOfAPrompt,
                          testing::Values("llama", "minimax_text_01", "minicpm_sala"),
