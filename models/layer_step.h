@@ -44,6 +44,7 @@ class Workspace {
 /// One mixer's caches as the kernels see them; made by the engine's CacheStorage.
 struct MixerCache {
   std::vector<KvPages> paged;  // each as in CacheNeed
+  int ring = -1;               // of ForwardBatch::rings, which `paged` belongs to; -1: the pool
   std::vector<CompressedKeys> compressed;
   std::vector<LinearState> recurrent;
 };

@@ -216,7 +216,8 @@ SoftmaxAttention::HeadChoice SoftmaxAttention::route(LayerStep& step, const Tens
 KeyBlocks SoftmaxAttention::key_blocks(LayerStep& step, const Heads& heads) const {
   const std::int64_t n = step.batch.n_tokens;
   const KvPages& pages = step.cache->paged.front();
-  const std::int64_t n_positions = step.batch.block_tables.dim(1) * pages.block_tokens();
+  const TensorView& block_tables = step.batch.pages(step.cache->ring).block_tables;
+  const std::int64_t n_positions = block_tables.dim(1) * pages.block_tokens();
   const ListShape shape = list_shape(spec_, n_positions);
   KeyBlocks blocks;
   if (shape.lists == 0) return blocks;
@@ -234,13 +235,13 @@ KeyBlocks SoftmaxAttention::key_blocks(LayerStep& step, const Heads& heads) cons
   const CompressedKeys& compressed = step.cache->compressed.front();
   blocks.block = select.block;
   step.ops.compress_keys({.k = pages.k,
-                          .block_tables = step.batch.block_tables,
+                          .block_tables = block_tables,
                           .sequence = step.batch.sequence,
                           .positions = step.batch.positions,
                           .keys = compressed});
   step.ops.select_blocks({.q = heads.q,
                           .keys = compressed,
-                          .block_tables = step.batch.block_tables,
+                          .block_tables = block_tables,
                           .sequence = step.batch.sequence,
                           .positions = step.batch.positions,
                           .scale = spec_.scale,
@@ -277,13 +278,14 @@ void SoftmaxAttention::forward(LayerStep& step) const {
     step.ops.log_scale({.x = heads.q, .positions = step.batch.positions, .n0 = spec_.log_scale});
   }
   const KvPages& pages = step.cache->paged.front();
-  step.ops.kv_write({.k = heads.k, .v = heads.v, .slots = step.batch.slots, .pages = pages});
+  const PageIds& ids = step.batch.pages(step.cache->ring);
+  step.ops.kv_write({.k = heads.k, .v = heads.v, .slots = ids.slots, .pages = pages});
   const KeyBlocks blocks = key_blocks(step, heads);
   const TensorView mixed =
       step.workspace.f32({step.batch.n_tokens, spec_.n_q_heads, spec_.head_dim});
   step.ops.attention({.q = heads.q,
                       .pages = pages,
-                      .block_tables = step.batch.block_tables,
+                      .block_tables = ids.block_tables,
                       .sequence = step.batch.sequence,
                       .positions = step.batch.positions,
                       .head_mask = choice.mask,
