@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/cache_rings.h"
+
 namespace heddle {
 namespace {
 
@@ -13,6 +15,14 @@ std::int64_t entries(int stride, int block_tokens) {
 /// Of one entry of the first dimension.
 std::size_t entry_bytes(const TensorView& part) {
   return part.dim(0) == 0 ? 0 : static_cast<std::size_t>(part.bytes() / part.dim(0));
+}
+
+/// Pages of rings by their slots: [n_slots, elements of a ring].
+TensorView by_slot(const TensorView& pages, std::int64_t n_slots) {
+  TensorView slots = pages;
+  slots.rank = 2;
+  slots.dims = {n_slots, n_slots == 0 ? 0 : pages.elements() / n_slots, 0, 0};
+  return slots;
 }
 
 std::byte* entry(const TensorView& part, BlockId id) {
@@ -27,12 +37,20 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
     : backend_(backend) {
   const std::int64_t n = shape.n_blocks;
   const int tokens = shape.block_tokens;
+  const std::vector<std::int64_t> sizes = ring_sizes(needs);
   for (const CacheNeed& need : needs) {
     MixerCache mixer;
     for (const PagedKvNeed& kv : need.paged) {
+      const bool ring = kv.ring_blocks > 0;
+      if (ring) {
+        HEDDLE_CHECK(need.paged.size() == 1 && need.compressed.empty());
+        mixer.ring = static_cast<int>(std::lower_bound(sizes.begin(), sizes.end(), kv.ring_blocks) -
+                                      sizes.begin());
+      }
+      const std::int64_t pages = ring ? shape.n_state_slots * kv.ring_blocks : n;
       mixer.paged.push_back(
-          {.k = take(shape.kv_dtype, {n, kv.n_kv_heads, kv.head_dim, tokens}, backend),
-           .v = take(shape.kv_dtype, {n, kv.n_kv_heads, tokens, kv.head_dim}, backend)});
+          {.k = take(shape.kv_dtype, {pages, kv.n_kv_heads, kv.head_dim, tokens}, backend),
+           .v = take(shape.kv_dtype, {pages, kv.n_kv_heads, tokens, kv.head_dim}, backend)});
     }
     for (const CompressedKeyNeed& c : need.compressed) {
       const auto level = [&](int stride) {
@@ -54,7 +72,7 @@ CacheStorage::CacheStorage(const std::vector<CacheNeed>& needs,
     }
     mixers_.push_back(std::move(mixer));
   }
-  list_parts();
+  list_parts(shape.n_state_slots);
   take_host(blocks_, shape.n_host_blocks);
   take_host(slots_, shape.n_host_slots);
 }
@@ -68,10 +86,15 @@ TensorView CacheStorage::take(DType dtype,
   return view;
 }
 
-void CacheStorage::list_parts() {
+void CacheStorage::list_parts(std::int64_t n_slots) {
   for (const MixerCache& mixer : mixers_) {
     for (const KvPages& pages : mixer.paged) {
-      blocks_.parts.insert(blocks_.parts.end(), {pages.k, pages.v});
+      if (mixer.ring < 0) {
+        blocks_.parts.insert(blocks_.parts.end(), {pages.k, pages.v});
+      } else {
+        slots_.parts.insert(slots_.parts.end(),
+                            {by_slot(pages.k, n_slots), by_slot(pages.v, n_slots)});
+      }
     }
     for (const CompressedKeys& keys : mixer.compressed) {
       blocks_.parts.insert(blocks_.parts.end(), {keys.k1, keys.k2});
@@ -166,7 +189,9 @@ std::uint64_t kv_block_bytes(const std::vector<CacheNeed>& needs,
                              int block_tokens) {
   std::int64_t elements = 0;
   for (const CacheNeed& need : needs) {
-    for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token() * block_tokens;
+    for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks == 0) elements += kv.elements_per_token() * block_tokens;
+    }
   }
   return static_cast<std::uint64_t>(row_bytes(kv_dtype, elements)) +
          compressed_block_bytes(needs, block_tokens);
@@ -174,6 +199,16 @@ std::uint64_t kv_block_bytes(const std::vector<CacheNeed>& needs,
 
 double kv_bytes_per_token(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {
   return static_cast<double>(kv_block_bytes(needs, kv_dtype, block_tokens)) / block_tokens;
+}
+
+std::uint64_t ring_bytes(const std::vector<CacheNeed>& needs, DType kv_dtype, int block_tokens) {
+  std::int64_t elements = 0;
+  for (const CacheNeed& need : needs) {
+    for (const PagedKvNeed& kv : need.paged) {
+      elements += kv.elements_per_token() * kv.ring_blocks * block_tokens;
+    }
+  }
+  return static_cast<std::uint64_t>(row_bytes(kv_dtype, elements));
 }
 
 std::uint64_t state_bytes(const std::vector<CacheNeed>& needs) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
 #include "engine/require_between.h"
 #include "kernels/api/linear_attention.h"
@@ -52,6 +53,8 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   if (o.block_tokens != 16 && o.block_tokens != 32 && o.block_tokens != 64) {
     throw bad_input(fmt::format("block_tokens is {}, allowed: 16, 32, 64", o.block_tokens));
   }
+  const std::vector<std::int64_t> rings = ring_sizes(placed_needs(config, o));
+  if (!rings.empty()) o.max_chunk = std::min(o.max_chunk, kRingChunk);
   if (!o.kv_dtype) {
     const auto all = o.backend.forced.find("all");
     const bool oracle = all != o.backend.forced.end() && all->second == "ref";
@@ -71,24 +74,28 @@ EngineOptions completed(EngineOptions o, const ModelConfig& config) {
   require_between("snapshots", o.snapshots, 0, static_cast<std::int64_t>(kMostSnapshots));
   // slots are int32
   require_between("kv_tokens", o.kv_tokens, 1, kMostKvTokens);
+  if (!rings.empty()) {
+    require_between("snapshots", o.snapshots, 0,
+                    kMostKvTokens / (rings.back() * o.block_tokens) - o.max_sequences);
+  }
   return o;
 }
 
 void check_cache_memory(const ModelConfig& config, const EngineOptions& o) {
   if (!o.prefix_cache) return;
-  const std::vector<CacheNeed> needs = cache_needs(config);
-  const std::uint64_t state = state_bytes(needs);
-  const std::uint64_t block =
-      kv_block_bytes(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens);
+  const std::vector<CacheNeed> needs = placed_needs(config, o);
+  const DType kv_dtype = o.kv_dtype.value_or(DType::kF16);
+  const std::uint64_t state = state_bytes(needs) + ring_bytes(needs, kv_dtype, o.block_tokens);
+  const std::uint64_t block = kv_block_bytes(needs, kv_dtype, o.block_tokens);
   if (state > 0) {
-    require_room("--snapshot-memory", o.snapshot_memory, state, "which one recurrent state takes");
+    require_room("--snapshot-memory", o.snapshot_memory, state, "which one snapshot takes");
   }
   if (state == 0 || block == 0) {
     require_room("--host-cache", o.host_cache, state + block,
-                 state > 0 ? "which one recurrent state takes" : "which one KV block takes");
+                 state > 0 ? "which one snapshot takes" : "which one KV block takes");
   } else {  // half of it is for states
     require_room("--host-cache", o.host_cache, 2 * std::max(state, block),
-                 "so that each half has room for one recurrent state or one KV block");
+                 "so that each half has room for one snapshot or one KV block");
   }
 }
 
@@ -114,7 +121,7 @@ std::int64_t n_blocks(const EngineOptions& o) {
   return (o.kv_tokens + o.block_tokens - 1) / o.block_tokens;
 }
 
-SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent, const HostTier& host) {
+SchedulerOptions scheduler_options(const EngineOptions& o, bool states, const HostTier& host) {
   return {.max_step_tokens = o.max_step_tokens,
           .max_step_outputs = decoder_limits(o).max_outputs,
           .max_running = o.max_sequences,
@@ -122,7 +129,7 @@ SchedulerOptions scheduler_options(const EngineOptions& o, bool recurrent, const
           .max_sequence_tokens = o.context,
           .block_tokens = o.block_tokens,
           .n_blocks = static_cast<int>(n_blocks(o)),
-          .n_state_slots = recurrent ? static_cast<int>(o.max_sequences + o.snapshots) : 0,
+          .n_state_slots = states ? static_cast<int>(o.max_sequences + o.snapshots) : 0,
           .state_block_tokens = static_cast<int>(kLinearBlock),
           .prefix_cache = o.prefix_cache,
           .n_host_blocks = static_cast<int>(host.n_blocks),

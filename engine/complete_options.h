@@ -12,10 +12,9 @@ namespace heddle {
 /// Fills in every derived value. Throws kBadInput naming the option that cannot be, with its range.
 EngineOptions completed(EngineOptions options, const ModelConfig& config);
 
-/// The same for the scheduler; `recurrent`: the model has states. Options are complete.
-SchedulerOptions scheduler_options(const EngineOptions& options,
-                                   bool recurrent,
-                                   const HostTier& host);
+/// The same for the scheduler; `states`: the model has slots, for recurrent states or rings.
+/// Options are complete.
+SchedulerOptions scheduler_options(const EngineOptions& options, bool states, const HostTier& host);
 /// Of the KV cache.
 std::int64_t n_blocks(const EngineOptions& options);
 

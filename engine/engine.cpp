@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "engine/cache_rings.h"
 #include "engine/complete_options.h"
 #include "engine/engine_impl.h"
 #include "engine/numerics_id.h"
@@ -39,7 +40,7 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
       host(host_tier(config, *checkpoint.weights, options)),
       backend(std::move(b)),
       decoder(checkpoint, *backend, decoder_limits(options), options.allow_nonfinite),
-      cache(cache_needs(config),
+      cache(placed_needs(config, options),
             {.kv_dtype = *options.kv_dtype,
              .n_blocks = n_blocks(options),
              .block_tokens = options.block_tokens,
@@ -47,13 +48,14 @@ Engine::Impl::Impl(EngineOptions o, Checkpoint checkpoint, std::unique_ptr<Backe
              .n_host_blocks = host.n_blocks,
              .n_host_slots = host.n_slots},
             *backend),
-      session_layout(cache_needs(config), *options.kv_dtype, options.block_tokens),
-      scheduler(scheduler_options(options, memory.state > 0, host)),
+      session_layout(placed_needs(config, options), *options.kv_dtype, options.block_tokens),
+      scheduler(scheduler_options(options, cache.slot_bytes() > 0, host)),
       builder({.max_tokens = options.max_step_tokens,
                .max_sequences = std::min(options.max_sequences, options.max_step_tokens),
                .max_outputs = decoder_limits(options).max_outputs,
                .max_blocks = (options.context + options.block_tokens - 1) / options.block_tokens,
-               .block_tokens = options.block_tokens},
+               .block_tokens = options.block_tokens,
+               .rings = ring_sizes(placed_needs(config, options))},
               *backend),
       sampler(*backend, decoder_limits(options).max_outputs, config.vocab),
       checks({.fraction = options.verify_cache,

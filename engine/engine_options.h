@@ -29,7 +29,7 @@ struct EngineOptions {
   std::int64_t kv_tokens = 0;     // capacity of the KV pool; 0: context * max_sequences, and
                                   // with verify_cache room for one more
   bool prefix_cache = true;       // begin behind what earlier requests have computed
-  std::int64_t snapshots = -1;    // recurrent states kept for that; -1: of snapshot_memory
+  std::int64_t snapshots = -1;    // states kept for that; -1: of snapshot_memory
   std::uint64_t snapshot_memory = 0;  // bytes; 0: by the size of the KV cache
   std::uint64_t host_cache = 0;  // bytes of host memory for what the prefix cache must evict, and
                                  // for preempted sequences

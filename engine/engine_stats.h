@@ -25,7 +25,7 @@ struct EngineStats {
   std::int64_t computed_tokens = 0;  // rows through the decoder, those computed again included
   std::int64_t prompt_tokens = 0;    // of requests that have begun
   std::int64_t cached_tokens = 0;    // of these, what the prefix cache had
-  std::int64_t replayed_tokens = 0;  // and what was computed again for want of a recurrent state
+  std::int64_t replayed_tokens = 0;  // and what was computed again for want of a state
   std::int64_t preemptions = 0;
   std::int64_t evicted_blocks = 0;  // of cached prefixes
   std::int64_t evicted_snapshots = 0;
@@ -44,7 +44,7 @@ struct EngineStats {
   std::int64_t kv_blocks_used = 0;
   std::int64_t kv_blocks_cached = 0;
   std::int64_t kv_blocks_free = 0;
-  std::int64_t state_slots = 0;  // recurrent states: in use by requests, snapshots, or free
+  std::int64_t state_slots = 0;  // in use by requests, snapshots, or free
   std::int64_t state_slots_used = 0;
   std::int64_t snapshots = 0;
   std::int64_t state_slots_free = 0;

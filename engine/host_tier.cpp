@@ -4,9 +4,8 @@
 #include <string_view>
 #include <variant>
 
+#include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
-#include "models/cache_need.h"
-#include "models/decoder.h"
 
 namespace heddle {
 namespace {
@@ -40,8 +39,9 @@ HostTier host_tier(const ModelConfig& config,
                    const EngineOptions& options) {
   HostTier tier;
   if (options.host_cache == 0 || !options.prefix_cache) return tier;
-  const std::vector<CacheNeed> needs = cache_needs(config);
-  const std::uint64_t state = state_bytes(needs);
+  const std::vector<CacheNeed> needs = placed_needs(config, options);
+  const std::uint64_t state =
+      state_bytes(needs) + ring_bytes(needs, *options.kv_dtype, options.block_tokens);
   const std::uint64_t block = kv_block_bytes(needs, *options.kv_dtype, options.block_tokens);
   std::uint64_t room = options.host_cache;
   if (state > 0) {

@@ -9,6 +9,7 @@
 
 #include "engine/batch_builder.h"
 #include "engine/cache_check.h"
+#include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
 #include "models/mixers/mixer.h"
 #include "models/scratch_shape.h"
@@ -124,28 +125,32 @@ EngineOptions sized(const ModelConfig& config, EngineOptions o) {
 std::vector<KvGroup> kv_groups(const ModelConfig& config, const EngineOptions& o, DType kv_dtype) {
   const std::uint64_t n_blocks = unsigned_of(ceil_div(o.kv_tokens, o.block_tokens));
   std::vector<KvGroup> groups;
-  const auto add = [&](KvGroup::Kind kind, std::int64_t window, std::uint64_t block_bytes) {
+  const auto add = [&](KvGroup::Kind kind, std::int64_t window, std::uint64_t block_bytes,
+                       std::uint64_t ring) {
     auto group = std::find_if(groups.begin(), groups.end(), [&](const KvGroup& g) {
       return g.kind == kind && g.window == window;
     });
-    if (group == groups.end()) group = groups.insert(group, KvGroup{kind, window, 0, 0.0, 0});
+    if (group == groups.end()) {
+      group = groups.insert(group, KvGroup{.kind = kind, .window = window});
+    }
     ++group->layers;
     group->bytes_per_token += static_cast<double>(block_bytes) / o.block_tokens;
-    group->bytes += n_blocks * block_bytes;
+    group->bytes_per_sequence += ring;
+    group->bytes += n_blocks * block_bytes + unsigned_of(o.max_sequences) * ring;
   };
   for (const LayerSpec& layer : config.layers) {
-    std::vector<CacheNeed> needs;
     for (const MixerSpec& mixer : layer.mixers) {
-      const CacheNeed need = cache_need(mixer);
+      const CacheNeed need = placed(cache_need(mixer), o);
       for (const PagedKvNeed& kv : need.paged) {
         const bool windowed = kv.window > 0 && kv.window < o.context;
         CacheNeed alone;
         alone.paged = {kv};
         add(windowed ? KvGroup::Kind::kWindowed : KvGroup::Kind::kFull, windowed ? kv.window : 0,
-            kv_block_bytes({alone}, kv_dtype, o.block_tokens));
+            kv_block_bytes({alone}, kv_dtype, o.block_tokens),
+            ring_bytes({alone}, kv_dtype, o.block_tokens));
       }
       const std::uint64_t compressed = compressed_block_bytes({need}, o.block_tokens);
-      if (compressed > 0) add(KvGroup::Kind::kCompressed, 0, compressed);
+      if (compressed > 0) add(KvGroup::Kind::kCompressed, 0, compressed, 0);
     }
   }
   std::sort(groups.begin(), groups.end(), [](const KvGroup& a, const KvGroup& b) {
@@ -175,7 +180,8 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
                    .max_sequences = std::min(o.max_sequences, limits.max_tokens),
                    .max_outputs = limits.max_outputs,
                    .max_blocks = max_blocks,
-                   .block_tokens = o.block_tokens});
+                   .block_tokens = o.block_tokens,
+                   .rings = ring_sizes(placed_needs(config, o))});
   // A token as part of a prompt, of a sequence and of a count; a block in the pool and in a table,
   // with its node in the prefix cache, which remembers so many evicted ones beside.
   const std::int64_t tokens = o.context * o.max_sequences * 16;
@@ -189,16 +195,52 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
   return batch + checks + unsigned_of(tokens + blocks + sampled + logits);
 }
 
-/// The largest of 1 .. most for which `fits`, which no larger one does after one that does not; 0.
+/// The largest of least .. most for which `fits`, which no larger one does after one that does not;
+/// 0: none.
 template <typename Fits>
-std::int64_t largest(std::int64_t most, const Fits& fits) {
-  std::int64_t low = 0;
+std::int64_t largest(std::int64_t least, std::int64_t most, const Fits& fits) {
+  if (most < least || !fits(least)) return 0;
+  std::int64_t low = least;
   std::int64_t high = most + 1;
   while (high - low > 1) {
     const std::int64_t middle = low + (high - low) / 2;
     (fits(middle) ? low : high) = middle;
   }
   return low;
+}
+
+/// The largest context up to `most` that fits. Where layers begin to keep rings a longer one may
+/// need less than a shorter one.
+template <typename Fits>
+std::int64_t largest_context(const ModelConfig& config, std::int64_t most, const Fits& fits) {
+  std::vector<std::int64_t> begins = ring_contexts(config);
+  begins.push_back(1);
+  for (const std::int64_t least : begins) {
+    if (const std::int64_t context = largest(least, most, fits); context > 0) return context;
+    most = std::min(most, least - 1);
+  }
+  return 0;
+}
+
+/// What the rings of a sequence take at most, and what they save where kv_tokens are full.
+struct RingBytes {
+  double most = 0.0;
+  double saved = 0.0;
+};
+
+RingBytes ring_bytes_of(const std::vector<CacheNeed>& needs, const EngineOptions& o) {
+  RingBytes bytes;
+  for (const CacheNeed& need : needs) {
+    for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks == 0) continue;
+      const auto token =
+          static_cast<double>(row_bytes(o.kv_dtype.value_or(DType::kF16), kv.elements_per_token()));
+      const std::int64_t tokens = most_ring_tokens(kv.window);
+      bytes.most += token * static_cast<double>(tokens);
+      bytes.saved += token * static_cast<double>(o.kv_tokens - o.max_sequences * tokens);
+    }
+  }
+  return bytes;
 }
 
 }  // namespace
@@ -230,12 +272,15 @@ std::string MemoryPlan::describe() const {
                           memory_text(group.bytes));
     }
   }
+  if (window_bytes_per_sequence > 0) {
+    text += fmt::format("; {} a sequence in windows", memory_text(window_bytes_per_sequence));
+  }
   text += ")";
   if (state > 0) {
     text += fmt::format(", recurrent states {} ({} a sequence)", memory_text(state),
                         memory_text(state_bytes_per_sequence));
-    if (snapshots > 0) text += fmt::format(", snapshots of states {}", memory_text(snapshots));
   }
+  if (snapshots > 0) text += fmt::format(", snapshots {}", memory_text(snapshots));
   if (host_cache > 0) text += fmt::format(", host cache {}", memory_text(host_cache));
   return text + fmt::format(", workspace {}", memory_text(workspace()));
 }
@@ -246,17 +291,22 @@ std::int64_t derived_kv_tokens(const EngineOptions& o) {
 }
 
 std::int64_t snapshot_slots(const ModelConfig& config, const EngineOptions& o) {
-  const std::vector<CacheNeed> needs = cache_needs(config);
-  const std::uint64_t state = state_bytes(needs);
-  if (!o.prefix_cache || state == 0) return 0;
+  const std::vector<CacheNeed> needs = placed_needs(config, o);
+  const DType kv_dtype = o.kv_dtype.value_or(DType::kF16);
+  const std::uint64_t slot = state_bytes(needs) + ring_bytes(needs, kv_dtype, o.block_tokens);
+  if (!o.prefix_cache || slot == 0) return 0;
   if (o.snapshots >= 0) return o.snapshots;
   if (o.snapshot_memory > 0) {
-    return static_cast<std::int64_t>(std::min(o.snapshot_memory / state, kMostSnapshots));
+    return static_cast<std::int64_t>(std::min(o.snapshot_memory / slot, kMostSnapshots));
   }
-  const double kv = kv_bytes_per_token(needs, o.kv_dtype.value_or(DType::kF16), o.block_tokens) *
-                    static_cast<double>(o.kv_tokens);
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(kv / 8 / static_cast<double>(state)), 4,
-                                  32);
+  const RingBytes rings = ring_bytes_of(needs, o);
+  const double kv =
+      kv_bytes_per_token(needs, kv_dtype, o.block_tokens) * static_cast<double>(o.kv_tokens) +
+      rings.most * static_cast<double>(o.max_sequences);
+  const double snapshot = static_cast<double>(state_bytes(needs)) + rings.most;
+  const double eighth = std::clamp(kv / 8 / snapshot, 4.0, 32.0);
+  const double most = rings.most > 0.0 ? std::max(rings.saved / rings.most, 2.0) : eighth;
+  return static_cast<std::int64_t>(std::min(eighth, most));
 }
 
 MemoryPlan plan_memory(const ModelConfig& config,
@@ -264,16 +314,18 @@ MemoryPlan plan_memory(const ModelConfig& config,
                        const EngineOptions& options) {
   const EngineOptions o = sized(config, options);
   const DType kv_dtype = o.kv_dtype.value_or(DType::kF16);
-  const std::vector<CacheNeed> needs = cache_needs(config);
+  const std::vector<CacheNeed> needs = placed_needs(config, o);
   MemoryPlan plan;
   plan.weights = weight_bytes(weights);
   plan.kv_groups = kv_groups(config, o, kv_dtype);
   for (const KvGroup& group : plan.kv_groups) plan.kv += group.bytes;
   plan.kv_bytes_per_token =
       static_cast<std::uint64_t>(std::ceil(kv_bytes_per_token(needs, kv_dtype, o.block_tokens)));
+  plan.window_bytes_per_sequence = ring_bytes(needs, kv_dtype, o.block_tokens);
   plan.state_bytes_per_sequence = state_bytes(needs);
   plan.state = plan.state_bytes_per_sequence * unsigned_of(o.max_sequences);
-  plan.snapshots = plan.state_bytes_per_sequence * unsigned_of(o.snapshots);
+  plan.snapshots =
+      (plan.state_bytes_per_sequence + plan.window_bytes_per_sequence) * unsigned_of(o.snapshots);
   if (o.prefix_cache) plan.host_cache = o.host_cache;
   plan.activations = activation_bytes(config, decoder_limits(o));
   plan.kernel_scratch = kernel_scratch(config, weights, o);
@@ -294,10 +346,10 @@ MemoryFit what_fits(const ModelConfig& config,
     tried.max_sequences = sequences;
     return plan_memory(config, weights, tried).total() <= memory;
   };
-  return {.max_context =
-              largest(std::min<std::int64_t>(config.context, kMostKvTokens / o.max_sequences),
-                      [&](std::int64_t n) { return fits(n, o.max_sequences); }),
-          .max_sequences = largest(std::min(kMostSequences, kMostKvTokens / o.context),
+  return {.max_context = largest_context(
+              config, std::min<std::int64_t>(config.context, kMostKvTokens / o.max_sequences),
+              [&](std::int64_t n) { return fits(n, o.max_sequences); }),
+          .max_sequences = largest(1, std::min(kMostSequences, kMostKvTokens / o.context),
                                    [&](std::int64_t n) { return fits(o.context, n); })};
 }
 

@@ -19,6 +19,7 @@
 
 #include "base/philox.h"
 #include "engine/cache_check.h"
+#include "engine/cache_rings.h"
 #include "engine/engine.h"
 #include "kernels/api/linear_attention.h"
 #include "models/checkpoint.h"
@@ -154,15 +155,22 @@ class Selftest {
   Selftest(const EngineOptions& options, bool quick, Change sabotage)
       : options_(options), sabotage_(std::move(sabotage)) {
     // A context of 8 is the least that has room for a prompt and an answer.
-    const std::int64_t context = open_model(options).config.context;
+    const ModelConfig config = open_model(options).config;
+    const std::int64_t context = config.context;
     const std::int64_t n_new = std::min<std::int64_t>(quick ? 8 : 32, context / 4);
     const std::int64_t length = std::min<std::int64_t>(quick ? 70 : 300, context / 2 - n_new);
     options_.max_sequences = 4;
     options_.max_step_tokens = 0;
     options_.max_chunk = 0;
-    options_.kv_tokens = 0;
     options_.context = 2 * (length + n_new);
+    options_.kv_tokens = options_.context * options_.max_sequences;
     if (length < 1) throw bad_input("selftest needs a context of at least 8 tokens");
+    // So long that layers with a window keep no more than that, where the model has such layers.
+    for (const std::int64_t least : ring_contexts(config)) {
+      if (least > context) continue;
+      options_.context = std::max(options_.context, least);
+      break;
+    }
     base_ = Engine::load(options_);
     const int vocab = base_->config().vocab;
     const auto at_most = [&](std::int64_t n) { return std::min(n, length); };
@@ -288,8 +296,10 @@ class Selftest {
       o.max_chunk = kBlock;
       o.max_sequences = 2;
       o.snapshots = 0;  // two states: the long prompt's end takes the place of the other's
+      const MemoryPlan& memory = base_->memory();
       o.host_cache =
-          std::max(std::uint64_t{1} << 28U, 2 * base_->memory().state_bytes_per_sequence);
+          std::max(std::uint64_t{1} << 28U,
+                   2 * (memory.state_bytes_per_sequence + memory.window_bytes_per_sequence));
     });
     const std::vector<std::size_t> order = {0, 2, 1, 3};
     std::vector<Trace> traces(tasks_.size());

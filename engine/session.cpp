@@ -37,10 +37,11 @@ void save_states(const SessionEnds& ends, const CachedPath& path, SessionWriter&
     positions.push_back(static_cast<std::uint64_t>(snapshot.position));
   }
   writer.append(SessionPart::kPositions, bytes_of(positions));
-  std::vector<std::byte> state(ends.cache.slot_bytes());
+  std::vector<std::byte> slot(ends.cache.slot_bytes());
+  std::vector<std::byte> state(ends.layout.state_bytes());
   for (const auto& snapshot : path.snapshots) {
-    ends.cache.read_slot(snapshot.slot, state);
-    ends.layout.clean_state(state, snapshot.position);
+    ends.cache.read_slot(snapshot.slot, slot);
+    ends.layout.gather_state(slot, snapshot.position, state);
     writer.append(SessionPart::kStates, state);
   }
 }
@@ -60,8 +61,11 @@ void fill(const SessionEnds& ends, const SessionView& session, const AdoptedPath
     }
     at += bytes;
   }
+  std::vector<std::byte> slot(ends.cache.slot_bytes());
   for (const auto& snapshot : adopted.snapshots) {
-    ends.cache.write_slot(snapshot.slot, session.state(snapshot.index));
+    ends.layout.scatter_state(session.state(snapshot.index), session.positions[snapshot.index],
+                              slot);
+    ends.cache.write_slot(snapshot.slot, slot);
   }
 }
 

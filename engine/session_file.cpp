@@ -206,6 +206,12 @@ void check_session(const SessionView& session,
     if (got == allowed) return;
     throw bad_input(fmt::format("{}: {}: {} bytes, allowed: {}", source, what, got, allowed));
   };
+  if (session.group_bytes != facts.group_bytes && session.state_bytes != facts.state_bytes) {
+    throw bad_input(fmt::format(
+        "{}: keys and values of 16 tokens: {} bytes, a snapshot: {}, allowed: {} and {}: "
+        "made with a --ctx that keeps sliding windows otherwise",
+        source, session.group_bytes, session.state_bytes, facts.group_bytes, facts.state_bytes));
+  }
   same("keys and values of 16 tokens", session.group_bytes, facts.group_bytes);
   same("a snapshot", session.state_bytes, facts.state_bytes);
   same("compressed keys", session.compressed.size(), facts.compressed_bytes);

@@ -38,6 +38,12 @@ std::array<Level, 2> levels(const CompressedKeyNeed& need) {
   return {level(1), level(kCoarseKeys)};
 }
 
+/// Of a ring in a state: the group that may be incomplete, and those with the window - 1 keys
+/// before it.
+std::int64_t state_groups(const PagedKvNeed& kv) {
+  return 1 + (kv.window - 1 + SessionLayout::kGroup - 1) / SessionLayout::kGroup;
+}
+
 void copy_bytes(std::span<std::byte> to,
                 std::size_t to_at,
                 std::span<const std::byte> from,
@@ -57,16 +63,28 @@ SessionLayout::SessionLayout(std::vector<CacheNeed> needs, DType kv_dtype, int b
   HEDDLE_CHECK(block_tokens % kGroup == 0);
 }
 
+std::size_t SessionLayout::paged_bytes(const PagedKvNeed& kv, std::int64_t n_tokens) const {
+  return size(kv.elements_per_token() * n_tokens) * element_;
+}
+
 std::uint64_t SessionLayout::group_bytes() const {
-  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
   for (const CacheNeed& need : needs_) {
-    for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token() * kGroup;
+    for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks == 0) bytes += paged_bytes(kv, kGroup);
+    }
   }
-  return static_cast<std::uint64_t>(elements) * element_;
+  return bytes;
 }
 
 std::uint64_t SessionLayout::state_bytes() const {
-  return heddle::state_bytes(needs_);
+  std::uint64_t bytes = heddle::state_bytes(needs_);
+  for (const CacheNeed& need : needs_) {
+    for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks > 0) bytes += paged_bytes(kv, state_groups(kv) * kGroup);
+    }
+  }
+  return bytes;
 }
 
 std::uint64_t SessionLayout::compressed_bytes(std::int64_t n) const {
@@ -104,6 +122,7 @@ void SessionLayout::each_run(std::int64_t index, std::int64_t n, const Copy& cop
   };
   for (const CacheNeed& need : needs_) {
     for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks > 0) continue;
       part(std::int64_t{kv.n_kv_heads} * kv.head_dim, element_);
       part(kv.n_kv_heads, size(kv.head_dim) * element_);
     }
@@ -142,9 +161,11 @@ void SessionLayout::each_entry(std::int64_t index, std::int64_t n, const Copy& c
 }
 
 std::uint64_t SessionLayout::block_kv_bytes(const CacheNeed& need) const {
-  std::int64_t elements = 0;
-  for (const PagedKvNeed& kv : need.paged) elements += kv.elements_per_token() * block_tokens_;
-  return static_cast<std::uint64_t>(elements) * element_;
+  std::uint64_t bytes = 0;
+  for (const PagedKvNeed& kv : need.paged) {
+    if (kv.ring_blocks == 0) bytes += paged_bytes(kv, block_tokens_);
+  }
+  return bytes;
 }
 
 void SessionLayout::gather(std::span<const std::byte> block,
@@ -174,25 +195,90 @@ void SessionLayout::scatter(std::span<const std::byte> kv,
   });
 }
 
-void SessionLayout::clean_state(std::span<std::byte> state, std::int64_t position) const {
-  const auto used = position % kLinearBlock;
-  const auto zero = [&](std::int64_t floats, bool clear) {
+/// copy(offset in the slot, offset in the state, bytes) for every run of a ring's keys and values
+/// that a state after `position` tokens has.
+template <typename Copy>
+void SessionLayout::each_ring_run(const PagedKvNeed& kv,
+                                  std::int64_t position,
+                                  std::size_t in_slot,
+                                  std::size_t in_state,
+                                  const Copy& copy) const {
+  const std::int64_t begin_last = position / kGroup * kGroup;
+  const std::int64_t first_key = std::max<std::int64_t>(0, begin_last - kv.window + 1);
+  const std::int64_t n_groups = state_groups(kv);
+  // In a slot all keys lie before all values.
+  const std::size_t values = paged_bytes(kv, kv.ring_blocks * block_tokens_) / 2;
+  for (std::int64_t i = 0; i < n_groups; ++i) {
+    const std::int64_t group = begin_last + (i - n_groups + 1) * kGroup;
+    const std::int64_t begin = std::max(group, first_key);
+    const std::int64_t end = std::min(group + kGroup, position);
+    if (begin >= end) continue;
+    const std::int64_t page = begin / block_tokens_ % kv.ring_blocks;
+    std::size_t from = in_slot + paged_bytes(kv, page * block_tokens_) / 2;
+    std::size_t to = in_state + paged_bytes(kv, i * kGroup);
+    const auto part = [&](std::int64_t rows, std::size_t token_bytes) {
+      for (std::int64_t row = 0; row < rows; ++row) {
+        copy(from + size(row * block_tokens_ + begin % block_tokens_) * token_bytes,
+             to + size(row * kGroup + begin % kGroup) * token_bytes,
+             size(end - begin) * token_bytes);
+      }
+      to += size(rows * kGroup) * token_bytes;
+    };
+    part(std::int64_t{kv.n_kv_heads} * kv.head_dim, element_);
+    from += values;
+    part(kv.n_kv_heads, size(kv.head_dim) * element_);
+  }
+}
+
+/// The same for all of a slot.
+template <typename Copy>
+void SessionLayout::each_state_run(std::int64_t position, const Copy& copy) const {
+  const std::int64_t used = position % kLinearBlock;
+  std::size_t in_slot = 0;
+  std::size_t in_state = 0;
+  const auto take = [&](std::int64_t floats, bool is_used) {
     const std::size_t bytes = size(floats) * sizeof(float);
-    if (clear) std::ranges::fill(state.first(bytes), std::byte{});
-    state = state.subspan(bytes);
+    if (is_used) copy(in_slot, in_state, bytes);
+    in_slot += bytes;
+    in_state += bytes;
   };
   for (const CacheNeed& need : needs_) {
+    for (const PagedKvNeed& kv : need.paged) {
+      if (kv.ring_blocks == 0) continue;
+      each_ring_run(kv, position, in_slot, in_state, copy);
+      in_slot += paged_bytes(kv, kv.ring_blocks * block_tokens_);
+      in_state += paged_bytes(kv, state_groups(kv) * kGroup);
+    }
     for (const RecurrentNeed& r : need.recurrent) {
-      zero(std::int64_t{r.n_heads} * r.key_dim * r.value_dim, position < kLinearBlock);
+      take(std::int64_t{r.n_heads} * r.key_dim * r.value_dim, position >= kLinearBlock);
       for (const int width : {r.key_dim, r.value_dim}) {
         for (int head = 0; head < r.n_heads; ++head) {
-          zero(used * width, false);
-          zero((kLinearBlock - used) * width, true);
+          take(used * width, true);
+          take((kLinearBlock - used) * width, false);
         }
       }
     }
   }
-  HEDDLE_CHECK(state.empty());
+}
+
+void SessionLayout::gather_state(std::span<const std::byte> slot,
+                                 std::int64_t position,
+                                 std::span<std::byte> state) const {
+  HEDDLE_CHECK(state.size() == state_bytes());
+  std::ranges::fill(state, std::byte{});
+  each_state_run(position, [&](std::size_t in_slot, std::size_t in_state, std::size_t bytes) {
+    copy_bytes(state, in_state, slot, in_slot, bytes);
+  });
+}
+
+void SessionLayout::scatter_state(std::span<const std::byte> state,
+                                  std::int64_t position,
+                                  std::span<std::byte> slot) const {
+  HEDDLE_CHECK(state.size() == state_bytes());
+  std::ranges::fill(slot, std::byte{});
+  each_state_run(position, [&](std::size_t in_slot, std::size_t in_state, std::size_t bytes) {
+    copy_bytes(slot, in_slot, state, in_state, bytes);
+  });
 }
 
 }  // namespace heddle

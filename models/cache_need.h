@@ -6,13 +6,15 @@
 
 namespace heddle {
 
-/// Paged keys and values of one layer: what CacheStorage lays out per block of tokens.
+/// Paged keys and values of one layer: what CacheStorage lays out per block of tokens, or, where
+/// the engine chose a ring (engine/cache_rings.h), per state slot.
 struct PagedKvNeed {
   int n_kv_heads = 0;
   int head_dim = 0;
-  int n_q_heads = 0;        // that read them
-  std::int64_t window = 0;  // a token reads so many keys, itself included; 0: all
-  bool skips = false;       // keys between those that a token reads are left out
+  int n_q_heads = 0;             // that read them
+  std::int64_t window = 0;       // a token reads so many keys, itself included; 0: all
+  bool skips = false;            // keys between those that a token reads are left out
+  std::int64_t ring_blocks = 0;  // of a sequence, filled in by the engine; 0: in blocks of the pool
   std::int64_t elements_per_token() const { return 2LL * n_kv_heads * head_dim; }
 };
 

@@ -64,7 +64,7 @@ inline constexpr PrefixNode kNoNode = -1;
 
 struct PrefixCacheOptions {
   int block_tokens = 16;
-  bool states = false;         // the model has recurrent states
+  bool states = false;         // the model has states, so that a prefix is of use at snapshots only
   int state_block_tokens = 1;  // a state of n tokens serves any position from n / this * this to n
   std::array<std::uint64_t, 2> key = {};   // of the hashes; random in production
   std::size_t remembered_bytes = 1 << 22;  // for what was evicted: LostPrefixes::bytes_of() each

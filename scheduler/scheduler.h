@@ -26,7 +26,7 @@ struct SchedulerOptions {
   std::int64_t max_sequence_tokens = 0;  // context limit, prompt and generated together
   int block_tokens = 16;
   int n_blocks = 0;
-  int n_state_slots = 0;  // recurrent states; 0: the model has none, else at least max_running:
+  int n_state_slots = 0;  // of states; 0: the model has none, else at least max_running:
                           // those beyond are for snapshots
   /// A state can go back to any position from its last multiple of this on, and no further.
   int state_block_tokens = 1;
@@ -85,10 +85,10 @@ struct AdoptedPath {
 /// a victim, so every step makes progress. Owned by the engine thread.
 ///
 /// Reuse: what committed steps have computed is in the prefix cache, block by block; a sequence
-/// that is admitted begins behind the longest prefix that it finds there. Recurrent states: a
-/// sequence holds one slot for as long as it holds blocks. Snapshots are copies of it at the end of
-/// the prompt, at `snapshot_at`, every `snapshot_every` tokens and where a prompt departs from what
-/// is known; at the end of a sequence its slot itself becomes one.
+/// that is admitted begins behind the longest prefix that it finds there. States (recurrent ones,
+/// windows): a sequence holds one slot for as long as it holds blocks. Snapshots are copies of it
+/// at the end of the prompt, at `snapshot_at`, every `snapshot_every` tokens and where a prompt
+/// departs from what is known; at the end of a sequence its slot itself becomes one.
 ///
 /// Forks: sequences that were added with `fork_of` begin in the step that ends the prompt.
 ///

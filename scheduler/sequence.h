@@ -50,7 +50,7 @@ struct Sequence {
   std::int64_t pending_row = -1;  // of the last plan, if its token is pending
   FairQueue::Client* client = nullptr;
   PrefixNode node = kNoNode;  // its last block that is in the cache
-  BlockId state_slot = -1;    // of the recurrent state; with blocks only
+  BlockId state_slot = -1;    // of its state; with blocks only
   int run = 0;                // times it was admitted
   int void_run = 0;  // samples of this run and of those before it do not count: a step failed
   SequenceState state = SequenceState::kWaiting;

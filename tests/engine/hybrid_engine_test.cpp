@@ -1,5 +1,5 @@
-// The engine's promises where layers keep recurrent states: a continued, preempted or batched
-// request gives the bits that it gives alone.
+// The engine's promises where layers keep states, recurrent ones or rings of a window: a continued,
+// preempted or batched request gives the bits that it gives alone.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -72,19 +72,27 @@ Tokens departing(const Tokens& tokens, std::size_t n, int length) {
   return prompt;
 }
 
-/// The parameter is a family of make_tiny_model.py.
-class HybridEngine : public testing::TestWithParam<const char*> {
+struct Case {
+  const char* family = "";     // of make_tiny_model.py
+  std::int64_t context = 512;  // layers with windows keep rings from 2112 on
+  std::int64_t max_chunk = 0;
+};
+
+class HybridEngine : public testing::TestWithParam<Case> {
  protected:
-  HybridEngine() : model_({"--family", GetParam(), "--seed", "9"}, "safetensors") {}
+  HybridEngine() : model_({"--family", GetParam().family, "--seed", "9"}, "safetensors") {}
 
   std::unique_ptr<Engine> load(const std::function<void(EngineOptions&)>& change = {}) const {
     EngineOptions options;
     options.model = model_.path();
     options.backend.threads = 2;
-    options.context = 512;
+    options.context = GetParam().context;
+    options.max_chunk = GetParam().max_chunk;
     options.max_sequences = 4;
     if (change) change(options);
-    return Engine::load(options);
+    auto engine = Engine::load(options);
+    EXPECT_GT(engine->stats().state_slots, 0);
+    return engine;
   }
   Answer alone(const Request& request) const { return run(*load(), request); }
 
@@ -194,6 +202,61 @@ TEST_P(HybridEngine, SmallCachePreemptsAndAnswersStayTheSame) {
   }
 }
 
+TEST_P(HybridEngine, WhatWasMovedToHostMemoryComesBack) {
+  const auto engine = load([](EngineOptions& o) {
+    o.kv_tokens = 512;
+    o.snapshots = 0;
+    o.host_cache = std::uint64_t{1} << 26U;
+  });
+  std::vector<Answer> answers(4);
+  std::vector<Request> requests;
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back({.prompt = prompt_of(120 + 7 * i, i), .max_new_tokens = 60});
+    submit(*engine, requests.back(), answers[static_cast<std::size_t>(i)]);
+  }
+  for (std::size_t turn = 0; engine->step(); ++turn) {
+    if (turn % 5 == 4) engine->preempt(answers[turn / 5 % 4].id);
+  }
+  EXPECT_GT(engine->stats().moved_snapshots, 0);
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    const Answer want = alone(requests[i]);
+    EXPECT_EQ(answers[i].tokens, want.tokens) << i;
+    EXPECT_EQ(answers[i].logits, want.logits) << i;
+  }
+}
+
+TEST_P(HybridEngine, ChoicesCopyTheStateOfTheirPrompt) {
+  Request request{.prompt = prompt_of(150), .max_new_tokens = 40};
+  request.sampling = {.temperature = 1.0F, .seed = 4};
+  request.ignore_eos = true;
+  std::map<std::uint32_t, Tokens> together;
+  const auto engine = load();
+  Request three = request;
+  three.n = 3;
+  engine->submit(std::move(three), [&](const RequestEvent& event) {
+    if (event.token) together[event.choice].push_back(*event.token);
+  });
+  engine->run();
+  const auto cold = load();
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    request.choice = i;
+    cold->clear_cache();
+    EXPECT_EQ(together[i], run(*cold, request).tokens) << i;
+  }
+}
+
+TEST_P(HybridEngine, HitsThatAreVerifiedAgree) {
+  const auto engine = load([](EngineOptions& o) { o.verify_cache = 1.0; });
+  const Answer first = run(*engine, {.prompt = prompt_of(150), .max_new_tokens = 20});
+  Tokens known = prompt_of(150);
+  known.insert(known.end(), first.tokens.begin(), first.tokens.end());
+  for (const std::size_t keep : {std::size_t{169}, std::size_t{168}, std::size_t{150}}) {
+    run(*engine, {.prompt = departing(known, keep, 200), .max_new_tokens = 20});
+  }
+  EXPECT_EQ(engine->stats().verify.checked, 3);
+  EXPECT_EQ(engine->stats().verify.mismatches, 0);
+}
+
 TEST_P(HybridEngine, APreemptedRequestStartsWithAFreshState) {
   const auto engine = load();
   std::vector<Answer> answers(2);
@@ -276,11 +339,22 @@ TEST(SelftestReplay, AModelWithoutStatesSaysSo) {
   EXPECT_EQ(row.detail, "nothing to replay: no layer keeps a recurrent state");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Families,
-    HybridEngine,
-    testing::Values("transnormer", "minimax_text_01", "minicpm_sala", "heddle"),
-    [](const auto& param) { return std::string(param.param); });
+INSTANTIATE_TEST_SUITE_P(Families,
+                         HybridEngine,
+                         testing::Values(Case{"transnormer"},
+                                         Case{"minimax_text_01"},
+                                         Case{"minicpm_sala"},
+                                         Case{"heddle"},
+                                         Case{"heddle", 2304, 5},
+                                         Case{"mistral", 2304},
+                                         Case{"mistral", 2304, 5},
+                                         Case{"gemma3", 2304, 5},
+                                         Case{"gpt_oss", 2304, 5}),
+                         [](const auto& param) {
+                           const Case& c = param.param;
+                           return c.family + std::string(c.context == 512 ? "" : "_rings") +
+                                  (c.max_chunk == 0 ? "" : "_chunks");
+                         });
 
 }  // namespace
 }  // namespace heddle

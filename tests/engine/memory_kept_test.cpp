@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/batch_builder.h"
+#include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
 #include "engine/engine.h"
 #include "engine/memory_plan.h"
@@ -86,7 +88,8 @@ class MemoryKept : public testing::TestWithParam<NameAndFormat> {
   MemoryKept() : model_({"--family", GetParam().first, "--seed", "5"}, GetParam().second) {
     options_.model = model_.path();
     options_.backend.threads = 3;
-    options_.context = 600;
+    // Layers with windows keep rings then, where the model has such layers.
+    options_.context = std::min(2400, open_checkpoint(model_.path()).config.context);
     options_.max_sequences = 5;
     options_.max_step_tokens = 64;
     options_.kv_dtype = DType::kBF16;
@@ -110,9 +113,12 @@ TEST_P(MemoryKept, BuffersAreThoseOfThePlan) {
   EXPECT_LE(decoder.weight_bytes(), plan.weights + kConstants);
   EXPECT_GE(decoder.weight_bytes() * 11 / 10, plan.weights);
 
-  const std::int64_t n_blocks = (600 * 5 + 31) / 32;
+  const std::vector<CacheNeed> needs = placed_needs(config, options_);
+  EXPECT_EQ(ring_sizes(needs).empty(), plan.window_bytes_per_sequence == 0);
+  EXPECT_EQ(ring_sizes(needs).empty(), ring_contexts(config).empty());
+  const std::int64_t n_blocks = (options_.context * 5 + 31) / 32;
   const std::int64_t n_slots = 5 + Engine::load(options_)->options().snapshots;
-  const CacheStorage cache(cache_needs(config),
+  const CacheStorage cache(needs,
                            {.kv_dtype = DType::kBF16,
                             .n_blocks = n_blocks,
                             .block_tokens = 32,
@@ -123,8 +129,9 @@ TEST_P(MemoryKept, BuffersAreThoseOfThePlan) {
   const BatchCapacity capacity{.max_tokens = 64,
                                .max_sequences = 5,
                                .max_outputs = 64,
-                               .max_blocks = (600 + 31) / 32,
-                               .block_tokens = 32};
+                               .max_blocks = (options_.context + 31) / 32,
+                               .block_tokens = 32,
+                               .rings = ring_sizes(needs)};
   const BatchBuilder builder(capacity, backend);
   const std::uint64_t arrays = backend.taken();
   EXPECT_EQ(arrays, batch_bytes(capacity));

@@ -117,7 +117,7 @@ TEST(MemoryPlan, WeightsAreCountedAsPacked) {
   EXPECT_LT(plan.weights, stored * 106 / 100);
 }
 
-TEST(MemoryPlan, WindowedLayersAreAGroupThatKeepsAllTokens) {
+TEST(MemoryPlan, WindowedLayersAreAGroupThatKeepsAllTokensOfAShortContext) {
   const test::TinyModel model({"--family", "gemma3", "--seed", "3"}, "safetensors");
   const Checkpoint checkpoint = open_checkpoint(model.path());
   std::int64_t window = 0;
@@ -143,7 +143,8 @@ TEST(MemoryPlan, WindowedLayersAreAGroupThatKeepsAllTokens) {
   EXPECT_EQ(narrow.layers, windowed);
   EXPECT_EQ(full.bytes * static_cast<std::uint64_t>(windowed),
             narrow.bytes * static_cast<std::uint64_t>(layers - windowed))
-      << "a layer costs the same in both: blocks that left a window are not freed";
+      << "a layer costs the same in both";
+  EXPECT_EQ(narrow.bytes_per_sequence, 0U);
   EXPECT_EQ(plan.kv, full.bytes + narrow.bytes);
   EXPECT_DOUBLE_EQ(full.bytes_per_token + narrow.bytes_per_token,
                    static_cast<double>(plan.kv_bytes_per_token));
@@ -152,6 +153,50 @@ TEST(MemoryPlan, WindowedLayersAreAGroupThatKeepsAllTokens) {
   options.context = window;
   EXPECT_EQ(plan_memory(checkpoint.config, *checkpoint.weights, options).kv_groups.size(), 1U)
       << "a window of the whole context is none";
+
+  options.context = 8192;
+  options.max_sequences = 3;
+  const MemoryPlan rings = plan_memory(checkpoint.config, *checkpoint.weights, options);
+  ASSERT_EQ(rings.kv_groups.size(), 2U);
+  EXPECT_EQ(rings.kv_groups[1].window, window);
+  EXPECT_EQ(rings.kv_groups[1].bytes_per_token, 0.0);
+  EXPECT_EQ(rings.kv_groups[1].bytes_per_sequence, rings.window_bytes_per_sequence);
+  EXPECT_EQ(rings.kv_groups[1].bytes, 3 * rings.window_bytes_per_sequence);
+  EXPECT_EQ(rings.kv, rings.kv_groups[0].bytes + rings.kv_groups[1].bytes);
+  EXPECT_NE(rings.describe().find(" a sequence in windows)"), std::string::npos)
+      << rings.describe();
+}
+
+// Where layers begin to keep rings a longer context may need less than a shorter one.
+TEST(MemoryPlan, FitIsTheLargestContextOfAModelWithWindows) {
+  const test::TinyModel model({"--family", "gemma3", "--seed", "3"}, "safetensors");
+  const Checkpoint checkpoint = open_checkpoint(model.path());
+  const auto total = [&](std::int64_t context, std::int64_t sequences, std::int64_t snapshots) {
+    EngineOptions options;
+    options.context = context;
+    options.max_sequences = sequences;
+    options.snapshots = snapshots;
+    return plan_memory(checkpoint.config, *checkpoint.weights, options).total();
+  };
+  for (const std::int64_t sequences : {1, 3}) {
+    for (const std::int64_t snapshots : {0, -1, 40}) {
+      for (const std::int64_t at : {500, 1000, 2000, 2111, 2112, 2300, 3000, 5000, 8191}) {
+        const std::uint64_t memory = total(at, sequences, snapshots);
+        EngineOptions options;
+        options.context = 100;
+        options.max_sequences = sequences;
+        options.snapshots = snapshots;
+        const std::int64_t fit =
+            what_fits(checkpoint.config, *checkpoint.weights, options, memory).max_context;
+        EXPECT_GE(fit, at);
+        EXPECT_LE(total(fit, sequences, snapshots), memory);
+        for (const std::int64_t more : {fit + 1, std::int64_t{2112}, std::int64_t{8192}}) {
+          if (more <= fit || more > 8192) continue;
+          EXPECT_GT(total(more, sequences, snapshots), memory) << more;
+        }
+      }
+    }
+  }
 }
 
 TEST(MemoryPlan, CompressedKeysArePartOfKv) {

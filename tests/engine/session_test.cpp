@@ -73,16 +73,20 @@ SessionReport restore(Engine& engine, const std::string& path) {
   return engine.restore_session(*file);
 }
 
-/// The parameter is a family of make_tiny_model.py.
-class SessionEngine : public testing::TestWithParam<const char*> {
+struct Case {
+  const char* family = "";     // of make_tiny_model.py
+  std::int64_t context = 512;  // layers with windows keep rings from 2112 on
+};
+
+class SessionEngine : public testing::TestWithParam<Case> {
  protected:
-  SessionEngine() : model_({"--family", GetParam(), "--seed", "9"}, "safetensors") {}
+  SessionEngine() : model_({"--family", GetParam().family, "--seed", "9"}, "safetensors") {}
 
   std::unique_ptr<Engine> load(const std::function<void(EngineOptions&)>& change = {}) const {
     EngineOptions options;
     options.model = model_.path();
     options.backend.threads = 2;
-    options.context = 512;
+    options.context = GetParam().context;
     if (change) change(options);
     return Engine::load(options);
   }
@@ -196,7 +200,6 @@ TEST_P(SessionEngine, WhatHasNoRoomIsLeftOut) {
   const SessionReport saved = engine->save_session(path, first.all);
   const auto small = load([](EngineOptions& o) {
     o.kv_tokens = 160;
-    o.context = 160;
     o.snapshots = 1;
   });
   const SessionReport report = restore(*small, path);
@@ -207,6 +210,31 @@ TEST_P(SessionEngine, WhatHasNoRoomIsLeftOut) {
   // It still has room for requests, whatever was restored.
   const Answer other = run(*small, prompt_of(120, 7), 5);
   EXPECT_EQ(other.reuse.cached_tokens, 0);
+}
+
+// Windows that keep all tokens save other things than rings: neither is taken for the other.
+TEST_P(SessionEngine, AContextThatKeepsWindowsOtherwiseIsRefused) {
+  const auto long_one = load([](EngineOptions& o) { o.context = 2304; });
+  const auto short_one = load([](EngineOptions& o) { o.context = 512; });
+  const std::string path = folder_ / "s";
+  for (const auto& [from, to] : {std::pair{&long_one, &short_one}, {&short_one, &long_one}}) {
+    const Answer first = run(**from, prompt_of(60), 4);
+    (*from)->save_session(path, first.all);
+    (*from)->clear_cache();
+    if (long_one->memory().window_bytes_per_sequence == 0) {
+      restore(**to, path);
+      continue;
+    }
+    try {
+      restore(**to, path);
+      FAIL();
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
+      EXPECT_THAT(e.what(), HasSubstr("made with a --ctx that keeps sliding windows otherwise"));
+    }
+    EXPECT_EQ(run(**to, first.all, 2).reuse.cached_tokens, 0);
+    (*to)->clear_cache();
+  }
 }
 
 TEST_P(SessionEngine, RestoringTwiceIsRestoringOnce) {
@@ -229,13 +257,21 @@ TEST_P(SessionEngine, ATextThatIsNotThereIsNotSaved) {
 
 INSTANTIATE_TEST_SUITE_P(Families,
                          SessionEngine,
-                         testing::Values("llama",
-                                         "transnormer",
-                                         "minimax_text_01",
-                                         "minicpm4",
-                                         "minicpm_sala",
-                                         "heddle"),
-                         [](const auto& param) { return std::string(param.param); });
+                         testing::Values(Case{"llama"},
+                                         Case{"transnormer"},
+                                         Case{"minimax_text_01"},
+                                         Case{"minicpm4"},
+                                         Case{"minicpm_sala"},
+                                         Case{"heddle"},
+                                         Case{"gemma3"},
+                                         Case{"heddle", 2304},
+                                         Case{"mistral", 2304},
+                                         Case{"gemma3", 2304},
+                                         Case{"gpt_oss", 2304}),
+                         [](const auto& param) {
+                           return param.param.family +
+                                  std::string(param.param.context == 512 ? "" : "_rings");
+                         });
 
 }  // namespace
 }  // namespace heddle

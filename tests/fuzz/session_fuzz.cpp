@@ -37,9 +37,12 @@ std::vector<CacheNeed> needs() {
   CacheNeed softmax;
   softmax.paged = {{.n_kv_heads = 1, .head_dim = 2, .n_q_heads = 1}};
   softmax.compressed = {{.n_kv_heads = 1, .head_dim = 2, .kernel = 16, .stride = 8}};
+  CacheNeed windowed;
+  windowed.paged = {
+      {.n_kv_heads = 1, .head_dim = 1, .n_q_heads = 1, .window = 5, .ring_blocks = 2}};
   CacheNeed linear;
   linear.recurrent = {{.n_heads = 1, .key_dim = 1, .value_dim = 1}};
-  return {softmax, linear};
+  return {softmax, windowed, linear};
 }
 
 Backend& backend() {

@@ -137,8 +137,14 @@ class Shapes(Cli):
                     elif mixer.get("sparse", {}).get("kind") == "infllm":
                         self.assertTrue(kv < cost["kv_bytes_per_token"] < 1.25 * kv, "compressed keys too")
                         continue
+                    elif mixer.get("window"):
+                        window = mixer["window"] + 640
+                        self.assertGreaterEqual(x["context"], 3 * window)
+                        self.assertTrue((window - 130) * kv < cost["window_bytes"] <= window * kv)
+                        kv = 0
                     self.assertEqual(cost["kv_bytes_per_token"], kv)
                 self.assertEqual(x["kv_bytes_per_token"], sum(c["kv_bytes_per_token"] for c in x["layers"]))
+                self.assertEqual(x["window_bytes"], sum(c["window_bytes"] for c in x["layers"]))
                 self.assertEqual(x["state_bytes"], sum(c["state_bytes"] for c in x["layers"]))
 
     def test_a_shape_runs_with_random_weights(self):

@@ -81,9 +81,9 @@ class Plan(Cli):
         for more in ([], ["--plan"]):
             self.assertRefused(["inspect", "--config", MINIMAX, *more, "--snapshot-memory", mib - 1], "--snapshot-memory",
                                f"got {mib - 1}.0 MiB ({(mib - 1) * MIB} bytes), allowed: 0, or ", f"({state} bytes) and more",
-                               "one recurrent state")
+                               "one snapshot")
             self.assertRefused(["inspect", "--config", MINIMAX, *more, "--host-cache", 2 * mib - 2], "--host-cache",
-                               f"({(2 * mib - 2) * MIB} bytes)", f"({2 * state} bytes) and more", "one recurrent state")
+                               f"({(2 * mib - 2) * MIB} bytes)", f"({2 * state} bytes) and more", "one snapshot")
         self.assertEqual(plan("--config", MINIMAX, "--snapshot-memory", mib)["snapshots"], state)
         self.assertEqual(plan("--config", MINIMAX, "--host-cache", 2 * mib)["host_cache"], 2 * mib * MIB)
 
@@ -96,8 +96,34 @@ class Plan(Cli):
         self.assertEqual(list(x), ["full", "windowed"])
         self.assertLess(x["windowed"]["window"], 512)
         for group in x.values():
-            self.assertEqual(group["bytes"], 512 * group["bytes_per_token"], "blocks outside a window are kept")
+            self.assertEqual(group["bytes"], 512 * group["bytes_per_token"], "a short context is kept whole")
+            self.assertEqual(group["bytes_per_sequence"], 0)
         self.assertEqual(list(groups("llama", "--ctx", 512, "--attention", "sliding:64")), ["windowed"])
+
+    def test_windows_keep_a_ring_of_each_sequence(self):
+        """However long the context is; also of each snapshot."""
+        model = tiny("gemma3")
+        long, short = (plan(model, "--ctx", ctx, "--seqs", 2) for ctx in (8192, 4096))
+        of = {g["group"]: g for g in long["kv_groups"]}
+        window, ring = of["windowed"]["window"], of["windowed"]["bytes_per_sequence"]
+        layer_token = of["full"]["bytes_per_token"] / of["full"]["layers"]
+        tokens = ring / of["windowed"]["layers"] / layer_token
+        self.assertTrue(window + 510 <= tokens <= window + 640, tokens)
+        self.assertEqual(of["windowed"]["bytes_per_token"], 0)
+        self.assertEqual(of["windowed"]["bytes"], 2 * ring)
+        self.assertEqual(long["window_bytes_per_sequence"], ring)
+        self.assertEqual(short["window_bytes_per_sequence"], ring)
+        self.assertEqual(long["kv"], 2 * 8192 * long["kv_bytes_per_token"] + 2 * ring)
+        self.assertEqual(long["kv"], sum(group["bytes"] for group in long["kv_groups"]))
+        self.assertEqual((long["state"], long["snapshots"] % ring), (0, 0))
+        self.assertTrue(2 * ring <= long["snapshots"] <= 32 * ring)
+        self.assertEqual(long["total"], sum(long[part] for part in PARTS))
+        self.assertLess(long["kv"] + long["snapshots"], 2 * 8192 * 7 * layer_token / 2, "half of all tokens' bytes")
+        text = good("inspect", model, "--plan", "--ctx", 8192, "--seqs", 2)
+        self.assertRegex(text, rf"(?m)^  windowed +{2 * ring} .*  6 layers, window {window}, {ring} bytes a sequence$")
+        self.assertIn(f"bytes a token, {ring} a sequence in windows\n", text)
+        self.assertIn(f"  {ring} bytes each\n", text)
+        self.assertIn(f"KV {ring // 6} bytes\n", good("inspect", model))
 
     def test_text(self):
         text = good("inspect", tiny("gemma3"), "--plan", "--ctx", 512, "--seqs", 2)
@@ -126,6 +152,16 @@ class Plan(Cli):
                 self.assertTrue(fits(300, x["max_seqs"]))
                 self.assertFalse(fits(300, x["max_seqs"] + 1))
 
+    def test_the_largest_is_exact_where_windows_are_kept(self):
+        model = tiny("gemma3")
+        for ctx in (2500, 6000):
+            memory = plan(model, "--ctx", ctx, "--seqs", 2)["total"] + 70_000
+            x = plan(model, "--ctx", ctx, "--seqs", 2, "--memory", memory)
+            self.assertTrue(ctx <= x["max_ctx"] < 8192 and x["max_seqs"] >= 2, x)
+            for more, fits in ((0, True), (1, False)):
+                self.assertEqual(plan(model, "--ctx", x["max_ctx"] + more, "--seqs", 2, "--memory", memory)["fits"], fits)
+                self.assertEqual(plan(model, "--ctx", ctx, "--seqs", x["max_seqs"] + more, "--memory", memory)["fits"], fits)
+
     def test_weights_alone_that_do_not_fit(self):
         x = plan("--config", MINIMAX, "--ctx", 4096, "--memory", 80 * 10**9)
         self.assertEqual((x["fits"], x["max_ctx"], x["max_seqs"]), (False, 0, 0))
@@ -133,13 +169,14 @@ class Plan(Cli):
 
     def test_the_engine_admits_what_the_plan_says_fits(self):
         """--memory-limit counts in MiB: the plan's total rounded up is taken, one MiB less is not."""
-        model = tiny("llama")
-        run = ["generate", model, "-p", "x", "-n", 1, "--ctx", 8000, "-t", 2]
-        x = plan(model, "--ctx", 8000)
-        limit = -(-x["total"] // MIB)
-        rc, _, err = heddle(*run, "--memory-limit", limit)
-        self.assertEqual(rc, 0, err)
-        self.assertRefused([*run, "--memory-limit", limit - 1], "the memory limit allows", "--ctx", code=3)
+        for family in ("llama", "gemma3"):
+            model = tiny(family)
+            run = ["generate", model, "-p", "x", "-n", 1, "--ctx", 8000, "-t", 2]
+            x = plan(model, "--ctx", 8000)
+            limit = -(-x["total"] // MIB)
+            rc, _, err = heddle(*run, "--memory-limit", limit)
+            self.assertEqual(rc, 0, err)
+            self.assertRefused([*run, "--memory-limit", limit - 1], "the memory limit allows", "--ctx", code=3)
 
     def test_start_prints_it(self):
         rc, _, err = heddle("generate", tiny("gemma3"), "-p", "x", "-n", 1, "-v")

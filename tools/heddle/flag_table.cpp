@@ -126,10 +126,14 @@ constexpr CommandSpec kCommands[] = {
          "that is not at hand.\n"
          "--plan tells what that memory is made of, whether it fits into what is free (or "
          "--memory), the largest context of --seqs sequences and the most sequences of --ctx "
-         "tokens that would (0: not even one). Layers with a window keep all tokens. With --json "
-         "one object, in bytes: model, ctx, seqs, kv_dtype, block_tokens, weights, kv, "
+         "tokens that would (0: not even one). A layer with a window keeps, of each "
+         "sequence and snapshot, the window and a chunk of at most 512 tokens, where three of "
+         "these "
+         "are not more than the context; else all tokens. With --json one object, in bytes: model, "
+         "ctx, seqs, kv_dtype, block_tokens, weights, kv, "
          "kv_bytes_per_token, kv_groups [{group (full, windowed, compressed keys), window, layers, "
-         "bytes_per_token, bytes}], state, state_bytes_per_sequence, snapshots, workspace, "
+         "bytes_per_token, bytes_per_sequence, bytes}], window_bytes_per_sequence, state, "
+         "state_bytes_per_sequence, snapshots, workspace, "
          "workspace_parts {activations, kernels, bookkeeping}, total, available, fits, max_ctx, "
          "max_seqs, host_cache.",
      .model_configs = true},
@@ -587,7 +591,8 @@ constexpr FlagSpec kFlags[] = {
      .commands = kGenerate | kChat | kInspect,
      .kind = ValueKind::kInt,
      .value = "MIB",
-     .help = "memory for recurrent states of prefixes (MiB); 0: an eighth of the KV cache's",
+     .help = "memory for snapshots of prefixes: recurrent states, windows (MiB); 0: an eighth of "
+             "the KV cache's",
      .fallback = "0",
      .low = 0,
      .high = 1e9,

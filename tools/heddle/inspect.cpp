@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
 #include "engine/complete_options.h"
 #include "engine/engine.h"
@@ -69,39 +70,42 @@ std::string mixers_text(const LayerSpec& layer) {
 /// What a layer keeps of a sequence.
 struct LayerCost {
   std::uint64_t kv_bytes_per_token = 0;
+  std::uint64_t window_bytes = 0;
   std::uint64_t state_bytes = 0;
 };
 
-LayerCost layer_cost(const LayerSpec& layer, DType kv_dtype, int block_tokens) {
+LayerCost layer_cost(const LayerSpec& layer, DType kv_dtype, const EngineOptions& options) {
   std::vector<CacheNeed> needs;
-  for (const MixerSpec& mixer : layer.mixers) needs.push_back(cache_need(mixer));
-  return {static_cast<std::uint64_t>(kv_bytes_per_token(needs, kv_dtype, block_tokens)),
-          state_bytes(needs)};
+  for (const MixerSpec& mixer : layer.mixers) needs.push_back(placed(cache_need(mixer), options));
+  return {static_cast<std::uint64_t>(kv_bytes_per_token(needs, kv_dtype, options.block_tokens)),
+          ring_bytes(needs, kv_dtype, options.block_tokens), state_bytes(needs)};
 }
 
-Json layers_json(const ModelConfig& config, DType kv_dtype, int block_tokens) {
+Json layers_json(const ModelConfig& config, DType kv_dtype, const EngineOptions& options) {
   Json layers = Json::array();
   for (const LayerSpec& layer : config.layers) {
-    const LayerCost cost = layer_cost(layer, kv_dtype, block_tokens);
+    const LayerCost cost = layer_cost(layer, kv_dtype, options);
     layers.push_back({{"mixer", mixers_text(layer)},
                       {"ffn", describe(layer.ffn)},
                       {"kv_bytes_per_token", cost.kv_bytes_per_token},
+                      {"window_bytes", cost.window_bytes},
                       {"state_bytes", cost.state_bytes}});
   }
   return layers;
 }
 
 /// "0-29  softmax ...": runs of equal layers.
-std::string layers_text(const ModelConfig& config, DType kv_dtype, int block_tokens) {
+std::string layers_text(const ModelConfig& config, DType kv_dtype, const EngineOptions& options) {
   std::string text;
   for (std::size_t begin = 0; begin < config.layers.size();) {
     const auto line = [&](std::size_t i) {
       const LayerSpec& layer = config.layers[i];
-      const LayerCost cost = layer_cost(layer, kv_dtype, block_tokens);
+      const LayerCost cost = layer_cost(layer, kv_dtype, options);
       std::string costs;
       if (cost.kv_bytes_per_token > 0) {
         costs += fmt::format("; KV {} bytes a token", cost.kv_bytes_per_token);
       }
+      if (cost.window_bytes > 0) costs += fmt::format("; KV {} bytes", cost.window_bytes);
       if (cost.state_bytes > 0) costs += fmt::format("; state {} bytes", cost.state_bytes);
       return fmt::format("{}; {}{}", mixers_text(layer), describe(layer.ffn), costs);
     };
@@ -202,13 +206,14 @@ int run_inspect(const Arguments& args) {
                 {"context", config.context},
                 {"tied_head", config.tied_head},
                 {"layer_map", layer_map(config).text},
-                {"layers", layers_json(config, kv_type, options.block_tokens)},
+                {"layers", layers_json(config, kv_type, options)},
                 {"tensors", tensors_json(*checkpoint.weights)},
                 {"tokenizer", tokenizer_json(tokenizer)},
                 {"chat_template",
                  checkpoint.chat_template.empty() ? Json(nullptr) : Json(checkpoint.chat_template)},
                 {"generation", generation_json(config.generation)},
                 {"kv_bytes_per_token", plan.kv_bytes_per_token},
+                {"window_bytes", plan.window_bytes_per_sequence},
                 {"state_bytes", plan.state_bytes_per_sequence},
                 {"memory",
                  {{"ctx", options.context},
@@ -228,15 +233,19 @@ int run_inspect(const Arguments& args) {
       config.name.empty() ? opened : config.name, config.family, totals.parameters,
       config.layers.size(), config.hidden, config.vocab, config.tied_head ? "tied" : "untied",
       config.context);
-  text += layers_text(config, kv_type, options.block_tokens);
+  text += layers_text(config, kv_type, options);
   for (const auto& [dtype, n] : totals.bytes) text += fmt::format("{:<15} {}\n", dtype, mib(n));
   text += fmt::format("{:<15} {}\n", "tokenizer", tokenizer.describe());
   text += fmt::format("{:<15} {}\n", "chat template",
                       checkpoint.chat_template.empty()
                           ? "none"
                           : fmt::format("{} bytes", checkpoint.chat_template.size()));
-  text += fmt::format("{:<15} {} of {} ({} bytes a token)\n", "KV cache", mib(plan.kv), kv_dtype,
+  text += fmt::format("{:<15} {} of {} ({} bytes a token", "KV cache", mib(plan.kv), kv_dtype,
                       plan.kv_bytes_per_token);
+  if (plan.window_bytes_per_sequence > 0) {
+    text += fmt::format(", {} a sequence in windows", mib(plan.window_bytes_per_sequence));
+  }
+  text += ")\n";
   if (plan.state > 0) {
     text += fmt::format("{:<15} {} ({} a sequence)\n", "states", mib(plan.state),
                         mib(plan.state_bytes_per_sequence));

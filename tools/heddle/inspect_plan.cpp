@@ -24,6 +24,7 @@ Json group_json(const KvGroup& group) {
           {"window", group.window > 0 ? Json(group.window) : Json(nullptr)},
           {"layers", group.layers},
           {"bytes_per_token", group.bytes_per_token},
+          {"bytes_per_sequence", group.bytes_per_sequence},
           {"bytes", group.bytes}};
 }
 
@@ -39,6 +40,7 @@ Json plan_json(const std::string& model, const Planned& p, const EngineOptions& 
           {"kv", p.plan.kv},
           {"kv_bytes_per_token", p.plan.kv_bytes_per_token},
           {"kv_groups", groups},
+          {"window_bytes_per_sequence", p.plan.window_bytes_per_sequence},
           {"state", p.plan.state},
           {"state_bytes_per_sequence", p.plan.state_bytes_per_sequence},
           {"snapshots", p.plan.snapshots},
@@ -66,12 +68,21 @@ std::string row(std::string_view what, std::uint64_t bytes, std::string_view rem
 }
 
 std::string group_row(const KvGroup& group) {
-  std::string remark =
-      fmt::format("{}, {:g} bytes a token", counted(group.layers, "layer"), group.bytes_per_token);
-  if (group.kind == KvGroup::Kind::kWindowed) {
-    remark += fmt::format(", window {}; all tokens are kept", group.window);
+  std::string remark = counted(group.layers, "layer");
+  if (group.kind == KvGroup::Kind::kWindowed) remark += fmt::format(", window {}", group.window);
+  if (group.bytes_per_sequence > 0) {
+    remark += fmt::format(", {} bytes a sequence", group.bytes_per_sequence);
+  }
+  if (group.bytes_per_token > 0) {
+    remark += fmt::format(", {:g} bytes a token", group.bytes_per_token);
+    if (group.kind == KvGroup::Kind::kWindowed) remark += "; all tokens are kept";
   }
   return row(fmt::format("  {}", name(group.kind)), group.bytes, remark);
+}
+
+std::string in_windows(const MemoryPlan& plan) {
+  if (plan.window_bytes_per_sequence == 0) return {};
+  return fmt::format(", {} a sequence in windows", plan.window_bytes_per_sequence);
 }
 
 std::string plan_text(const std::string& model,
@@ -84,11 +95,13 @@ std::string plan_text(const std::string& model,
       fmt::format("{}: {} of {}, KV in {}\n", model, sequences, counted(options.context, "token"),
                   name(options.kv_dtype.value_or(DType::kF16)));
   text += row("weights", plan.weights, "");
-  text += row("KV", plan.kv, fmt::format("{} bytes a token", plan.kv_bytes_per_token));
+  text += row("KV", plan.kv,
+              fmt::format("{} bytes a token{}", plan.kv_bytes_per_token, in_windows(plan)));
   for (const KvGroup& group : plan.kv_groups) text += group_row(group);
   text +=
       row("states", plan.state, fmt::format("{} bytes a sequence", plan.state_bytes_per_sequence));
-  text += row("snapshots", plan.snapshots, "");
+  const std::uint64_t slot = plan.state_bytes_per_sequence + plan.window_bytes_per_sequence;
+  text += row("snapshots", plan.snapshots, slot > 0 ? fmt::format("{} bytes each", slot) : "");
   if (plan.host_cache > 0) text += row("host cache", plan.host_cache, "");
   text +=
       row("workspace", plan.workspace(),
