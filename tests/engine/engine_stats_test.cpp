@@ -134,6 +134,19 @@ TEST(EngineStatsTest, StatesOfAHybrid) {
   EXPECT_GT(engine->stats().evicted_snapshots, 0);
 }
 
+TEST(EngineStatsTest, APromptShorterThanABlockThatHadToGoIsToldSo) {
+  const test::TemporaryFile file(".gguf", test::small_llama(DType::kQ4_1, 5).serialise());
+  const auto engine = load(file.path(), [](EngineOptions& o) {
+    o.max_sequences = 1;
+    o.context = o.kv_tokens = 128;
+    o.block_tokens = 64;
+  });
+  for (const int n : {7, 70, 7}) run(*engine, request_of(n, n));
+  const auto got = reasons(*engine);
+  EXPECT_EQ(got.at("no_prefix"), 2);
+  EXPECT_EQ(got.at("evicted"), 1);
+}
+
 TEST(EngineStatsTest, TextAndJsonSayTheSame) {
   EngineStats stats{.prompt_tokens = 90,
                     .cached_tokens = 31,

@@ -250,6 +250,24 @@ TEST_P(ProcessMemory, GrowsByWhatThePlanSays) {
   EXPECT_GE(large.grown - small.grown, kv - kSlack) << "every block was written";
 }
 
+/// All of it, what does not grow with the context too: beyond the plan there is room for what is
+/// made once for all (threads, tables, the heap's own) and for what the heap rounds up.
+TEST_P(ProcessMemory, IsNoMoreThanThePlansTotal) {
+  if (test::kSanitized) GTEST_SKIP() << "a sanitizer's own memory grows with the program's";
+  const test::TinyModel model({"--family", GetParam(), "--seed", "5"}, "safetensors");
+  EngineOptions options;
+  options.model = model.path();
+  options.backend.threads = 2;
+  options.any_context = true;
+  options.max_sequences = 2;
+  options.context = 4096;
+  const Measured measured = fill(options);
+  const auto planned = static_cast<double>(measured.plan.total());
+  constexpr double kSlack = 4.0 * 1024 * 1024;
+  EXPECT_LE(static_cast<double>(measured.grown), planned * 1.05 + kSlack)
+      << measured.plan.describe();
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Families,
     ProcessMemory,

@@ -36,7 +36,7 @@ TEST(NoProgress, EndsTheRequestsWithAnErrorAndTheEngineGoesOn) {
   options.model = file.path();
   options.backend.threads = 2;
   options.max_sequences = 2;
-  options.kv_tokens = 128;  // 8 blocks
+  options.kv_tokens = 128;           // 8 blocks
   for (const int leaked : {6, 4}) {  // no prompt fits; the answer does not
     EngineOptions leaking = options;
     leaking.leaked_blocks = leaked;
