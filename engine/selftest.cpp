@@ -297,9 +297,8 @@ class Selftest {
       o.max_sequences = 2;
       o.snapshots = 0;  // two states: the long prompt's end takes the place of the other's
       const MemoryPlan& memory = base_->memory();
-      o.host_cache =
-          std::max(std::uint64_t{1} << 28U,
-                   2 * (memory.state_bytes_per_sequence + memory.window_bytes_per_sequence));
+      o.host_cache = std::max(std::uint64_t{1} << 28U, 2 * (memory.state_bytes_per_sequence +
+                                                            memory.window_bytes_per_sequence));
     });
     const std::vector<std::size_t> order = {0, 2, 1, 3};
     std::vector<Trace> traces(tasks_.size());

@@ -342,8 +342,8 @@ TEST(WindowRingsOf, ALongContextTakesMuchLessMemory) {
       const MemoryPlan rings = plan(context, sequences);
       EXPECT_GT(rings.window_bytes_per_sequence, 0U);
       EXPECT_GE(rings.snapshots, 2 * rings.window_bytes_per_sequence);
-      EXPECT_LE(rings.kv + rings.snapshots, static_cast<std::uint64_t>(sequences * (context + 15)) *
-                                                7 * kLayerToken);
+      EXPECT_LE(rings.kv + rings.snapshots,
+                static_cast<std::uint64_t>(sequences * (context + 15)) * 7 * kLayerToken);
     }
   }
 }

@@ -16,7 +16,7 @@ GRID = 1024  # tokens between the states that are kept wherever they lie
 PROSE = (ROOT / "tests/support/plain_prose.txt").read_text().splitlines()
 NAMES = ("quiet-harbor", "green-lantern", "old-bridge", "small-garden", "cold-river", "bright-window", "long-road",
          "dark-forest", "warm-kitchen", "high-tower")
-REUSED = re.compile(r"reused (\d+) of (\d+) prompt tokens(?:, replayed (\d+))?; (\w+)(?: (\d+))?")
+REUSED = re.compile(r"reused (\d+) of (\d+) prompt tokens(?:, replayed (\d+))?; (\w+)(?:(?:, diverged_at)? (\d+))?")
 
 
 def code(turn):
@@ -57,11 +57,11 @@ class Conversation(unittest.TestCase):
             self.assertEqual(cached, at)
             self.assertGreaterEqual(cached, before, "all of the prompt before, and of the answer what reads the same")
             self.assertLess(cached, prompt)
-        cached, prompt, replayed, *_ = reuse[-1]
-        behind_the_turn_before = reuse[EDITED - 2][1]
-        known = cached + (replayed or 0)
-        self.assertGreater(known, behind_the_turn_before)
-        self.assertLess(known, reuse[EDITED - 1][1])
+        cached, prompt, replayed, reason, at = reuse[-1]
+        self.assertEqual(cached + (replayed or 0), at)
+        self.assertEqual(reason, "no_snapshot" if replayed else "diverged_at")
+        self.assertGreater(at, reuse[EDITED - 2][1], "behind the turn before")
+        self.assertLess(at, reuse[EDITED - 1][1], "where the words were changed")
         self.assertLess(replayed or 0, GRID)
 
         cold, reuse = chat(lines, "--no-prefix-cache")

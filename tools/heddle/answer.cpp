@@ -151,7 +151,14 @@ std::string Answer::describe_reuse() const {
   if (reuse_.replayed_tokens > 0) text += fmt::format(", replayed {}", reuse_.replayed_tokens);
   if (reuse_.reason.empty() || reuse_.reason == "none") return text;
   text += fmt::format("; {}", reuse_.reason);
-  return reuse_.reason == "diverged_at" ? fmt::format("{} {}", text, reuse_.known_tokens) : text;
+  if (!departed()) return text;
+  return fmt::format("{} {}", reuse_.reason == "diverged_at" ? text : text + ", diverged_at",
+                     reuse_.known_tokens);
+}
+
+bool Answer::departed() const {
+  return reuse_.reason == "diverged_at" ||
+         (reuse_.reason == "no_snapshot" && reuse_.known_tokens < n_prompt() - 1);
 }
 
 std::string Answer::describe_timings() const {
@@ -198,7 +205,7 @@ Json Answer::to_json(const Engine& engine, const std::string& model) const {
   json["cached_tokens"] = reuse_.cached_tokens;
   json["replayed_tokens"] = reuse_.replayed_tokens;
   json["not_reused"] = reuse_.reason.empty() ? Json(nullptr) : Json(reuse_.reason);
-  if (reuse_.reason == "diverged_at") json["diverged_at"] = reuse_.known_tokens;
+  if (departed()) json["diverged_at"] = reuse_.known_tokens;
   json["prompt_token_ids"] = prompt_;
   json["seed"] = seed_;
   json["timings"] = {{"load_s", engine.stats().load_s},

@@ -42,6 +42,7 @@ class Answer {
   Json to_json(const Engine& engine, const std::string& model) const;
   /// "reused 96 of 120 prompt tokens, replayed 4; diverged_at 100"
   std::string describe_reuse() const;
+  bool departed() const;  // from what is known, whatever the first reason
   /// "prompt 31 tokens, 16 of them cached, in 0.0250 s (600.0 tok/s), answer ...": the rate is that
   /// of the others.
   std::string describe_timings() const;
