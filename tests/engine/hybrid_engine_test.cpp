@@ -100,7 +100,9 @@ class HybridEngine : public testing::TestWithParam<Case> {
 };
 
 TEST_P(HybridEngine, MemoryWithoutRoomForAStateIsRefused) {
-  const std::uint64_t state = load()->memory().state_bytes_per_sequence;
+  const auto engine = load();
+  const MemoryPlan& plan = engine->memory();
+  const std::uint64_t state = plan.state_bytes_per_sequence + plan.window_bytes_per_sequence;
   const auto refused = [&](const std::function<void(EngineOptions&)>& change) -> std::string {
     try {
       load(change);
