@@ -13,6 +13,7 @@
 #include "engine/cache_storage.h"
 #include "models/mixers/mixer.h"
 #include "models/scratch_shape.h"
+#include "scheduler/prefix_cache.h"
 
 namespace heddle {
 namespace {
@@ -187,8 +188,10 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
   const std::int64_t tokens = o.context * o.max_sequences * 16;
   const std::int64_t n_blocks = ceil_div(o.kv_tokens, o.block_tokens);
   std::int64_t blocks = (n_blocks + max_blocks * o.max_sequences) * 8;
-  constexpr std::int64_t kRemembered = 1 << 16;
-  if (o.prefix_cache) blocks += n_blocks * (448 + 4 * o.block_tokens) + kRemembered * 64;
+  if (o.prefix_cache) {
+    blocks += n_blocks * (448 + 4 * o.block_tokens) +
+              static_cast<std::int64_t>(PrefixCacheOptions{}.remembered_bytes);
+  }
   const std::int64_t sampled = limits.max_outputs * 8;
   const std::int64_t logits = (o.max_sequences + 1) * config.vocab * 4;  // for their logprobs
   const std::uint64_t checks = o.verify_cache > 0.0 ? kCacheCheckBytes : 0;

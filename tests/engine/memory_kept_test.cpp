@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -223,18 +224,29 @@ Measured fill(EngineOptions options) {
   return measured;
 }
 
-/// Two loads of one model that differ in context or sequences: what the second one takes more.
-class ProcessMemory : public testing::TestWithParam<const char*> {};
+class ProcessMemory : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (test::kSanitized) GTEST_SKIP() << "a sanitizer's own memory grows with the program's";
+    model_.emplace(std::vector<std::string>{"--family", GetParam(), "--seed", "5"}, "safetensors");
+  }
+  EngineOptions two_sequences() const {
+    EngineOptions options;
+    options.model = model_->path();
+    options.backend.threads = 2;
+    options.any_context = true;
+    options.max_sequences = 2;
+    return options;
+  }
 
+ private:
+  std::optional<test::TinyModel> model_;
+};
+
+/// Two loads of one model that differ in context: what the second one takes more.
 TEST_P(ProcessMemory, GrowsByWhatThePlanSays) {
-  if (test::kSanitized) GTEST_SKIP() << "a sanitizer's own memory grows with the program's";
-  const test::TinyModel model({"--family", GetParam(), "--seed", "5"}, "safetensors");
-  EngineOptions options;
-  options.model = model.path();
-  options.backend.threads = 2;
-  options.any_context = true;
+  EngineOptions options = two_sequences();
   options.kv_dtype = DType::kF32;
-  options.max_sequences = 2;
   const auto run = [&](std::int64_t context) {
     options.context = context;
     return fill(options);
@@ -253,13 +265,7 @@ TEST_P(ProcessMemory, GrowsByWhatThePlanSays) {
 /// All of it, what does not grow with the context too: beyond the plan there is room for what is
 /// made once for all (threads, tables, the heap's own) and for what the heap rounds up.
 TEST_P(ProcessMemory, IsNoMoreThanThePlansTotal) {
-  if (test::kSanitized) GTEST_SKIP() << "a sanitizer's own memory grows with the program's";
-  const test::TinyModel model({"--family", GetParam(), "--seed", "5"}, "safetensors");
-  EngineOptions options;
-  options.model = model.path();
-  options.backend.threads = 2;
-  options.any_context = true;
-  options.max_sequences = 2;
+  EngineOptions options = two_sequences();
   options.context = 4096;
   const Measured measured = fill(options);
   const auto planned = static_cast<double>(measured.plan.total());
