@@ -76,7 +76,7 @@ class Bundled(unittest.TestCase):
         self.source = self.work / "source"
         self.tree = self.source / "build"
         shutil.copytree(self.made, self.source, copy_function=os.link)
-        cmake("-S", self.source, "-B", self.tree)
+        cmake("-G", "Ninja", "-S", self.source, "-B", self.tree)
         os.link(self.folder / "heddle", self.tree / "heddle")
 
     def run_in(self, program, *args, env=None):
