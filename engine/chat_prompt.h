@@ -10,6 +10,12 @@
 
 namespace heddle {
 
+/// What a template gets besides the messages (TemplateInputs).
+struct ChatVariables {
+  std::string tools_json = {};
+  std::string extra_json = {};
+};
+
 struct ChatPrompt {
   std::vector<TokenId> tokens = {};
   /// For Request::snapshot_at.
@@ -21,7 +27,8 @@ struct ChatPrompt {
 std::vector<TokenId> encode_messages(const ChatTemplate& chat_template,
                                      const Tokenizer& tokenizer,
                                      const std::vector<ChatMessage>& messages,
-                                     bool add_generation_prompt);
+                                     bool add_generation_prompt,
+                                     const ChatVariables& variables = {});
 
 /// Positions in `tokens`, the prompt of `messages`, where other conversations are likely to depart,
 /// ascending: the end of the system message, or else where the first message begins; the ends of
@@ -31,7 +38,16 @@ std::vector<TokenId> encode_messages(const ChatTemplate& chat_template,
 std::vector<std::int64_t> chat_departures(const ChatTemplate& chat_template,
                                           const Tokenizer& tokenizer,
                                           const std::vector<ChatMessage>& messages,
-                                          std::span<const TokenId> tokens);
+                                          std::span<const TokenId> tokens,
+                                          const ChatVariables& variables = {});
+
+/// The text of a conversation, and its tokens.
+RenderedPrompt render_messages(const ChatTemplate& chat_template,
+                               const Tokenizer& tokenizer,
+                               const std::vector<ChatMessage>& messages,
+                               bool add_generation_prompt,
+                               const ChatVariables& variables = {});
+std::vector<TokenId> encode_rendered(const Tokenizer& tokenizer, const RenderedPrompt& prompt);
 
 /// Where snapshots of a recurrent state are worth a step that ends there, ascending, below
 /// n_prompt, whose own state is kept anyway. A state after n tokens serves any position from the

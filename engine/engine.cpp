@@ -98,7 +98,7 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
   SequenceRequest wanted{
       .prompt = request.prompt,
       .max_new_tokens = room,
-      .all_outputs = request.score || request.all_logits,
+      .all_outputs = scores_prompt(request) || request.all_logits,
       .outputs_from = request.logits_from,
       .scope = prefix_scope(request),
       .counted = !internal,

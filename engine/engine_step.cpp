@@ -186,7 +186,9 @@ std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const Tensor
         show_logits(*entry, end - item.n_outputs + i, row(logits, first + i));
       }
     }
-    if (entry->request->score && !entry->internal) emit_scores(*entry, item, first, logits);
+    if (scores_prompt(*entry->request) && !entry->internal) {
+      emit_scores(*entry, item, first, logits);
+    }
     if (!item.sample) continue;
     record_hit(*entry, end - 1, row(logits, next - 1));
     rows.push_back(sample_row(*entry, logits, next - 1, end));
@@ -230,7 +232,11 @@ void Engine::Impl::emit_scores(Live& entry,
     if (predicted >= entry.request->prompt.size()) break;
     const std::span<const float> values = row(logits, first_row + i);
     const double logit = values[static_cast<std::size_t>(entry.request->prompt[predicted])];
-    event.scores.push_back(static_cast<float>(logit - log_sum_exp(values)));
+    const double lse = log_sum_exp(values);
+    event.scores.push_back(static_cast<float>(logit - lse));
+    if (entry.request->prompt_logprobs >= 0) {
+      event.top_scores.push_back(top_logprobs(values, lse, entry.request->prompt_logprobs));
+    }
   }
   if (!event.scores.empty()) notify(entry, event);
 }
@@ -252,6 +258,11 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     } else if (entry->request->score &&
                item.end() == static_cast<std::int64_t>(entry->request->prompt.size())) {
       finish(*entry, {.finish = FinishReason::kLength});
+    } else if (entry->request->report_progress) {
+      notify(*entry, {.request = entry->id,
+                      .choice = entry->choice,
+                      .prompt_computed = item.end(),
+                      .reuse = report_of(*scheduler.find(item.sequence))});
     }
   }
   for (const BatchPlan::Fork& fork : plan.forks) {
@@ -292,7 +303,9 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
     event.top_logprobs = top_logprobs(raw->second, lse, entry.request->n_logprobs);
   }
   const bool ended = ends_answer(*entry.request, token);
-  if (!ended) event.text = entry.text.push(tokenizer->token_bytes(token));
+  if (!ended) {
+    event.text = entry.text.push(tokenizer->token_bytes(token, entry.request->control_text));
+  }
   const Sequence* sequence = scheduler.find(entry.sequence);
   HEDDLE_CHECK(sequence != nullptr);
   if (ended || entry.text.stopped()) {

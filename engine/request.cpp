@@ -54,6 +54,7 @@ void validate(const Request& r, std::int64_t vocab) {
     }
   }
   require_between("n_logprobs", r.n_logprobs, -1, 20);
+  require_between("prompt_logprobs", r.prompt_logprobs, -1, 20);
   require_between("logits_from", r.logits_from, 0, static_cast<std::int64_t>(r.prompt.size()) - 1);
   require_between("number of snapshot positions", static_cast<std::int64_t>(r.snapshot_at.size()),
                   0, 64);

@@ -36,6 +36,7 @@ struct Request {
   std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
+  bool control_text = false;  // control tokens of the answer are spelled out in its text
   /// Seconds from submit(), 0: none. A request that has not begun (queue_deadline: later it does
   /// not count, whatever happens) or not ended (deadline) by then ends with kDeadline; what it has
   /// given stays. Looked at before each step, so a step late at most.
@@ -48,11 +49,16 @@ struct Request {
   int n = 1;
   std::uint32_t choice = 0;  // of the first of them; keys the random numbers
   bool score = false;        // compute log p of every prompt token but the first; no generation
-  /// score, all_logits: the first position of the prompt whose row of logits is wanted (scores: of
-  /// the tokens behind it); those before cost less.
+  /// >= 0: the events before the first token have `scores` of the prompt's tokens as score requests
+  /// do, and `top_scores`, the n likeliest at each place, up to 20. The answer follows. As with
+  /// `score`, nothing is reused.
+  int prompt_logprobs = -1;
+  bool report_progress = false;  // events that tell how much of the prompt is computed
+  /// score, prompt_logprobs, all_logits: the first position of the prompt whose row of logits is
+  /// wanted (scores: of the tokens behind it); those before cost less.
   std::int64_t logits_from = 0;
   bool reuse = true;  // begin behind what is cached, and leave what is computed there;
-                      // never with `score` or `all_logits`
+                      // never with `score`, `prompt_logprobs` or `all_logits`
   /// Who is served fairly beside others, and finds no prefix of theirs: how fast an answer comes
   /// would tell what they have asked.
   std::string client = {};
@@ -67,6 +73,11 @@ struct Request {
   std::function<void(std::int64_t position, std::span<const float> logits)> on_logits = {};
   bool all_logits = false;
 };
+
+/// Whether the rows of the prompt's logits are wanted.
+inline bool scores_prompt(const Request& request) {
+  return request.score || request.prompt_logprobs >= 0;
+}
 
 /// The scheduler's scope of a request: of its client and its cache_scope, or of the latter alone if
 /// that is shared. Different ones have different names; a client without a name and without a
@@ -108,10 +119,12 @@ struct RequestEvent {
   std::string text = {};  // text that became certain (whole code points; stop texts held back)
   std::optional<TokenLogprob> logprob = {};
   std::vector<TokenLogprob> top_logprobs = {};
-  std::vector<float> scores = {};  // score requests: log p of the next prompt tokens, in order
+  std::vector<float> scores = {};  // log p of the next prompt tokens, in order
+  std::vector<std::vector<TokenLogprob>> top_scores = {};  // prompt_logprobs: for each of these
+  std::int64_t prompt_computed = -1;  // report_progress: tokens of the prompt; -1: no such event
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once a choice: its last event
   std::string error = {};                     // kError, kDeadline: what happened
-  ReuseReport reuse = {};                     // of the last event
+  ReuseReport reuse = {};                     // of the last event, and of prompt_computed's
 };
 using EventSink = std::function<void(const RequestEvent&)>;
 
