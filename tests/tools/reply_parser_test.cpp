@@ -74,128 +74,121 @@ struct Case {
   std::string want;
 };
 
-const std::vector<Case>& hermes_cases() {
-  static const std::vector<Case> cases = {
-      {"plain", ToolStyle::kHermes, "Hello <b>x</b> {\"a\": 1}\n",
-       "C:Hello <b>x</b> {\"a\": 1}\n|"},
-      {"one", ToolStyle::kHermes,
-       "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [1, -2.5e3, \"x\"]}}\n</tool_call>",
-       "C:|call_0:f:{\"a\": [1, -2.5e3, \"x\"]}|"},
-      {"two and text", ToolStyle::kHermes,
-       "I look.\n\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>\n"
-       "{\"name\": \"g\", \"arguments\": {\"b\": null}}\n</tool_call>\n Done.\n",
-       "C:I look.Done.\n|call_0:f:{}|call_1:g:{\"b\": null}|"},
-      {"arguments first", ToolStyle::kHermes,
-       R"(<tool_call>{"arguments": {"a": "}\"{"}, "name": "f"}</tool_call>)",
-       R"(C:|call_0:f:{"a": "}\"{"}|)"},
-      {"tags and braces in strings", ToolStyle::kHermes,
-       R"(<tool_call>{"name": "f", "arguments": {"a": "</tool_call>{\\\"<tool_call>"}}</tool_call>)",
-       R"(C:|call_0:f:{"a": "</tool_call>{\\\"<tool_call>"}|)"},
-      {"wrapped", ToolStyle::kHermes,
-       R"(<tool_call>{"name": "f", "arguments": "{\"a\": \"\u00fc\\n\ud83d\ude00\"} "}</tool_call>)",
-       "C:|call_0:f:{\"a\": \"\u00fc\\n\U0001F600\"}|"},
-      {"empty arguments", ToolStyle::kHermes,
-       "<tool_call>{\"name\": \"f\"}</tool_call><tool_call>{\"name\": \"g\", \"arguments\": \"\"}"
-       "</tool_call><tool_call>{\"arguments\": null, \"name\": \"h\"}</tool_call>",
-       "C:|call_0:f:{}|call_1:g:{}|call_2:h:{}|"},
-      {"other members", ToolStyle::kHermes,
-       R"(<tool_call>{"type": "function", "n": -1 , "m": {"name": [1e5]}, "name": "f", "arguments": {}, "x": 0}</tool_call>)",
-       "C:|call_0:f:{}|"},
-      {"no closing tag", ToolStyle::kHermes,
-       "x<tool_call>{\"name\": \"f\", \"arguments\": {}}\n<tool_call>{\"name\": \"g\", "
-       "\"arguments\": "
-       "{}}",
-       "C:x|call_0:f:{}|call_1:g:{}|"},
-      {"no closing brace", ToolStyle::kHermes,
-       "<tool_call>{\"name\": \"f\", \"arguments\": {}\n</tool_call>x", "C:x|call_0:f:{}|"},
-      {"several in a block", ToolStyle::kHermes,
-       "<tool_call>[{\"name\": \"f\", \"arguments\": {}},\n{\"name\": \"g\", \"arguments\": {}}]"
-       "</tool_call>",
-       "C:|call_0:f:{}|call_1:g:{}|"},
-      {"unicode", ToolStyle::kHermes,
-       "Gr\u00fc\u00dfe \U0001F44B\n<tool_call>{\"name\": \"f\", \"arguments\": {\"\u4f60\": "
-       "\"\u597d\"}}</tool_call>",
-       "C:Gr\u00fc\u00dfe \U0001F44B|call_0:f:{\"\u4f60\": \"\u597d\"}|"},
-      {"mended strings", ToolStyle::kHermes,
-       "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"1\n2\t\\d\\u12x\\ud800\\udc\"}}"
-       "</tool_call>",
-       "C:|call_0:f:{\"a\": \"1\\n2\\t\\\\d\\\\u12x\\ufffd\\\\udc\"}|"},
-      {"elements", ToolStyle::kHermes,
-       "<tool_call>\n<function=f>\n<parameter=city>\nK\u00f6ln \"Mitte\"\n\n</parameter>\n"
-       "<parameter=days>\n2\n</parameter>\n<parameter=list>[1, {\"a\": 2}]</parameter>"
-       "<parameter=exact>True</parameter><parameter=e></parameter>\n</function>\n</tool_call>",
-       "C:|call_0:f:{\"city\": \"K\u00f6ln \\\"Mitte\\\"\\n\", \"days\": 2, \"list\": [1, {\"a\": "
-       "2}], \"exact\": true, \"e\": \"\"}|"},
-      {"elements without some tags", ToolStyle::kHermes,
-       "<function=f>\n<parameter=a>1 or 2</parameter></function>\n<tool_call><function=g>"
-       "</tool_call>\n<tool_call><function=h><parameter=b>x</b>",
-       "C:|call_0:f:{\"a\": \"1 or 2\"}|call_1:g:{}|call_2:h:{\"b\": \"x</b>\"}|"},
-      {"object in an element", ToolStyle::kHermes,
-       "<tool_call><function=f>{\"a\": {\"b\": 1}}</function></tool_call>",
-       "C:|call_0:f:{\"a\": {\"b\": 1}}|"},
-  };
-  return cases;
-}
+const std::vector<Case> kHermesCases = {
+    {"plain", ToolStyle::kHermes, "Hello <b>x</b> {\"a\": 1}\n", "C:Hello <b>x</b> {\"a\": 1}\n|"},
+    {"one", ToolStyle::kHermes,
+     "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": [1, -2.5e3, \"x\"]}}\n</tool_call>",
+     "C:|call_0:f:{\"a\": [1, -2.5e3, \"x\"]}|"},
+    {"two and text", ToolStyle::kHermes,
+     "I look.\n\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>\n"
+     "{\"name\": \"g\", \"arguments\": {\"b\": null}}\n</tool_call>\n Done.\n",
+     "C:I look.Done.\n|call_0:f:{}|call_1:g:{\"b\": null}|"},
+    {"arguments first", ToolStyle::kHermes,
+     R"(<tool_call>{"arguments": {"a": "}\"{"}, "name": "f"}</tool_call>)",
+     R"(C:|call_0:f:{"a": "}\"{"}|)"},
+    {"tags and braces in strings", ToolStyle::kHermes,
+     R"(<tool_call>{"name": "f", "arguments": {"a": "</tool_call>{\\\"<tool_call>"}}</tool_call>)",
+     R"(C:|call_0:f:{"a": "</tool_call>{\\\"<tool_call>"}|)"},
+    {"wrapped", ToolStyle::kHermes,
+     R"(<tool_call>{"name": "f", "arguments": "{\"a\": \"\u00fc\\n\ud83d\ude00\"} "}</tool_call>)",
+     "C:|call_0:f:{\"a\": \"\u00fc\\n\U0001F600\"}|"},
+    {"empty arguments", ToolStyle::kHermes,
+     "<tool_call>{\"name\": \"f\"}</tool_call><tool_call>{\"name\": \"g\", \"arguments\": \"\"}"
+     "</tool_call><tool_call>{\"arguments\": null, \"name\": \"h\"}</tool_call>",
+     "C:|call_0:f:{}|call_1:g:{}|call_2:h:{}|"},
+    {"other members", ToolStyle::kHermes,
+     R"(<tool_call>{"type": "function", "n": -1 , "m": {"name": [1e5]}, "name": "f", "arguments": {}, "x": 0}</tool_call>)",
+     "C:|call_0:f:{}|"},
+    {"no closing tag", ToolStyle::kHermes,
+     "x<tool_call>{\"name\": \"f\", \"arguments\": {}}\n<tool_call>{\"name\": \"g\", "
+     "\"arguments\": "
+     "{}}",
+     "C:x|call_0:f:{}|call_1:g:{}|"},
+    {"no closing brace", ToolStyle::kHermes,
+     "<tool_call>{\"name\": \"f\", \"arguments\": {}\n</tool_call>x", "C:x|call_0:f:{}|"},
+    {"several in a block", ToolStyle::kHermes,
+     "<tool_call>[{\"name\": \"f\", \"arguments\": {}},\n{\"name\": \"g\", \"arguments\": {}}]"
+     "</tool_call>",
+     "C:|call_0:f:{}|call_1:g:{}|"},
+    {"unicode", ToolStyle::kHermes,
+     "Gr\u00fc\u00dfe \U0001F44B\n<tool_call>{\"name\": \"f\", \"arguments\": {\"\u4f60\": "
+     "\"\u597d\"}}</tool_call>",
+     "C:Gr\u00fc\u00dfe \U0001F44B|call_0:f:{\"\u4f60\": \"\u597d\"}|"},
+    {"mended strings", ToolStyle::kHermes,
+     "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"1\n2\t\\d\\u12x\\ud800\\udc\"}}"
+     "</tool_call>",
+     "C:|call_0:f:{\"a\": \"1\\n2\\t\\\\d\\\\u12x\\ufffd\\\\udc\"}|"},
+    {"elements", ToolStyle::kHermes,
+     "<tool_call>\n<function=f>\n<parameter=city>\nK\u00f6ln \"Mitte\"\n\n</parameter>\n"
+     "<parameter=days>\n2\n</parameter>\n<parameter=list>[1, {\"a\": 2}]</parameter>"
+     "<parameter=exact>True</parameter><parameter=e></parameter>\n</function>\n</tool_call>",
+     "C:|call_0:f:{\"city\": \"K\u00f6ln \\\"Mitte\\\"\\n\", \"days\": 2, \"list\": [1, {\"a\": "
+     "2}], \"exact\": true, \"e\": \"\"}|"},
+    {"elements without some tags", ToolStyle::kHermes,
+     "<function=f>\n<parameter=a>1 or 2</parameter></function>\n<tool_call><function=g>"
+     "</tool_call>\n<tool_call><function=h><parameter=b>x</b>",
+     "C:|call_0:f:{\"a\": \"1 or 2\"}|call_1:g:{}|call_2:h:{\"b\": \"x</b>\"}|"},
+    {"object in an element", ToolStyle::kHermes,
+     "<tool_call><function=f>{\"a\": {\"b\": 1}}</function></tool_call>",
+     "C:|call_0:f:{\"a\": {\"b\": 1}}|"},
+};
 
-const std::vector<Case>& other_cases() {
-  static const std::vector<Case> cases = {
-      {"llama", ToolStyle::kLlama3, R"({"name": "f", "parameters": {"a": "b"}})",
-       R"(C:|call_0:f:{"a": "b"}|)"},
-      {"llama, tag", ToolStyle::kLlama3,
-       R"(<|python_tag|>{"type": "function", "name": "f", "parameters": {"a": 1}})",
-       R"(C:|call_0:f:{"a": 1}|)"},
-      {"llama, several", ToolStyle::kLlama3,
-       "\n{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}\n{\"name\": "
-       "\"h\", \"arguments\": {}};",
-       "C:|call_0:f:{}|call_1:g:{}|call_2:h:{}|"},
-      {"llama, text behind", ToolStyle::kLlama3,
-       "{\"name\": \"f\", \"parameters\": {}} That's all.", "C:That's all.|call_0:f:{}|"},
-      {"llama, other JSON", ToolStyle::kLlama3, R"({"answer": {"name": "f", "parameters": {}}})",
-       R"(C:{"answer": {"name": "f", "parameters": {}}}|)"},
-      {"llama, no arguments", ToolStyle::kLlama3, R"({"name": "Ann"})", R"(C:{"name": "Ann"}|)"},
-      {"llama, not at the start", ToolStyle::kLlama3, R"(So: {"name": "f", "parameters": {}})",
-       R"(C:So: {"name": "f", "parameters": {}}|)"},
-      {"llama, code", ToolStyle::kLlama3, "<|python_tag|>f.call(a=1)",
-       "C:<|python_tag|>f.call(a=1)|"},
-      {"llama, elements", ToolStyle::kLlama3,
-       "Go <function=f>{\"a\": 1}</function> <function=g>{}</function>.",
-       "C:Go.|call_0:f:{\"a\": 1}|call_1:g:{}|"},
-      {"mistral", ToolStyle::kMistral,
-       R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": [[]]}}, {"name": "g", "arguments": {}, "id": "x"}] )",
-       R"(C:|call_0:f:{"a": [[]]}|call_1:g:{}|)"},
-      {"mistral, ids", ToolStyle::kMistral,
-       R"(Hm. [TOOL_CALLS][{"id": "abcDEF123", "name": "f", "arguments": {}}, {"id": "abcDEF123", "name": "g", "arguments": {}}, {"id": "short", "name": "h", "arguments": {}}])",
-       "C:Hm.|abcDEF123:f:{}|call_0:g:{}|call_1:h:{}|"},
-      {"mistral, one object", ToolStyle::kMistral, R"([TOOL_CALLS]{"name": "f", "arguments": {}})",
-       "C:|call_0:f:{}|"},
-      {"mistral, newer", ToolStyle::kMistral,
-       R"([TOOL_CALLS]f-1[ARGS]{"a": "]["}[TOOL_CALLS] g [CALL_ID]abcDEF123[ARGS] {}[TOOL_CALLS]h{"b": 1})",
-       R"(C:|call_0:f-1:{"a": "]["}|abcDEF123:g:{}|call_1:h:{"b": 1}|)"},
-      {"mistral, brackets", ToolStyle::kMistral, "[1, [TOOL], [TOOL_CALLS",
-       "C:[1, [TOOL], [TOOL_CALLS|"},
-      {"minimax-m1", ToolStyle::kMiniMax,
-       "Sure.\n<tool_calls>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n{\"name\": \"g\", "
-       "\"arguments\": {}}\n</tool_calls>\n",
-       "C:Sure.|call_0:f:{\"a\": 1}|call_1:g:{}|"},
-      {"minimax, list", ToolStyle::kMiniMax,
-       "<tool_calls>[\n{\"name\": \"f\", \"arguments\": {}},\n    {\"name\": \"g\", \"arguments\": "
-       "{}}\n]</tool_calls>",
-       "C:|call_0:f:{}|call_1:g:{}|"},
-      {"minimax-m2", ToolStyle::kMiniMax,
-       "\n<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"a\">x < y </parameter >"
-       "</parameter>\n<parameter name=\"b\">{\"c\": 1}</parameter>\n</invoke>\n<invoke "
-       "name=\"g\">\n</invoke>\n</minimax:tool_call>",
-       "C:|call_0:f:{\"a\": \"x < y </parameter >\", \"b\": {\"c\": 1}}|call_1:g:{}|"},
-      {"none", ToolStyle::kNone,
-       " <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>[TOOL_CALLS]\n",
-       "C: <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>[TOOL_CALLS]\n|"},
-  };
-  return cases;
-}
+const std::vector<Case> kOtherCases = {
+    {"llama", ToolStyle::kLlama3, R"({"name": "f", "parameters": {"a": "b"}})",
+     R"(C:|call_0:f:{"a": "b"}|)"},
+    {"llama, tag", ToolStyle::kLlama3,
+     R"(<|python_tag|>{"type": "function", "name": "f", "parameters": {"a": 1}})",
+     R"(C:|call_0:f:{"a": 1}|)"},
+    {"llama, several", ToolStyle::kLlama3,
+     "\n{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": {}}\n{\"name\": "
+     "\"h\", \"arguments\": {}};",
+     "C:|call_0:f:{}|call_1:g:{}|call_2:h:{}|"},
+    {"llama, text behind", ToolStyle::kLlama3, "{\"name\": \"f\", \"parameters\": {}} That's all.",
+     "C:That's all.|call_0:f:{}|"},
+    {"llama, other JSON", ToolStyle::kLlama3, R"({"answer": {"name": "f", "parameters": {}}})",
+     R"(C:{"answer": {"name": "f", "parameters": {}}}|)"},
+    {"llama, no arguments", ToolStyle::kLlama3, R"({"name": "Ann"})", R"(C:{"name": "Ann"}|)"},
+    {"llama, not at the start", ToolStyle::kLlama3, R"(So: {"name": "f", "parameters": {}})",
+     R"(C:So: {"name": "f", "parameters": {}}|)"},
+    {"llama, code", ToolStyle::kLlama3, "<|python_tag|>f.call(a=1)",
+     "C:<|python_tag|>f.call(a=1)|"},
+    {"llama, elements", ToolStyle::kLlama3,
+     "Go <function=f>{\"a\": 1}</function> <function=g>{}</function>.",
+     "C:Go.|call_0:f:{\"a\": 1}|call_1:g:{}|"},
+    {"mistral", ToolStyle::kMistral,
+     R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": [[]]}}, {"name": "g", "arguments": {}, "id": "x"}] )",
+     R"(C:|call_0:f:{"a": [[]]}|call_1:g:{}|)"},
+    {"mistral, ids", ToolStyle::kMistral,
+     R"(Hm. [TOOL_CALLS][{"id": "abcDEF123", "name": "f", "arguments": {}}, {"id": "abcDEF123", "name": "g", "arguments": {}}, {"id": "short", "name": "h", "arguments": {}}])",
+     "C:Hm.|abcDEF123:f:{}|call_0:g:{}|call_1:h:{}|"},
+    {"mistral, one object", ToolStyle::kMistral, R"([TOOL_CALLS]{"name": "f", "arguments": {}})",
+     "C:|call_0:f:{}|"},
+    {"mistral, newer", ToolStyle::kMistral,
+     R"([TOOL_CALLS]f-1[ARGS]{"a": "]["}[TOOL_CALLS] g [CALL_ID]abcDEF123[ARGS] {}[TOOL_CALLS]h{"b": 1})",
+     R"(C:|call_0:f-1:{"a": "]["}|abcDEF123:g:{}|call_1:h:{"b": 1}|)"},
+    {"mistral, brackets", ToolStyle::kMistral, "[1, [TOOL], [TOOL_CALLS",
+     "C:[1, [TOOL], [TOOL_CALLS|"},
+    {"minimax-m1", ToolStyle::kMiniMax,
+     "Sure.\n<tool_calls>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n{\"name\": \"g\", "
+     "\"arguments\": {}}\n</tool_calls>\n",
+     "C:Sure.|call_0:f:{\"a\": 1}|call_1:g:{}|"},
+    {"minimax, list", ToolStyle::kMiniMax,
+     "<tool_calls>[\n{\"name\": \"f\", \"arguments\": {}},\n    {\"name\": \"g\", \"arguments\": "
+     "{}}\n]</tool_calls>",
+     "C:|call_0:f:{}|call_1:g:{}|"},
+    {"minimax-m2", ToolStyle::kMiniMax,
+     "\n<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"a\">x < y </parameter >"
+     "</parameter>\n<parameter name=\"b\">{\"c\": 1}</parameter>\n</invoke>\n<invoke "
+     "name=\"g\">\n</invoke>\n</minimax:tool_call>",
+     "C:|call_0:f:{\"a\": \"x < y </parameter >\", \"b\": {\"c\": 1}}|call_1:g:{}|"},
+    {"none", ToolStyle::kNone,
+     " <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>[TOOL_CALLS]\n",
+     "C: <tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>[TOOL_CALLS]\n|"},
+};
 
 std::vector<Case> all_cases() {
-  std::vector<Case> cases = hermes_cases();
-  cases.insert(cases.end(), other_cases().begin(), other_cases().end());
+  std::vector<Case> cases = kHermesCases;
+  cases.insert(cases.end(), kOtherCases.begin(), kOtherCases.end());
   return cases;
 }
 
