@@ -106,6 +106,8 @@ const std::vector<Case> kHermesCases = {
      "C:x|call_0:f:{}|call_1:g:{}|"},
     {"no closing brace", ToolStyle::kHermes,
      "<tool_call>{\"name\": \"f\", \"arguments\": {}\n</tool_call>x", "C:x|call_0:f:{}|"},
+    {"text behind the arguments", ToolStyle::kHermes,
+     "<tool_call>{\"name\": \"f\", \"arguments\": {}, </tool_call>", "C:, |call_0:f:{}|"},
     {"several in a block", ToolStyle::kHermes,
      "<tool_call>[{\"name\": \"f\", \"arguments\": {}},\n{\"name\": \"g\", \"arguments\": {}}]"
      "</tool_call>",
@@ -115,9 +117,10 @@ const std::vector<Case> kHermesCases = {
      "\"\u597d\"}}</tool_call>",
      "C:Gr\u00fc\u00dfe \U0001F44B|call_0:f:{\"\u4f60\": \"\u597d\"}|"},
     {"mended strings", ToolStyle::kHermes,
-     "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"1\n2\t\\d\\u12x\\ud800\\udc\"}}"
+     "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"1\n2\t\\d\\u12x\\ud800\\udc\", \"b\": "
+     "\"\\udfffx\\ud800y\"}}"
      "</tool_call>",
-     "C:|call_0:f:{\"a\": \"1\\n2\\t\\\\d\\\\u12x\\ufffd\\\\udc\"}|"},
+     "C:|call_0:f:{\"a\": \"1\\n2\\t\\\\d\\\\u12x\\ufffd\\\\udc\", \"b\": \"\\ufffdx\\ufffdy\"}|"},
     {"elements", ToolStyle::kHermes,
      "<tool_call>\n<function=f>\n<parameter=city>\nK\u00f6ln \"Mitte\"\n\n</parameter>\n"
      "<parameter=days>\n2\n</parameter>\n<parameter=list>[1, {\"a\": 2}]</parameter>"
@@ -128,6 +131,9 @@ const std::vector<Case> kHermesCases = {
      "<function=f>\n<parameter=a>1 or 2</parameter></function>\n<tool_call><function=g>"
      "</tool_call>\n<tool_call><function=h><parameter=b>x</b>",
      "C:|call_0:f:{\"a\": \"1 or 2\"}|call_1:g:{}|call_2:h:{\"b\": \"x</b>\"}|"},
+    {"a block that an element's end closes", ToolStyle::kHermes,
+     "<tool_call><function=f></tool_call> {\"name\": \"g\", \"arguments\": {}}",
+     "C:{\"name\": \"g\", \"arguments\": {}}|call_0:f:{}|"},
     {"object in an element", ToolStyle::kHermes,
      "<tool_call><function=f>{\"a\": {\"b\": 1}}</function></tool_call>",
      "C:|call_0:f:{\"a\": {\"b\": 1}}|"},
@@ -147,6 +153,9 @@ const std::vector<Case> kOtherCases = {
      "C:That's all.|call_0:f:{}|"},
     {"llama, other JSON", ToolStyle::kLlama3, R"({"answer": {"name": "f", "parameters": {}}})",
      R"(C:{"answer": {"name": "f", "parameters": {}}}|)"},
+    {"llama, other JSON with a name", ToolStyle::kLlama3,
+     R"({"name": "f", "age": 3, "parameters": {}})",
+     R"(C:{"name": "f", "age": 3, "parameters": {}}|)"},
     {"llama, no arguments", ToolStyle::kLlama3, R"({"name": "Ann"})", R"(C:{"name": "Ann"}|)"},
     {"llama, not at the start", ToolStyle::kLlama3, R"(So: {"name": "f", "parameters": {}})",
      R"(C:So: {"name": "f", "parameters": {}}|)"},
@@ -161,6 +170,9 @@ const std::vector<Case> kOtherCases = {
     {"mistral, ids", ToolStyle::kMistral,
      R"(Hm. [TOOL_CALLS][{"id": "abcDEF123", "name": "f", "arguments": {}}, {"id": "abcDEF123", "name": "g", "arguments": {}}, {"id": "short", "name": "h", "arguments": {}}])",
      "C:Hm.|abcDEF123:f:{}|call_0:g:{}|call_1:h:{}|"},
+    {"mistral, object behind the list", ToolStyle::kMistral,
+     R"([TOOL_CALLS][{"name": "f", "arguments": {}}] {"name": "g", "arguments": {}})",
+     R"(C:{"name": "g", "arguments": {}}|call_0:f:{}|)"},
     {"mistral, one object", ToolStyle::kMistral, R"([TOOL_CALLS]{"name": "f", "arguments": {}})",
      "C:|call_0:f:{}|"},
     {"mistral, newer", ToolStyle::kMistral,
@@ -281,6 +293,8 @@ TEST(ReplyParser, ACallThatBreaksOffStaysUnfinishedAndTheRestIsContent) {
   const std::string broken = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1,}}</tool_call>";
   EXPECT_EQ(parsed(style, broken), "C:}}</tool_call>|call_0:f:{\"a\": 1,|");
   EXPECT_TRUE(unfinished(style, broken, false));
+  const std::string wrapped = R"(<tool_call>{"name": "f", "arguments": "{\"a\": 1"}</tool_call>)";
+  EXPECT_EQ(parsed(style, wrapped), "C:\"}</tool_call>|call_0:f:{\"a\": 1|");
   const std::string prose =
       "<tool_call><function=f><parameter=a>x</parameter> and so </function></tool_call>";
   EXPECT_EQ(parsed(style, prose), "C:and so </function></tool_call>|call_0:f:{\"a\": \"x\"|");
@@ -299,6 +313,8 @@ TEST(ReplyParser, ArgumentsAreNestedAtMost64Deep) {
   };
   EXPECT_FALSE(unfinished(style_of(ToolStyle::kHermes), nested(64), false));
   EXPECT_TRUE(unfinished(style_of(ToolStyle::kHermes), nested(65), false));
+  const Reply reply = parse_reply(style_of(ToolStyle::kHermes), counting_ids(), nested(65));
+  EXPECT_EQ(reply.calls.at(0).arguments, "{\"a\": " + std::string(63, '['));
 }
 
 TEST(ReplyParser, TheFirstPieceOfACallHasNoArgumentsAndOthersNothingElse) {

@@ -104,7 +104,6 @@ void ToolParser::finish(bool cut, DeltaWriter& out) {
 
 void ToolParser::text(char c, DeltaWriter& out) {
   if (is_space(c)) {
-    if (trim_) return;
     held_ += c;
     if (held_.size() == kMostSpaces) flush(out);
   } else if (c == '{' && at_start_ && blocks_.front().open.empty()) {
