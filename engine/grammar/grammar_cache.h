@@ -1,0 +1,73 @@
+#pragma once
+// What is known of one grammar over one vocabulary. Internal to engine/grammar/.
+
+#include <cstdint>
+#include <mutex>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/grammar/grammar_lattice.h"
+#include "engine/grammar/token_mask.h"
+#include "engine/grammar/token_trie.h"
+
+namespace heddle {
+
+/// A lattice, the masks of its configurations, and the places of those who use them. When it has
+/// grown to its limit it forgets all but where its users stand. Threads may share it. Throws
+/// kRuntime where what must be kept has no room, or a mask takes more than kMostWork.
+class GrammarCache {
+ public:
+  using ConfigId = GrammarLattice::ConfigId;
+  /// Items visited for one mask: some tenths of a second.
+  static constexpr std::uint64_t kMostWork = 4'000'000;
+
+  /// The grammar's program and the trie must outlive it.
+  GrammarCache(const GrammarProgram& program, const TokenTrie& trie, std::size_t most_bytes);
+
+  struct Place {
+    bool complete = false;
+    bool open = false;
+  };
+  /// A place at the begin of the text; its number is the caller's until leave().
+  std::uint32_t enter();
+  void leave(std::uint32_t slot);
+  Place place(std::uint32_t slot) const;
+  /// False: the text cannot go on so, and the place is as before.
+  bool advance(std::uint32_t slot, std::string_view text);
+  /// The tokens whose texts can follow.
+  void fill(std::uint32_t slot, TokenMask& mask);
+
+ private:
+  /// Of a local configuration: what holds whoever called.
+  struct LocalMask {
+    TokenMask certain;
+    std::vector<std::uint32_t> escapes = {};  // nodes: below them it depends on the callers
+    std::uint32_t depth = 0;                  // of calls, on the way
+  };
+  static constexpr std::uint32_t kFree = ~0U;
+
+  ConfigId step(ConfigId from, std::uint8_t byte);
+  const LocalMask& local_mask(std::uint32_t slot);
+  void walk_local(ConfigId local, LocalMask& mask);
+  void walk_below(std::uint32_t node, std::uint32_t end, TokenMask& mask);
+  void walk_escapes(ConfigId from, const LocalMask& local, TokenMask& mask);
+  void make_room();
+  std::size_t memory_bytes() const;
+  void allow(const TokenTrie::Node& node, TokenMask& mask) const;
+
+  mutable std::mutex mutex_;
+  GrammarLattice lattice_;
+  const TokenTrie& trie_;
+  std::size_t most_bytes_;
+  std::uint32_t most_depth_;  // calls that no rule refuses
+  std::vector<ConfigId> slots_;
+  std::vector<std::uint8_t> used_;  // of slots_
+  std::unordered_map<ConfigId, TokenMask> masks_;
+  std::unordered_map<ConfigId, LocalMask> local_masks_;
+  std::size_t mask_bytes_ = 0;
+  std::vector<ConfigId> path_;  // configurations of a walk by depth; kept by make_room()
+  std::uint64_t work_begin_ = 0;
+};
+
+}  // namespace heddle
