@@ -30,7 +30,8 @@ class Departures {
     if (bytes_ > std::max(kMostBytes, 2 * longest_)) return;
     std::vector<TokenId> ids;
     try {
-      const RenderedPrompt prompt = render_messages(template_, tokenizer_, other, false, variables_);
+      const RenderedPrompt prompt =
+          render_messages(template_, tokenizer_, other, false, variables_);
       longest_ = std::max(longest_, prompt.text.size());
       bytes_ += prompt.text.size();
       ids = encode_rendered(tokenizer_, prompt);

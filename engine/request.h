@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -36,6 +37,8 @@ struct Request {
   std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
+  std::int64_t min_new_tokens = 0;
+  std::shared_ptr<const class Grammar> grammar = {};
   bool control_text = false;  // control tokens of the answer are spelled out in its text
   /// Seconds from submit(), 0: none. A request that has not begun (queue_deadline: later it does
   /// not count, whatever happens) or not ended (deadline) by then ends with kDeadline; what it has

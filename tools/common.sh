@@ -17,8 +17,13 @@ fi
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
+# Debian 12's default, 1.74, is too old; its 1.81 is a package of its own.
+boost_package=libboost-dev
+[ "$(. /etc/os-release && echo "$ID:${VERSION_ID:-}")" = debian:12 ] && boost_package=libboost1.81-dev
+
 build_packages="ca-certificates g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev \
-libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev python3 python3-pip"
+libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libssl-dev $boost_package python3 \
+python3-pip"
 test_packages="libgtest-dev libgmock-dev python3-venv valgrind"
 
 fail() {

@@ -23,6 +23,7 @@ enum class CommandId : unsigned {
   kPull,
   kVersion,
   kSelftest,
+  kServe,
   kHelp,
   kDocs,
 };

@@ -77,6 +77,8 @@ int run_command(const Arguments& args) {
       return run_version(args);
     case CommandId::kSelftest:
       return run_selftest_command(args);
+    case CommandId::kServe:
+      return run_serve(args);
     case CommandId::kHelp:
       return help(args);
     case CommandId::kDocs:

@@ -36,6 +36,10 @@ CudaState cuda_state() {
 
 }  // namespace
 
+std::string program_version() {
+  return fmt::format("{} ({})", HEDDLE_VERSION, commit());
+}
+
 int run_version(const Arguments& args) {
   const CudaState cuda = cuda_state();
   const std::string features = detect_cpu().describe();

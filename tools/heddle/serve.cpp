@@ -1,0 +1,196 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "models/registry.h"
+#include "tools/heddle/commands.h"
+#include "tools/heddle/commit.h"
+#include "tools/heddle/io.h"
+#include "tools/heddle/options.h"
+#include "tools/serve/driver.h"
+#include "tools/serve/engine_host.h"
+#include "tools/serve/http/server.h"
+#include "tools/serve/service.h"
+#include "tools/serve/session_folder.h"
+#include "tools/serve/shutdown_signals.h"
+
+namespace heddle::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kDefaultKvSequences = 4;  // whole contexts that the KV cache holds, if not told
+constexpr double kFlushSeconds = 2.0;      // for what was written to reach its clients
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+serve::ServerLimits limits_of(const Arguments& args) {
+  serve::ServerLimits limits;
+  limits.reply_tokens = args.integer("max-reply-tokens").value_or(limits.reply_tokens);
+  limits.queue = args.integer("max-queue").value_or(limits.queue);
+  limits.choices = args.integer("max-choices").value_or(limits.choices);
+  limits.connections =
+      static_cast<int>(args.integer("max-connections").value_or(limits.connections));
+  limits.ping_seconds = args.number("ping-seconds").value_or(limits.ping_seconds);
+  return limits;
+}
+
+serve::HttpServerOptions http_options(const Arguments& args, const serve::ServerLimits& limits) {
+  serve::HttpServerOptions options{
+      .host = args.text("host").value_or("127.0.0.1"),
+      .port = static_cast<std::uint16_t>(args.integer("port").value_or(8080)),
+      .tls_certificate = args.text("tls-cert").value_or(""),
+      .tls_key = args.text("tls-key").value_or(""),
+      .threads = static_cast<int>(args.integer("http-threads").value_or(1)),
+      .limits = limits};
+  if (options.tls_certificate.empty() != options.tls_key.empty()) {
+    throw bad_input("--tls-cert and --tls-key: one needs the other");
+  }
+  return options;
+}
+
+std::vector<std::string> api_keys(const Arguments& args) {
+  const std::vector<std::string> keys = args.texts("api-key");
+  for (const std::string& key : keys) {
+    const bool clean = !key.empty() && key.find_first_of(" \t\r\n") == std::string::npos;
+    if (!clean) throw bad_input("--api-key: a key is empty or holds white space");
+  }
+  return keys;
+}
+
+/// The registry's name, else the file's stem or the folder's name.
+std::string model_id(const std::string& model) {
+  const ModelFile file = resolve_model(model);
+  const std::filesystem::path path(file.path);
+  if (file.name != file.path && !file.name.empty()) return file.name;
+  return path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
+}
+
+EngineOptions server_engine_options(const Arguments& args) {
+  EngineOptions options = engine_options(args);
+  options.max_sequences = args.integer("parallel").value_or(16);
+  return options;
+}
+
+/// The KV cache of a server is shared by short and long requests: it does not hold the longest of
+/// each at one time.
+void set_kv_tokens(EngineOptions& options) {
+  if (options.kv_tokens > 0) return;
+  std::int64_t context = options.context;
+  if (context == 0) context = open_model(options).config.context;
+  options.kv_tokens =
+      context * std::min(options.max_sequences, kDefaultKvSequences);
+}
+
+serve::ReplyStyle reply_style(const Arguments& args, const Engine& engine) {
+  serve::ReplyStyle style;
+  if (engine.chat_template() != nullptr) {
+    style = serve::detect_reply_style(engine.chat_template()->source());
+  }
+  if (const auto named = serve::tool_style_by_name(args.text("tool-parser").value_or("auto"))) {
+    style.tools = *named;
+  }
+  if (args.on("no-reasoning")) style.reasoning = serve::ReasoningStyle::kNone;
+  return style;
+}
+
+/// Until a signal comes or the engine dies.
+void wait_for_end(const serve::ShutdownSignals& signals, const serve::EngineHost& host) {
+  bool stalled = false;
+  while (!signals.wait(0.2) && host.state() != serve::HostState::kDead) {
+    const bool now = host.state() == serve::HostState::kStalled;
+    if (now && !stalled) {
+      log(LogLevel::kError, "the engine has not ended its step for a long time: /health is 503");
+    }
+    stalled = now;
+  }
+}
+
+/// What runs may end; what does not is told so.
+void drain(const Arguments& args, serve::EngineHost& host, serve::HttpServer& http) {
+  const double most = args.number("drain-seconds").value_or(30.0);
+  host.drain();
+  http.drain();
+  write_stderr(fmt::format("draining: {} requests are open\n", host.n_open()));
+  const auto wait_while = [&](auto condition, double seconds) {
+    const auto start = Clock::now();
+    while (condition() && seconds_since(start) < seconds) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  };
+  const auto open = [&] { return host.n_open() > 0; };
+  wait_while([&] { return open() && host.state() != serve::HostState::kDead; }, most);
+  if (open()) host.cancel_all("draining");
+  wait_while(open, kFlushSeconds);
+  wait_while([&] { return http.stats().connections > 0; }, kFlushSeconds);
+}
+
+}  // namespace
+
+int run_serve(const Arguments& args) {
+  const serve::ServerLimits limits = limits_of(args);
+  if (args.on("show-limits")) {
+    write_stdout(describe(limits));
+    return 0;
+  }
+  const auto start = Clock::now();
+  serve::ServiceOptions service_options{.api_keys = api_keys(args),
+                                        .strict_fields = args.on("strict-fields"),
+                                        .cors_origin = args.text("cors-origin").value_or(""),
+                                        .session_folder = args.text("session-dir").value_or(""),
+                                        .version = program_version(),
+                                        .limits = limits};
+  // All that can be wrong without the model is told before it is loaded.
+  std::unique_ptr<serve::Service> service;
+  serve::HttpServer http(
+      http_options(args, limits), [&](auto exchange) { service->handle(std::move(exchange)); },
+      [&](const serve::Refusal& refusal) { return service->refuse(refusal); });
+  const serve::SessionFolder check(service_options.session_folder);
+  serve::ModelFacts facts{.id = model_id(args.operands().at(0)),
+                          .aliases = args.texts("served-model-name"),
+                          .created = static_cast<std::int64_t>(std::time(nullptr))};
+  EngineOptions options = server_engine_options(args);
+  set_kv_tokens(options);
+  std::unique_ptr<Engine> engine = Engine::load(options);
+  service_options.style = reply_style(args, *engine);
+  log_info(engine->memory().describe());
+  serve::EngineHost host(
+      serve::make_driver(std::move(engine), std::move(facts)),
+      {.most_open = limits.queue + options.max_sequences,
+       .most_open_tokens = limits.queue_tokens,
+       .stall_seconds = args.number("stall-seconds").value_or(60.0)});
+  service = std::make_unique<serve::Service>(host, std::move(service_options));
+  service->watch(&http);
+
+  const serve::ShutdownSignals signals;
+  http.start();
+  const std::string host_name = args.text("host").value_or("127.0.0.1");
+  const bool tls = args.has("tls-cert");
+  write_stderr(fmt::format("{} at {}://{}:{} (ready in {:.1f} s)\n", host.facts().id,
+                           tls ? "https" : "http",
+                           host_name.find(':') == std::string::npos ? host_name
+                                                                    : "[" + host_name + "]",
+                           http.port(), seconds_since(start)));
+  if (!http.is_loopback() && !args.has("api-key")) {
+    log_warning("anybody who reaches this address may use the model: --api-key asks for a key");
+  }
+  wait_for_end(signals, host);
+  const bool dead = host.state() == serve::HostState::kDead;
+  drain(args, host, http);
+  http.stop();
+  if (dead) throw runtime_failure("the engine has ended");
+  return 0;
+}
+
+}  // namespace heddle::cli

@@ -1,0 +1,90 @@
+#include "tools/serve/api/answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <random>
+
+namespace heddle::serve {
+
+std::string random_id() {
+  thread_local std::random_device device;
+  std::string id;
+  for (int i = 0; i < 4; ++i) fmt::format_to(std::back_inserter(id), "{:08x}", device());
+  return id;
+}
+
+std::int64_t Answer::n_prompt_tokens() const {
+  std::int64_t n = 0;
+  for (const AnswerPrompt& prompt : prompts) n += prompt.n_tokens;
+  return n;
+}
+
+std::int64_t Answer::n_answer_tokens() const {
+  std::int64_t n = 0;
+  for (const AnswerChoice& choice : choices) n += choice.n_tokens;
+  return n;
+}
+
+std::int64_t Answer::n_cached_tokens() const {
+  std::int64_t n = 0;
+  for (const AnswerPrompt& prompt : prompts) n += prompt.reuse.cached_tokens;
+  return n;
+}
+
+Json usage_json(const Answer& answer) {
+  std::int64_t n_thoughts = 0;
+  for (const AnswerChoice& choice : answer.choices) n_thoughts += choice.n_thought_tokens;
+  std::int64_t n_replayed = 0;
+  for (const AnswerPrompt& prompt : answer.prompts) n_replayed += prompt.reuse.replayed_tokens;
+  const ReuseReport& first = answer.prompts[0].reuse;
+  return {{"prompt_tokens", answer.n_prompt_tokens()},
+          {"completion_tokens", answer.n_answer_tokens()},
+          {"total_tokens", answer.n_prompt_tokens() + answer.n_answer_tokens()},
+          {"prompt_tokens_details", {{"cached_tokens", answer.n_cached_tokens()}}},
+          {"completion_tokens_details", {{"reasoning_tokens", n_thoughts}}},
+          {"heddle",
+           {{"cached_tokens", answer.n_cached_tokens()},
+            {"replayed_tokens", n_replayed},
+            {"not_reused", first.reason.empty() ? Json(nullptr) : Json(first.reason)},
+            {"known_tokens", first.known_tokens}}}};
+}
+
+std::string token_text(const Tokenizer& tokenizer, std::int32_t token) {
+  const std::string bytes = tokenizer.token_bytes(token, true);
+  if (utf8_lossy(bytes) == bytes) return bytes;
+  std::string text = "bytes:";
+  for (const char c : bytes) {
+    fmt::format_to(std::back_inserter(text), "\\x{:02x}", static_cast<unsigned char>(c));
+  }
+  return text;
+}
+
+Json prompt_logprobs_json(const Answer& answer, const AnswerPrompt& prompt) {
+  const Tokenizer& tokenizer = *answer.facts->tokenizer;
+  Json list = Json::array({nullptr});
+  for (const TokenInfo& info : prompt.scored) {
+    Json entry = Json::object();
+    const auto add = [&](std::int32_t token, float logprob) {
+      entry[std::to_string(token)] = {{"logprob", shown_logprob(logprob)},
+                                      {"decoded_token", token_text(tokenizer, token)}};
+    };
+    add(info.token, info.logprob);
+    for (const TokenLogprob& top : info.top) add(top.token, top.logprob);
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+double shown_logprob(float logprob) {
+  return logprob > -9999.0F ? static_cast<double>(logprob) : -9999.0;
+}
+
+void append_event(std::string& out, std::string_view json) {
+  out += "data: ";
+  out += json;
+  out += "\n\n";
+}
+
+}  // namespace heddle::serve

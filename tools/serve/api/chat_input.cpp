@@ -1,0 +1,359 @@
+#include "tools/serve/api/chat_input.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "tools/serve/api/api_error.h"
+
+namespace heddle::serve {
+namespace {
+
+constexpr std::string_view kRoles[] = {"developer", "system", "user",
+                                       "assistant", "tool",   "function"};
+
+/// Text of a message's content: a string, or parts of type text.
+std::string content_text(const Json& content, const std::string& where) {
+  if (content.is_null()) return "";
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array()) {
+    throw invalid_type(where, fmt::format("{}: got {}, allowed a string or an array of parts",
+                                          where, content.type_name()));
+  }
+  std::string text;
+  for (std::size_t i = 0; i < content.size(); ++i) {
+    const Json& part = content[i];
+    const std::string place = fmt::format("{}[{}]", where, i);
+    if (!part.is_object() || !part.contains("type") || !part["type"].is_string()) {
+      throw invalid_type(place, fmt::format("{}: a part is an object with a type", place));
+    }
+    const auto& type = part["type"].get_ref<const std::string&>();
+    const char* key = type == "refusal" ? "refusal" : "text";
+    const bool known =
+        type == "text" || type == "input_text" || type == "output_text" || type == "refusal";
+    if (!known) {
+      throw unsupported(place, fmt::format("{}: parts are of type text here", place));
+    }
+    if (!part.contains(key) || !part[key].is_string()) {
+      throw invalid_type(place, fmt::format("{}: {} is missing or not a string", place, key));
+    }
+    if (!text.empty()) text += '\n';
+    text += part[key].get_ref<const std::string&>();
+  }
+  return text;
+}
+
+/// Templates write arguments with tojson: as the object, not its text, where it is one.
+Json template_tool_calls(const Json& calls, const std::string& where) {
+  if (!calls.is_array()) throw invalid_type(where, where + ": got no array");
+  Json out = Json::array();
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    Json call = calls[i];
+    const std::string place = fmt::format("{}[{}]", where, i);
+    if (!call.is_object() || !call.contains("function") || !call["function"].is_object() ||
+        !call["function"].contains("name") || !call["function"]["name"].is_string()) {
+      throw invalid_type(place, place + ": a tool call has function {name, arguments}");
+    }
+    Json& function = call["function"];
+    if (!function.contains("arguments") || function["arguments"].is_null()) {
+      function["arguments"] = Json::object();
+    } else if (function["arguments"].is_string()) {
+      try {
+        Json parsed = parse_json(function["arguments"].get_ref<const std::string&>(), place);
+        if (parsed.is_object()) function["arguments"] = std::move(parsed);
+      } catch (const Error&) {  // the model wrote it: it stays a text
+      }
+    }
+    out.push_back(std::move(call));
+  }
+  return out;
+}
+
+ChatMessage read_message(const Json& message, const std::string& where, bool knows_developer) {
+  if (!message.is_object()) throw invalid_type(where, where + ": a message is an object");
+  if (!message.contains("role") || !message["role"].is_string()) {
+    throw ApiError({.code = "missing_required_parameter",
+                    .message = where + ".role is missing or not a string",
+                    .param = where + ".role"});
+  }
+  ChatMessage out{.role = message["role"].get<std::string>(), .content = {}, .extra_json = {}};
+  if (std::ranges::find(kRoles, out.role) == std::end(kRoles)) {
+    throw invalid_value(where + ".role", fmt::format("{}.role: allowed: {}", where,
+                                                     fmt::join(kRoles, ", ")));
+  }
+  if (out.role == "developer" && !knows_developer) out.role = "system";
+  Json extra = Json::object();
+  for (const auto& [key, value] : message.items()) {
+    if (key == "role" || value.is_null()) continue;
+    if (key == "content") {
+      out.content = content_text(value, where + ".content");
+    } else if (key == "tool_calls") {
+      if (!value.empty()) extra[key] = template_tool_calls(value, where + ".tool_calls");
+    } else {
+      extra[key] = value;
+    }
+  }
+  const bool has_content = message.contains("content") && !message["content"].is_null();
+  if (!has_content && out.role != "assistant") {
+    throw ApiError({.code = "missing_required_parameter",
+                    .message = where + ".content is missing",
+                    .param = where + ".content"});
+  }
+  if (!extra.empty()) out.extra_json = extra.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return out;
+}
+
+std::vector<ChatMessage> read_messages(const Json& list,
+                                       const std::string& where,
+                                       const ModelFacts& facts,
+                                       const ServerLimits& limits) {
+  const auto n = static_cast<std::int64_t>(list.size());
+  if (n < 1 || n > limits.messages) {
+    throw invalid_value(where, fmt::format("{}: got {} messages, allowed 1 to {}", where, n,
+                                           limits.messages));
+  }
+  const bool knows_developer =
+      facts.chat_template != nullptr &&
+      facts.chat_template->source().find("developer") != std::string::npos;
+  std::vector<ChatMessage> messages;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    messages.push_back(read_message(list[i], fmt::format("{}[{}]", where, i), knows_developer));
+  }
+  return messages;
+}
+
+bool is_name(std::string_view text) {
+  return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           c == '_' || c == '-';
+  });
+}
+
+/// One tool in the form of chat completions.
+Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
+  if (!tool.is_object() || tool.value("type", "") != "function") {
+    throw unsupported(where, where + ": tools are of type function here");
+  }
+  const bool flat = !tool.contains("function");  // as /v1/responses has it
+  const Json& function = flat ? tool : tool["function"];
+  if (!function.is_object() || !function.contains("name") || !function["name"].is_string() ||
+      !is_name(function["name"].get_ref<const std::string&>())) {
+    throw invalid_value(where, where + ": a function has a name of [A-Za-z0-9_-]{1,64}");
+  }
+  Json parameters = Json::object();
+  if (function.contains("parameters") && !function["parameters"].is_null()) {
+    parameters = function["parameters"];
+  }
+  if (!parameters.is_object()) {
+    throw invalid_type(where + ".parameters", where + ".parameters: allowed a JSON Schema");
+  }
+  for (const ToolSpec& other : input.tools) {
+    if (other.name != function["name"]) continue;
+    throw invalid_value(where, where + ": another function has the same name");
+  }
+  input.tools.push_back({function["name"].get<std::string>(), parameters.dump()});
+  if (!flat) return tool;
+  Json inner = tool;
+  inner.erase("type");
+  return {{"type", "function"}, {"function", std::move(inner)}};
+}
+
+void read_tool_choice(const Json* choice, ChatInput& input) {
+  if (choice == nullptr) {
+    input.tool_choice = input.tools.empty() ? ToolChoice::kNone : ToolChoice::kAuto;
+    return;
+  }
+  if (choice->is_string()) {
+    const auto& word = choice->get_ref<const std::string&>();
+    if (word != "none" && word != "auto" && word != "required") {
+      throw invalid_value("tool_choice",
+                          "tool_choice: allowed: none, auto, required, or a function");
+    }
+    if (word == "required" && input.tools.empty()) {
+      throw invalid_value("tool_choice", "tool_choice: required, but there are no tools");
+    }
+    input.tool_choice = word == "none" || input.tools.empty() ? ToolChoice::kNone
+                        : word == "auto"                      ? ToolChoice::kAuto
+                                                              : ToolChoice::kRequired;
+    return;
+  }
+  const Json* name = nullptr;
+  if (choice->is_object() && choice->value("type", "") == "function") {
+    const Json& holder =
+        choice->contains("function") && (*choice)["function"].is_object() ? (*choice)["function"]
+                                                                          : *choice;
+    if (holder.contains("name") && holder["name"].is_string()) name = &holder["name"];
+  }
+  if (name == nullptr) {
+    throw invalid_type("tool_choice",
+                       "tool_choice: allowed: none, auto, required, or a function");
+  }
+  input.tool_choice = ToolChoice::kNamed;
+  input.named_tool = name->get<std::string>();
+  const bool known = std::ranges::any_of(
+      input.tools, [&](const ToolSpec& tool) { return tool.name == input.named_tool; });
+  if (!known) throw invalid_value("tool_choice", "tool_choice: no tool has that name");
+}
+
+void read_tools(const Fields& fields, const ServerLimits& limits, ChatInput& input) {
+  const Json* tools = fields.find("tools");
+  if (tools != nullptr && static_cast<std::int64_t>(tools->size()) > limits.tools) {
+    throw invalid_value("tools", fmt::format("tools: got {}, allowed at most {}", tools->size(),
+                                             limits.tools));
+  }
+  Json list = Json::array();
+  for (std::size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
+    list.push_back(read_tool((*tools)[i], fmt::format("tools[{}]", i), input));
+  }
+  read_tool_choice(fields.find("tool_choice"), input);
+  if (input.tool_choice == ToolChoice::kNone) {
+    input.tools.clear();
+  } else {
+    input.variables.tools_json = list.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+}
+
+void read_variables(const Fields& fields, std::optional<std::string> effort, ChatInput& input) {
+  Json variables = Json::object();
+  if (const Json* given = fields.find("chat_template_kwargs")) {
+    for (const auto& [key, value] : given->items()) {
+      if (value.is_structured()) {
+        throw invalid_type("chat_template_kwargs",
+                           "chat_template_kwargs: values are texts, numbers and booleans");
+      }
+      if (key == "messages" || key == "tools" || key == "add_generation_prompt") {
+        throw invalid_value("chat_template_kwargs",
+                            "chat_template_kwargs: " + key + " is a field of its own");
+      }
+      variables[key] = value;
+    }
+  }
+  if (effort) variables["reasoning_effort"] = *effort;
+  if (!variables.empty()) {
+    input.variables.extra_json = variables.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+}
+
+/// One item of /v1/responses' input as a message.
+Json message_of_item(const Json& item, const std::string& where) {
+  if (!item.is_object()) throw invalid_type(where, where + ": an item is an object");
+  const std::string type = item.contains("type") && item["type"].is_string()
+                               ? item["type"].get<std::string>()
+                               : "message";
+  const auto text_of = [&](const char* key) {
+    if (!item.contains(key)) {
+      throw ApiError({.code = "missing_required_parameter",
+                      .message = fmt::format("{}.{} is missing", where, key),
+                      .param = fmt::format("{}.{}", where, key)});
+    }
+    return item[key].is_string() ? item[key].get<std::string>()
+                                 : content_text(item[key], where + "." + key);
+  };
+  if (type == "message") return item;
+  if (type == "function_call") {
+    return {{"role", "assistant"},
+            {"content", nullptr},
+            {"tool_calls",
+             {{{"id", text_of("call_id")},
+               {"type", "function"},
+               {"function", {{"name", text_of("name")}, {"arguments", text_of("arguments")}}}}}}};
+  }
+  if (type == "function_call_output") {
+    return {{"role", "tool"}, {"tool_call_id", text_of("call_id")}, {"content", text_of("output")}};
+  }
+  if (type == "reasoning") return nullptr;  // the model's own thoughts are not given back to it
+  throw unsupported(where, where + ": items are messages, function_call, function_call_output");
+}
+
+}  // namespace
+
+ChatInput read_chat(const Fields& fields, const ModelFacts& facts, const ServerLimits& limits) {
+  ChatInput input;
+  input.messages = read_messages(*fields.find("messages"), "messages", facts, limits);
+  read_tools(fields, limits, input);
+  read_variables(fields, fields.text("reasoning_effort"), input);
+  input.continue_final_message = fields.on("continue_final_message");
+  input.add_generation_prompt =
+      fields.on("add_generation_prompt", !input.continue_final_message);
+  if (input.continue_final_message &&
+      (input.add_generation_prompt || input.messages.back().role != "assistant")) {
+    throw invalid_value("continue_final_message",
+                        "continue_final_message: the last message must be an assistant's, and "
+                        "add_generation_prompt false");
+  }
+  return input;
+}
+
+ChatInput read_responses(const Fields& fields,
+                         const ModelFacts& facts,
+                         const ServerLimits& limits) {
+  ChatInput input;
+  Json messages = Json::array();
+  if (const auto instructions = fields.text("instructions")) {
+    messages.push_back({{"role", "system"}, {"content", *instructions}});
+  }
+  const Json& given = *fields.find("input");
+  if (given.is_string()) {
+    messages.push_back({{"role", "user"}, {"content", given}});
+  } else if (given.is_array()) {
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      Json message = message_of_item(given[i], fmt::format("input[{}]", i));
+      if (!message.is_null()) messages.push_back(std::move(message));
+    }
+  } else {
+    throw invalid_type("input", "input: allowed a string or an array of items");
+  }
+  input.messages = read_messages(messages, "input", facts, limits);
+  read_tools(fields, limits, input);
+  std::optional<std::string> effort;
+  if (const Json* reasoning = fields.find("reasoning")) {
+    if (reasoning->contains("effort") && (*reasoning)["effort"].is_string()) {
+      effort = (*reasoning)["effort"].get<std::string>();
+    }
+  }
+  read_variables(fields, effort, input);
+  return input;
+}
+
+RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool with_departures) {
+  if (facts.chat_template == nullptr) {
+    throw ApiError({.code = "chat_template_error",
+                    .message = "the model has no chat template: use /v1/completions",
+                    .param = "messages"});
+  }
+  RenderedChat out;
+  try {
+    RenderedPrompt prompt =
+        render_messages(*facts.chat_template, *facts.tokenizer, input.messages,
+                        input.add_generation_prompt, input.variables);
+    if (input.continue_final_message) {
+      const std::string& last = input.messages.back().content;
+      const std::size_t at = prompt.text.rfind(last);
+      if (at == std::string::npos) {
+        throw invalid_value("continue_final_message",
+                            "continue_final_message: the template changes the last message");
+      }
+      prompt.text.resize(at + last.size());
+      std::erase_if(prompt.untrusted, [&](const ByteRange& r) { return r.begin >= at + last.size(); });
+      for (ByteRange& r : prompt.untrusted) r.end = std::min(r.end, prompt.text.size());
+    }
+    out.tokens = encode_rendered(*facts.tokenizer, prompt);
+    out.text = std::move(prompt.text);
+  } catch (const ApiError&) {
+    throw;
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kBadInput) throw;
+    throw ApiError(
+        {.code = "chat_template_error", .message = e.what(), .param = "messages"});
+  }
+  if (with_departures && facts.recurrent) {
+    out.departures = chat_departures(*facts.chat_template, *facts.tokenizer, input.messages,
+                                     out.tokens, input.variables);
+  }
+  return out;
+}
+
+}  // namespace heddle::serve

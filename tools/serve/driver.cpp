@@ -1,0 +1,58 @@
+#include "tools/serve/driver.h"
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace heddle::serve {
+namespace {
+
+class EngineDriver : public Driver {
+ public:
+  EngineDriver(std::unique_ptr<Engine> engine, ModelFacts facts)
+      : engine_(std::move(engine)), facts_(std::move(facts)) {
+    const EngineOptions& options = engine_->options();
+    facts_.tokenizer = &engine_->tokenizer();
+    facts_.chat_template = engine_->chat_template();
+    facts_.context = options.context;
+    facts_.vocab = engine_->config().vocab;
+    facts_.recurrent = options.prefix_cache && engine_->stats().state_slots > 0;
+    facts_.sampling = engine_->default_sampling();
+    // What the API's clients expect where the checkpoint says nothing.
+    if (!engine_->config().generation.temperature) facts_.sampling.temperature = 1.0F;
+    facts_.numerics_id = engine_->numerics_id();
+    facts_.family = engine_->config().family;
+    facts_.max_sequences = options.max_sequences;
+    facts_.kv_tokens = options.kv_tokens;
+    facts_.block_tokens = options.block_tokens;
+  }
+
+  const ModelFacts& facts() const override { return facts_; }
+  RequestId submit(Request request, EventSink sink) override {
+    return engine_->submit(std::move(request), std::move(sink));
+  }
+  void cancel(RequestId id) override { engine_->cancel(id); }
+  bool step() override { return engine_->step(); }
+  EngineStats stats() const override { return engine_->stats(); }
+  SessionReport save_session(const std::string& path,
+                             std::span<const std::int32_t> tokens) override {
+    return engine_->save_session(path, tokens);
+  }
+  SessionReport restore_session(const std::string& path) override {
+    const std::optional<SessionFile> file = SessionFile::open(path);
+    if (!file) throw bad_input("session: there is no file of that name");
+    return engine_->restore_session(*file);
+  }
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  ModelFacts facts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Driver> make_driver(std::unique_ptr<Engine> engine, ModelFacts facts) {
+  return std::make_unique<EngineDriver>(std::move(engine), std::move(facts));
+}
+
+}  // namespace heddle::serve

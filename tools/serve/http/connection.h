@@ -1,0 +1,86 @@
+#pragma once
+// One client connection: requests in, answers out, timers, the client's going away. Everything runs
+// on its I/O thread.
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "tools/serve/http/byte_stream.h"
+#include "tools/serve/http/message.h"
+#include "tools/serve/http/request_reader.h"
+#include "tools/serve/limits.h"
+
+namespace heddle::serve {
+
+/// What the connections of a server share. Outlives them.
+struct ConnectionContext {
+  const ServerLimits& limits;
+  ExchangeHandler handler;
+  /// Makes the answer to what never became a request.
+  std::function<HttpReply(const Refusal&)> refuse;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::io_context& io,
+             std::unique_ptr<ByteStream> stream,
+             std::string peer,
+             const ConnectionContext& context,
+             std::function<void(Connection&)> closed);
+  ~Connection();
+  void start();
+  /// No further request after the one that is being answered.
+  void drain();
+  void close();
+
+ private:
+  class Answer;
+  friend class Answer;
+  enum class Phase { kHandshake, kIdle, kHead, kBody, kAnswering, kLingering, kClosed };
+
+  void read_more();
+  void received(boost::system::error_code error, std::string_view bytes);
+  void feed(std::string_view bytes);
+  void next_request();
+  void dispatch();
+  void refuse(const Refusal& why);
+  void peer_sends_no_more();
+  void broken();
+  void enter(Phase phase);
+  void arm(double seconds);
+  void timed_out();
+  void send(std::string_view bytes);
+  void flush();
+  void written(boost::system::error_code error);
+  void answer_complete(bool keep_alive);
+  void after_answer();
+  void linger();
+
+  boost::asio::io_context& io_;
+  std::unique_ptr<ByteStream> stream_;
+  std::string peer_;
+  const ConnectionContext& context_;
+  std::function<void(Connection&)> closed_;
+  boost::asio::steady_timer timer_;
+  RequestReader reader_;
+  Phase phase_ = Phase::kHandshake;
+  bool reading_ = false;
+  bool no_more_input_ = false;
+  bool draining_ = false;
+  std::string input_;  // read ahead of the request that is being answered
+  std::size_t window_bytes_ = 0;  // of a body since the timer was set
+  std::string unsent_;   // what write() takes next
+  std::string sending_;  // what it has
+  bool writing_ = false;
+  bool answered_ = false;   // all of the answer is in unsent_ or gone
+  bool keep_alive_ = true;  // after it
+  std::size_t lingered_ = 0;
+  std::weak_ptr<Answer> answer_;
+};
+
+}  // namespace heddle::serve

@@ -1,0 +1,203 @@
+#include "tools/serve/http/request_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace heddle::serve {
+namespace {
+
+namespace asio = boost::asio;
+namespace http = boost::beast::http;
+using Parser = http::request_parser<http::string_body>;
+
+constexpr std::size_t kChunkHeadBytes = 256;  // of one chunk: its size and extensions
+
+}  // namespace
+
+struct RequestReader::Impl {
+  explicit Impl(const ServerLimits& l) : limits(l) {}
+
+  std::size_t push_head(std::string_view bytes);
+  std::size_t push_body(std::string_view bytes);
+  std::size_t parse(std::string_view bytes);
+  void begin_body();
+  void refuse(Refusal why) {
+    refused = std::move(why);
+    state = State::kRefused;
+  }
+  void check_done();
+
+  const ServerLimits& limits;
+  State state = State::kIdle;
+  std::string head;
+  std::string pending;  // of the body: the begin of what the parser needs in one piece
+  std::optional<Parser> parser;
+  HeadFacts facts;
+  bool continue_due = false;
+  std::size_t n_fields = 0;  // of the head: more later are trailers
+  Refusal refused;
+};
+
+std::size_t RequestReader::Impl::push_head(std::string_view bytes) {
+  std::size_t begin = 0;
+  // An empty line or two before a request are old clients' (RFC 9112 2.2).
+  while (head.empty() && begin + 1 < bytes.size() && bytes.substr(begin, 2) == "\r\n") begin += 2;
+  const std::size_t known = head.size();
+  head.append(bytes.substr(begin));
+  if (head.empty()) return begin;
+  state = State::kHead;
+  const std::size_t end = head.find("\r\n\r\n", known < 3 ? 0 : known - 3);
+  if (end == std::string::npos) {
+    if (auto refusal = check_partial_head(head, known, limits)) refuse(std::move(*refusal));
+    return bytes.size();
+  }
+  const std::size_t excess = head.size() - (end + 4);
+  head.resize(end + 4);
+  begin_body();
+  return bytes.size() - excess;
+}
+
+void RequestReader::Impl::begin_body() {
+  HeadCheck check = check_head(head, limits);
+  if (check.refusal) return refuse(std::move(*check.refusal));
+  facts = check.facts;
+  parser.emplace();
+  parser->body_limit(limits.body_bytes);
+  parser->header_limit(static_cast<std::uint32_t>(limits.header_bytes + 1));
+  parser->eager(true);
+  boost::system::error_code error;
+  const std::size_t used = parser->put(asio::buffer(head), error);
+  const bool more = error == http::error::need_more;
+  if ((error && !more) || used != head.size() || !parser->is_header_done()) {
+    return refuse({400, "bad_request", "the header is not one of HTTP/1.1"});
+  }
+  n_fields = static_cast<std::size_t>(std::distance(parser->get().begin(), parser->get().end()));
+  state = State::kBody;
+  continue_due = facts.expects_continue && (facts.chunked || facts.content_length > 0);
+  check_done();
+}
+
+/// Gives the parser what it can use; returns how much that was.
+std::size_t RequestReader::Impl::parse(std::string_view bytes) {
+  std::size_t used = 0;
+  while (used < bytes.size() && state == State::kBody) {
+    boost::system::error_code error;
+    const std::size_t n =
+        parser->put(asio::buffer(bytes.data() + used, bytes.size() - used), error);
+    used += n;
+    if (error == http::error::need_more) break;
+    if (error == http::error::body_limit) {
+      refuse({413, "body_too_large",
+              fmt::format("the body is larger than {} bytes", limits.body_bytes)});
+      break;
+    }
+    if (error) {
+      refuse({400, "bad_request", "the body's chunks are not those of HTTP/1.1"});
+      break;
+    }
+    check_done();
+    if (n == 0) break;
+  }
+  return used;
+}
+
+std::size_t RequestReader::Impl::push_body(std::string_view bytes) {
+  if (!facts.chunked) return parse(bytes);
+  const std::size_t before = pending.size();
+  pending.append(bytes);
+  const std::size_t used = parse(pending);
+  if (state == State::kComplete) return used - before;
+  pending.erase(0, used);
+  if (state == State::kBody && pending.size() > kChunkHeadBytes) {
+    refuse({400, "bad_request", "the head of a chunk is too long"});
+  }
+  return bytes.size();
+}
+
+void RequestReader::Impl::check_done() {
+  if (!parser->is_done()) return;
+  const auto& fields = parser->get();
+  if (static_cast<std::size_t>(std::distance(fields.begin(), fields.end())) != n_fields) {
+    return refuse({400, "bad_request", "trailers are not taken"});
+  }
+  state = State::kComplete;
+}
+
+RequestReader::RequestReader(const ServerLimits& limits)
+    : impl_(std::make_unique<Impl>(limits)) {}
+RequestReader::~RequestReader() = default;
+
+std::size_t RequestReader::push(std::string_view bytes) {
+  std::size_t used = 0;
+  while (used < bytes.size()) {
+    const std::string_view rest = bytes.substr(used);
+    if (impl_->state == State::kIdle || impl_->state == State::kHead) {
+      const std::size_t n = impl_->push_head(rest);
+      used += n;
+      if (n == 0) break;
+    } else if (impl_->state == State::kBody) {
+      const std::size_t n = impl_->push_body(rest);
+      used += n;
+      if (n == 0) break;
+    } else {
+      break;
+    }
+  }
+  return used;
+}
+
+RequestReader::State RequestReader::state() const {
+  return impl_->state;
+}
+
+bool RequestReader::take_continue() {
+  return impl_->state == State::kBody && std::exchange(impl_->continue_due, false);
+}
+
+HttpRequest RequestReader::take() {
+  auto& message = impl_->parser->get();
+  HttpRequest request{.method = std::string(message.method_string()),
+                      .path = std::string(message.target()),
+                      .minor_version = static_cast<int>(message.version() % 10),
+                      .keep_alive = message.keep_alive()};
+  if (const std::size_t mark = request.path.find('?'); mark != std::string::npos) {
+    request.query = request.path.substr(mark + 1);
+    request.path.resize(mark);
+  }
+  for (const auto& field : message) {
+    std::string name(field.name_string());
+    std::ranges::transform(name, name.begin(), [](char c) {
+      return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    });
+    request.headers.emplace_back(std::move(name), std::string(field.value()));
+  }
+  request.body = std::move(message.body());
+  impl_ = std::make_unique<Impl>(impl_->limits);
+  return request;
+}
+
+const Refusal& RequestReader::refusal() const {
+  return impl_->refused;
+}
+
+std::optional<std::string_view> HttpRequest::header(std::string_view name) const {
+  for (const auto& [key, value] : headers) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+std::string_view reason_phrase(int status) {
+  const auto known = http::int_to_status(static_cast<unsigned>(status));
+  const auto text = http::obsolete_reason(known);
+  return {text.data(), text.size()};
+}
+
+}  // namespace heddle::serve

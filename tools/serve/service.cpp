@@ -1,0 +1,499 @@
+#include "tools/serve/service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "base/log.h"
+#include "tools/serve/api/answer.h"
+#include "tools/serve/api/api_error.h"
+#include "tools/serve/api/chat_input.h"
+#include "tools/serve/api/fields.h"
+#include "tools/serve/api/generation.h"
+#include "tools/serve/api/generation_plan.h"
+#include "tools/serve/api/grammar_store.h"
+#include "tools/serve/api/openapi.h"
+#include "tools/serve/api/routes.h"
+#include "tools/serve/page/page.h"
+#include "tools/serve/session_folder.h"
+#include "tools/serve/workers.h"
+
+namespace heddle::serve {
+namespace {
+
+constexpr std::size_t kMostWaitingWork = 4096;
+
+/// Takes as long for every wrong key.
+bool equal_in_constant_time(std::string_view a, std::string_view b) {
+  unsigned difference = a.size() == b.size() ? 0U : 1U;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const char other = b.empty() ? '\0' : b[i % b.size()];
+    difference |= static_cast<unsigned>(static_cast<unsigned char>(a[i] ^ other));
+  }
+  return difference == 0;
+}
+
+bool is_request_id(std::string_view text, std::size_t most) {
+  return !text.empty() && text.size() <= most && std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           c == '.' || c == '_' || c == '-';
+  });
+}
+
+Endpoint endpoint_of(RouteId route) {
+  switch (route) {
+    case RouteId::kCompletions:
+      return Endpoint::kCompletions;
+    case RouteId::kResponses:
+      return Endpoint::kResponses;
+    case RouteId::kEmbeddings:
+      return Endpoint::kEmbeddings;
+    case RouteId::kTokenize:
+      return Endpoint::kTokenize;
+    case RouteId::kDetokenize:
+      return Endpoint::kDetokenize;
+    case RouteId::kTemplate:
+      return Endpoint::kTemplate;
+    default:
+      return Endpoint::kChat;
+  }
+}
+
+}  // namespace
+
+struct Service::Impl {
+  Impl(EngineHost& h, ServiceOptions o)
+      : host(h),
+        options(std::move(o)),
+        sessions(options.session_folder),
+        openapi(to_text(openapi_document(options.limits, options.version))),
+        workers(options.worker_threads, kMostWaitingWork) {}
+
+  /// One request on its way: what its answer needs besides the answer.
+  struct Call {
+    std::shared_ptr<Exchange> exchange;
+    RouteMatch route;
+    std::string client = {};
+    HeaderList headers = {};
+  };
+
+  void answer(Call call);
+  void handle(Call call);
+  void reply(const Call& call, HttpReply reply);
+  void fail(const Call& call, const ApiErrorSpec& error) { reply(call, error_reply(error)); }
+  std::string client_of(const HttpRequest& request) const;
+  void options_reply(const Call& call);
+  void health(const Call& call);
+  void models(const Call& call);
+  void model(const Call& call);
+  Json model_json(const std::string& id) const;
+  void body_route(Call call);
+  void work(const Call& call);
+  void generate(const Call& call, Endpoint endpoint);
+  Json tokenize(const Call& call, const Fields& fields) const;
+  Json detokenize(const Fields& fields) const;
+  Json apply_template(const Fields& fields) const;
+  void session(const Call& call);
+  void note_unknown(const std::vector<std::string>& fields);
+  PlanContext plan_context(const std::string& client) {
+    return {.facts = host.facts(),
+            .limits = options.limits,
+            .style = options.style,
+            .grammars = grammars,
+            .client = client,
+            .strict_fields = options.strict_fields};
+  }
+
+  EngineHost& host;
+  ServiceOptions options;
+  SessionFolder sessions;
+  ServerMetrics metrics;
+  GrammarStore grammars;
+  std::string openapi;
+  std::atomic<const HttpServer*> http{nullptr};
+  std::mutex mutex;
+  std::set<std::string> told_unknown;  // under the mutex
+  Workers workers;                     // last: its tasks use the others
+};
+
+Service::Service(EngineHost& host, ServiceOptions options)
+    : impl_(std::make_unique<Impl>(host, std::move(options))) {}
+Service::~Service() = default;
+
+void Service::watch(const HttpServer* server) {
+  impl_->http = server;
+}
+
+ServerMetrics& Service::metrics() {
+  return impl_->metrics;
+}
+
+HttpReply Service::refuse(const Refusal& refusal) {
+  impl_->metrics.count_reply(RouteLabel::kOther, refusal.status);
+  HttpReply reply = refusal_reply(refusal);
+  reply.headers.emplace_back("x-request-id", random_id());
+  return reply;
+}
+
+void Service::handle(std::shared_ptr<Exchange> exchange) {
+  const HttpRequest& request = exchange->request();
+  Impl::Call call{.exchange = exchange, .route = match_route(request.method, request.path)};
+  const auto given = request.header("x-request-id");
+  const bool valid = given && is_request_id(*given, impl_->options.limits.request_id_bytes);
+  call.headers.emplace_back("x-request-id", valid ? std::string(*given) : random_id());
+  if (!impl_->options.cors_origin.empty()) {
+    call.headers.emplace_back("access-control-allow-origin", impl_->options.cors_origin);
+    call.headers.emplace_back("vary", "origin");
+  }
+  impl_->answer(std::move(call));
+}
+
+void Service::Impl::reply(const Call& call, HttpReply reply) {
+  metrics.count_reply(call.route.label, reply.status);
+  reply.headers.insert(reply.headers.end(), call.headers.begin(), call.headers.end());
+  call.exchange->reply(std::move(reply));
+}
+
+/// Whatever goes wrong with a request is its own.
+void Service::Impl::answer(Call call) {
+  const Call kept = call;
+  try {
+    handle(std::move(call));
+  } catch (const ApiError& e) {
+    fail(kept, e.spec());
+  } catch (const std::exception& e) {
+    log(LogLevel::kError, fmt::format("a request failed: {}", e.what()));
+    fail(kept, {.status = 500, .code = "internal_error", .message = "the server failed on this"});
+  }
+}
+
+void Service::Impl::handle(Call call) {
+  const HttpRequest& request = call.exchange->request();
+  if (call.route.id == RouteId::kNone) {
+    throw ApiError({.status = 404, .code = "unknown_url", .message = "there is nothing here"});
+  }
+  if (request.method == "OPTIONS") return options_reply(call);
+  if (!call.route.allowed) {
+    HttpReply refused = error_reply({.status = 405,
+                                     .code = "method_not_allowed",
+                                     .message = "allowed here: " + call.route.methods});
+    refused.headers.emplace_back("allow", call.route.methods);
+    return reply(call, std::move(refused));
+  }
+  if (call.route.needs_key) call.client = client_of(request);
+  switch (call.route.id) {
+    case RouteId::kPage:
+      return reply(call, {.headers = {{"content-type", "text/html; charset=utf-8"},
+                                      {"content-security-policy", std::string(kPagePolicy)},
+                                      {"x-content-type-options", "nosniff"}},
+                          .body = std::string(chat_page())});
+    case RouteId::kHealth:
+      return health(call);
+    case RouteId::kVersion:
+      return reply(call, json_reply({{"version", options.version}}));
+    case RouteId::kMetrics:
+      return reply(call,
+                   {.headers = {{"content-type", "text/plain; version=0.0.4; charset=utf-8"}},
+                    .body = metrics.write(host, http ? http.load()->stats() : HttpServerStats())});
+    case RouteId::kOpenapi:
+      return reply(call, {.headers = {{"content-type", "application/json"}}, .body = openapi});
+    case RouteId::kModels:
+      return models(call);
+    case RouteId::kModel:
+      return model(call);
+    case RouteId::kSessions:
+      return reply(call, json_reply(sessions.list()));
+    case RouteId::kSession:
+      return session(call);
+    default:
+      return body_route(std::move(call));
+  }
+}
+
+/// The name that a key's requests have in queues and caches. With one key all are one client's, as
+/// without: sessions are shared then.
+std::string Service::Impl::client_of(const HttpRequest& request) const {
+  if (options.api_keys.empty()) return "";
+  const std::string_view header = request.header("authorization").value_or("");
+  constexpr std::string_view kScheme = "bearer ";
+  const bool bearer =
+      header.size() > kScheme.size() &&
+      std::ranges::equal(header.substr(0, kScheme.size()), kScheme, {}, [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+      });
+  const std::string_view key = bearer ? header.substr(kScheme.size()) : std::string_view();
+  std::size_t found = options.api_keys.size();
+  for (std::size_t i = 0; i < options.api_keys.size(); ++i) {
+    if (equal_in_constant_time(options.api_keys[i], key)) found = i;
+  }
+  if (found == options.api_keys.size()) {
+    throw ApiError({.status = 401,
+                    .code = "invalid_api_key",
+                    .message = header.empty() ? "an API key is needed: Authorization: Bearer KEY"
+                                              : "the API key is not one of this server's"});
+  }
+  return options.api_keys.size() > 1 ? fmt::format("key-{}", found + 1) : "";
+}
+
+void Service::Impl::options_reply(const Call& call) {
+  HttpReply out{.status = 204, .headers = {{"allow", call.route.methods}}};
+  if (!options.cors_origin.empty()) {
+    out.headers.emplace_back("access-control-allow-methods", call.route.methods);
+    out.headers.emplace_back("access-control-allow-headers",
+                             "authorization, content-type, x-request-id");
+    out.headers.emplace_back("access-control-max-age", "600");
+  }
+  reply(call, std::move(out));
+}
+
+void Service::Impl::health(const Call& call) {
+  switch (host.state()) {
+    case HostState::kServing:
+      return reply(call, json_reply({{"status", "ok"}}));
+    case HostState::kDraining:
+      return fail(call, {.status = 503,
+                         .code = "draining",
+                         .message = "the server is shutting down",
+                         .retry_after_s = 5});
+    case HostState::kStalled:
+      return fail(call, {.status = 503,
+                         .code = "engine_stalled",
+                         .message = "the engine has not ended its step for a long time",
+                         .retry_after_s = 30});
+    case HostState::kDead:
+      break;
+  }
+  fail(call, {.status = 503,
+              .code = "engine_dead",
+              .message = "the engine has ended; the server must be restarted",
+              .retry_after_s = 30});
+}
+
+Json Service::Impl::model_json(const std::string& id) const {
+  const ModelFacts& facts = host.facts();
+  return {{"id", id},
+          {"object", "model"},
+          {"created", facts.created},
+          {"owned_by", "heddle"},
+          {"root", facts.id},
+          {"max_model_len", facts.context},
+          {"family", facts.family},
+          {"numerics_id", facts.numerics_id}};
+}
+
+void Service::Impl::models(const Call& call) {
+  Json data = Json::array({model_json(host.facts().id)});
+  for (const std::string& alias : host.facts().aliases) data.push_back(model_json(alias));
+  reply(call, json_reply({{"object", "list"}, {"data", std::move(data)}}));
+}
+
+void Service::Impl::model(const Call& call) {
+  const ModelFacts& facts = host.facts();
+  const std::string& id = call.route.parameter;
+  if (id != facts.id && std::ranges::find(facts.aliases, id) == facts.aliases.end()) {
+    throw ApiError({.status = 404,
+                    .code = "model_not_found",
+                    .message = "the model is not served here; /v1/models lists what is",
+                    .param = "model"});
+  }
+  reply(call, json_reply(model_json(id)));
+}
+
+/// What is to be read of a body is read on another thread than the streams'.
+void Service::Impl::body_route(Call call) {
+  const HttpRequest& request = call.exchange->request();
+  if (const auto type = request.header("content-type")) {
+    std::string kind(type->substr(0, type->find(';')));
+    std::ranges::transform(kind, kind.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    while (kind.ends_with(' ')) kind.pop_back();
+    const std::size_t charset = type->find("charset=");
+    const bool utf8 = charset == std::string_view::npos ||
+                      type->substr(charset + 8, 5) == "utf-8" ||
+                      type->substr(charset + 8, 5) == "UTF-8";
+    if (kind != "application/json" || !utf8) {
+      throw ApiError({.status = 415,
+                      .code = "unsupported_media_type",
+                      .message = "the body must be application/json in UTF-8"});
+    }
+  }
+  const HostState state = host.state();
+  if (state == HostState::kDead) {
+    throw ApiError({.status = 503,
+                    .code = "engine_dead",
+                    .message = "the engine has ended; the server must be restarted",
+                    .retry_after_s = 30});
+  }
+  const auto shared = std::make_shared<Call>(std::move(call));
+  const bool taken = workers.post([this, shared] {
+    std::string failure;
+    ApiErrorSpec error;
+    try {
+      return work(*shared);
+    } catch (const ApiError& e) {
+      error = e.spec();
+    } catch (const std::exception& e) {
+      log(LogLevel::kError, fmt::format("a request failed: {}", e.what()));
+      error = {.status = 500, .code = "internal_error", .message = "the server failed on this"};
+    }
+    shared->exchange->post([this, shared, error] { fail(*shared, error); });
+  });
+  if (!taken) {
+    throw ApiError({.status = 429,
+                    .code = "rate_limit_exceeded",
+                    .message = "too many requests wait to be read; try again later",
+                    .retry_after_s = 1});
+  }
+}
+
+/// On a worker.
+void Service::Impl::work(const Call& call) {
+  const RouteId route = call.route.id;
+  if (route == RouteId::kChat || route == RouteId::kCompletions || route == RouteId::kResponses) {
+    return generate(call, endpoint_of(route));
+  }
+  const Fields fields = Fields::read(call.exchange->request().body, endpoint_of(route),
+                                     options.limits, options.strict_fields);
+  if (route == RouteId::kEmbeddings) {
+    throw ApiError({.code = "unsupported_model",
+                    .message = "the model has no pooling head: it makes no embeddings",
+                    .param = "model"});
+  }
+  Json out = route == RouteId::kTokenize     ? tokenize(call, fields)
+             : route == RouteId::kDetokenize ? detokenize(fields)
+                                             : apply_template(fields);
+  call.exchange->post([this, call, reply_out = json_reply(out)] { reply(call, reply_out); });
+}
+
+void Service::Impl::generate(const Call& call, Endpoint endpoint) {
+  if (call.exchange->gone()) return;
+  auto plan = std::make_shared<GenerationPlan>(plan_generation(
+      call.exchange->request().body, endpoint, plan_context(call.client)));
+  note_unknown(plan->unknown_fields);
+  GenerationContext context{.host = host,
+                            .metrics = metrics,
+                            .ping_seconds = options.limits.ping_seconds,
+                            .headers = call.headers};
+  if (!plan->unknown_fields.empty()) {
+    const auto n = std::min<std::size_t>(plan->unknown_fields.size(), 16);
+    context.headers.emplace_back(
+        "x-ignored-fields",
+        fmt::format("{}", fmt::join(plan->unknown_fields.begin(),
+                                    plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n),
+                                    ", ")));
+  }
+  context.ended = [this, label = call.route.label](const GenerationEnd& end) {
+    metrics.count_reply(label, end.status);
+    if (!end.tokens.empty()) sessions.remember(end.session_id, end.tokens);
+  };
+  call.exchange->post([exchange = call.exchange, plan, context = std::move(context)]() mutable {
+    Generation::start(exchange, std::move(*plan), std::move(context));
+  });
+}
+
+Json Service::Impl::tokenize(const Call&, const Fields& fields) const {
+  const ModelFacts& facts = host.facts();
+  std::vector<TokenId> ids;
+  if (fields.find("messages") != nullptr) {
+    ids = render_chat(read_chat(fields, facts, options.limits), facts, false).tokens;
+  } else {
+    const auto prompt = fields.text("prompt");
+    const auto text = prompt ? prompt : fields.text("content");
+    if (!text) {
+      throw ApiError({.code = "missing_required_parameter",
+                      .message = "prompt or messages is missing",
+                      .param = "prompt"});
+    }
+    ids = facts.tokenizer->encode(*text, {.add_special = fields.on("add_special_tokens", true)});
+  }
+  Json out{{"count", ids.size()}, {"max_model_len", facts.context}, {"tokens", ids}};
+  if (fields.on("return_token_strs")) {
+    out["token_strs"] = Json::array();
+    for (const TokenId id : ids) out["token_strs"].push_back(token_text(*facts.tokenizer, id));
+  }
+  return out;
+}
+
+Json Service::Impl::detokenize(const Fields& fields) const {
+  const ModelFacts& facts = host.facts();
+  std::vector<TokenId> ids;
+  for (const Json& value : *fields.find("tokens")) {
+    const auto id = whole_number(value);
+    if (!id || *id < 0 || *id >= facts.vocab) {
+      throw ApiError({.code = "invalid_token_id",
+                      .message = fmt::format("tokens[{}] is not a token id, allowed 0 to {}",
+                                             ids.size(), facts.vocab - 1),
+                      .param = "tokens"});
+    }
+    ids.push_back(static_cast<TokenId>(*id));
+  }
+  const std::string text = facts.tokenizer->decode(ids, true);
+  return {{"prompt", text}, {"content", text}};
+}
+
+Json Service::Impl::apply_template(const Fields& fields) const {
+  if (fields.find("messages") == nullptr) {
+    throw ApiError({.code = "missing_required_parameter",
+                    .message = "messages is missing",
+                    .param = "messages"});
+  }
+  const ModelFacts& facts = host.facts();
+  const RenderedChat chat = render_chat(read_chat(fields, facts, options.limits), facts, false);
+  return {{"prompt", chat.text}, {"count", chat.tokens.size()}, {"tokens", chat.tokens}};
+}
+
+void Service::Impl::session(const Call& call) {
+  const auto slash = call.route.parameter.find('/');
+  const std::string id = call.route.parameter.substr(0, slash);
+  const std::string action = call.route.parameter.substr(slash + 1);
+  if (!sessions.on()) {
+    throw ApiError({.status = 501,
+                    .code = "sessions_off",
+                    .message = "sessions are saved only with --session-dir"});
+  }
+  if (action == "delete") {
+    if (sessions.remove(id)) {
+      return reply(call, json_reply({{"id", id}, {"object", "session"}, {"deleted", true}}));
+    }
+    throw ApiError({.status = 404, .code = "session_not_found",
+                    .message = "there is no session of this id"});
+  }
+  const SessionFolder::Done done = [this, call, id, action](const SessionReport* report,
+                                                            const std::string& error,
+                                                            bool missing) {
+    HttpReply out;
+    if (report != nullptr) {
+      out = json_reply({{"id", id},
+                        {"object", "session"},
+                        {action == "save" ? "saved" : "restored", true},
+                        {"tokens", report->tokens},
+                        {"snapshots", report->snapshots},
+                        {"bytes", report->bytes}});
+    } else {
+      out = error_reply({.status = missing ? 404 : 400,
+                         .code = missing ? "session_not_found" : "session_error",
+                         .message = error});
+    }
+    call.exchange->post([this, call, out] { reply(call, out); });
+  };
+  const bool taken = action == "save" ? sessions.save(host, id, done)
+                                      : sessions.restore(host, id, done);
+  if (!taken) health(call);
+}
+
+void Service::Impl::note_unknown(const std::vector<std::string>& fields) {
+  if (fields.empty()) return;
+  const std::scoped_lock lock(mutex);
+  for (const std::string& field : fields) {
+    if (told_unknown.size() >= 64 || !told_unknown.insert(field).second) continue;
+    log_warning(fmt::format("requests have a field '{}' that is not known here: it is ignored",
+                            field));
+  }
+}
+
+}  // namespace heddle::serve

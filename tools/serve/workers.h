@@ -1,0 +1,33 @@
+#pragma once
+// Threads for what would keep an I/O thread from its streams: parsing, templates, tokenisers.
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace heddle::serve {
+
+class Workers {
+ public:
+  Workers(int n_threads, std::size_t most_waiting);
+  ~Workers();  // what waits is dropped
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+  /// False: too many wait. `task` does not throw.
+  bool post(std::function<void()> task);
+
+ private:
+  void run();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> waiting_;
+  std::size_t most_waiting_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace heddle::serve
