@@ -319,7 +319,7 @@ void Service::Impl::body_route(Call call) {
     if (kind != "application/json" || !utf8) {
       throw ApiError({.status = 415,
                       .code = "unsupported_media_type",
-                      .message = "the body must be application/json in UTF-8"});
+                      .message = "the body must be application/json in UTF-8: header Content-Type"});
     }
   }
   const HostState state = host.state();

@@ -122,6 +122,9 @@ std::string shown(std::string_view name) {
 }
 
 Json parse_body(std::string_view body, const ServerLimits& limits) {
+  if (body.starts_with("\xEF\xBB\xBF")) {
+    throw ApiError({.code = "invalid_json", .message = "body:1:1: a byte order mark"});
+  }
   try {
     return parse_json(body, "body", {.depth = limits.json_depth, .nodes = limits.json_nodes});
   } catch (const Error& e) {

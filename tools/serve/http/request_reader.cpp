@@ -6,6 +6,8 @@
 #include <boost/asio/buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -38,6 +40,8 @@ struct RequestReader::Impl {
   State state = State::kIdle;
   std::string head;
   std::string pending;  // of the body: the begin of what the parser needs in one piece
+  std::function<void(std::uint64_t, boost::beast::string_view, boost::system::error_code&)>
+      on_chunk;  // the parser keeps a reference
   std::optional<Parser> parser;
   HeadFacts facts;
   bool continue_due = false;
@@ -72,6 +76,11 @@ void RequestReader::Impl::begin_body() {
   parser->body_limit(limits.body_bytes);
   parser->header_limit(static_cast<std::uint32_t>(limits.header_bytes + 1));
   parser->eager(true);
+  on_chunk = [](std::uint64_t, boost::beast::string_view extensions,
+                boost::system::error_code& error) {
+    if (extensions.size() > kChunkHeadBytes) error = http::error::bad_chunk_extension;
+  };
+  parser->on_chunk_header(on_chunk);
   boost::system::error_code error;
   const std::size_t used = parser->put(asio::buffer(head), error);
   const bool more = error == http::error::need_more;
@@ -115,8 +124,12 @@ std::size_t RequestReader::Impl::push_body(std::string_view bytes) {
   const std::size_t used = parse(pending);
   if (state == State::kComplete) return used - before;
   pending.erase(0, used);
-  if (state == State::kBody && pending.size() > kChunkHeadBytes) {
-    refuse({400, "bad_request", "the head of a chunk is too long"});
+  if (state != State::kBody) return bytes.size();
+  // What is left is the begin of a chunk's head.
+  const std::size_t line_end = pending.find('\n');
+  const bool bare = line_end == 0 || (line_end != std::string::npos && pending[line_end - 1] != '\r');
+  if (bare || pending.size() > 2 * kChunkHeadBytes) {
+    refuse({400, "bad_request", "the body's chunks are not those of HTTP/1.1"});
   }
   return bytes.size();
 }
