@@ -126,12 +126,18 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
                  .sink = shared_sink,
                  .sequence = choices.back(),
                  .text = TextAssembler(shared->stop),
+                 .grammar = grammar_job(*shared),
                  .observed = shared->on_logits != nullptr,
                  .internal = internal,
                  .verified = !internal && shared->n == 1 && checks.chooses(shared->prompt)};
       if (needs_counts(shared->sampling)) {
         for (const std::int32_t token : shared->prompt) ++entry.counts[token].in_prompt;
       }
+      if (shared->min_new_tokens > 0) {
+        entry.ends = end_ids;
+        entry.ends.insert(entry.ends.end(), shared->stop_ids.begin(), shared->stop_ids.end());
+      }
+      if (entry.grammar) mask_worker.start(entry.grammar);
       live.emplace(choices.back(), std::move(entry));
     }
     if (!internal) deadlines.add(id, *shared, now());

@@ -14,6 +14,8 @@
 #include "engine/cache_storage.h"
 #include "engine/deadlines.h"
 #include "engine/engine.h"
+#include "engine/grammar/mask_worker.h"
+#include "engine/grammar/token_masker.h"
 #include "engine/host_tier.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
@@ -35,11 +37,13 @@ struct Live {
   TextAssembler text;
   TokenCounts counts = {};
   std::int64_t n_generated = 0;
-  bool observed = false;  // by request->on_logits
-  bool faulty = false;    // logits were not finite
-  bool internal = false;  // a check of our own: no caller knows of it
-  bool verified = false;  // if its prefix is cached, it is computed again
-  bool doomed = false;    // ends with `doom` as its error as soon as there is memory to tell
+  std::shared_ptr<MaskJob> grammar = {};  // of the request, and where the answer stands in it
+  std::vector<std::int32_t> ends = {};    // that min_new_tokens excludes
+  bool observed = false;                  // by request->on_logits
+  bool faulty = false;                    // logits were not finite
+  bool internal = false;                  // a check of our own: no caller knows of it
+  bool verified = false;                  // if its prefix is cached, it is computed again
+  bool doomed = false;  // ends with `doom` as its error as soon as there is memory to tell
   std::string doom = {};
 };
 
@@ -74,11 +78,16 @@ struct Engine::Impl {
   void end_check(const RequestEvent& event);
   double now() const;  // seconds
   Live* by_sequence(SequenceId id);
-  SampleRow sample_row(const Live& entry,
+  SampleRow sample_row(Live& entry,
                        const TensorView& logits,
                        std::int64_t index,
                        std::int64_t position);
   bool ends_answer(const Request& request, std::int32_t token) const;
+  std::shared_ptr<MaskJob> grammar_job(const Request& request);
+  void start_masks(const BatchPlan& plan);
+  void exclude_tokens(Live& entry, SampleRow& row);
+  bool advance_grammar(Live& entry, std::int32_t token);
+  std::string describe_no_token(const Live& entry, std::int32_t token) const;
   SessionEnds session_ends();
   Hash128 hash_weights();
   std::span<const float> row(const TensorView& logits, std::int64_t index) const {
@@ -102,7 +111,9 @@ struct Engine::Impl {
   Scheduler scheduler;
   BatchBuilder builder;
   Sampler sampler;
+  std::unique_ptr<const TokenMasker> masker;  // made for the first grammar
   std::map<SequenceId, Live> live;
+  MaskWorker mask_worker;  // ends before what it works for
   std::map<RequestId, std::vector<SequenceId>> choices_of;
   std::map<SequenceId, std::vector<float>>
       step_raw;  // raw rows of requests that asked for logprobs

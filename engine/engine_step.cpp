@@ -74,6 +74,7 @@ void Engine::Impl::compute(const BatchPlan& plan) {
   const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
   scheduler.commit(plan, tokens);
   emit(plan, tokens);
+  start_masks(plan);
 }
 
 std::optional<BatchPlan> Engine::Impl::next_plan() {
@@ -205,7 +206,7 @@ std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const Tensor
 }
 
 /// How a row is sampled; its logits are kept if their log probabilities are wanted.
-SampleRow Engine::Impl::sample_row(const Live& entry,
+SampleRow Engine::Impl::sample_row(Live& entry,
                                    const TensorView& logits,
                                    std::int64_t index,
                                    std::int64_t position) {
@@ -213,11 +214,13 @@ SampleRow Engine::Impl::sample_row(const Live& entry,
     const std::span<const float> raw = row(logits, index);
     step_raw[entry.sequence].assign(raw.begin(), raw.end());
   }
-  return {.logits_row = index,
-          .params = &entry.request->sampling,
-          .counts = &entry.counts,
-          .choice = entry.request->choice + entry.choice,
-          .position = position};
+  SampleRow sampled{.logits_row = index,
+                    .params = &entry.request->sampling,
+                    .counts = &entry.counts,
+                    .choice = entry.request->choice + entry.choice,
+                    .position = position};
+  exclude_tokens(entry, sampled);
+  return sampled;
 }
 
 void Engine::Impl::emit_scores(Live& entry,
@@ -243,16 +246,17 @@ void Engine::Impl::emit_scores(Live& entry,
 
 void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens) {
   std::size_t next = 0;
-  const auto is_cancelled = [this](const Live& entry) {
-    return std::find(cancelled.begin(), cancelled.end(), entry.id) != cancelled.end();
+  const auto is_over = [this](const Live& entry) {
+    return entry.doomed ||
+           std::find(cancelled.begin(), cancelled.end(), entry.id) != cancelled.end();
   };
   for (const BatchPlan::Item& item : plan.items) {
     const std::int32_t token = item.sample ? tokens[next++] : -1;
     Live* entry = by_sequence(item.sequence);
     if (entry == nullptr) continue;  // cancelled by a sink during this step
     if (item.sample && token < 0) entry->faulty = true;
-    // One that a callback has ended gets no more tokens.
-    if (is_cancelled(*entry)) continue;
+    // One that a callback has ended gets no more tokens, nor one whose grammar failed.
+    if (is_over(*entry)) continue;
     if (item.sample) {
       emit_token(*entry, token);
     } else if (entry->request->score &&
@@ -270,7 +274,7 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     Live* entry = by_sequence(fork.sequence);
     if (entry == nullptr) continue;
     if (token < 0) entry->faulty = true;
-    if (!is_cancelled(*entry)) emit_token(*entry, token);
+    if (!is_over(*entry)) emit_token(*entry, token);
   }
 }
 
@@ -278,7 +282,8 @@ bool Engine::Impl::ends_answer(const Request& request, std::int32_t token) const
   const auto among = [token](const std::vector<std::int32_t>& ids) {
     return std::find(ids.begin(), ids.end(), token) != ids.end();
   };
-  return (!request.ignore_eos && among(end_ids)) || among(request.stop_ids);
+  const bool at_end_ids = !request.ignore_eos || request.grammar;
+  return (at_end_ids && among(end_ids)) || among(request.stop_ids);
 }
 
 void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
@@ -287,9 +292,7 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
   event.choice = entry.choice;
   if (token < 0) {
     event.finish = FinishReason::kError;
-    event.error =
-        fmt::format("numeric_error: the logits after token {} are not finite",
-                    entry.request->prompt.size() + static_cast<std::size_t>(entry.n_generated));
+    event.error = describe_no_token(entry, token);
     finish(entry, std::move(event));
     return;
   }
@@ -303,12 +306,18 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
     event.top_logprobs = top_logprobs(raw->second, lse, entry.request->n_logprobs);
   }
   const bool ended = ends_answer(*entry.request, token);
+  bool finished = false;
+  try {
+    finished = !ended && advance_grammar(entry, token);
+  } catch (const std::exception& e) {  // of this request only
+    return doom(entry.sequence, e.what());
+  }
   if (!ended) {
     event.text = entry.text.push(tokenizer->token_bytes(token, entry.request->control_text));
   }
   const Sequence* sequence = scheduler.find(entry.sequence);
   HEDDLE_CHECK(sequence != nullptr);
-  if (ended || entry.text.stopped()) {
+  if (ended || finished || entry.text.stopped()) {
     event.finish = FinishReason::kStop;
   } else if (entry.n_generated >= sequence->max_new_tokens) {
     event.finish = FinishReason::kLength;

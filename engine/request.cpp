@@ -47,6 +47,11 @@ void validate(const Request& r, std::int64_t vocab) {
   }
   validate(r.sampling, vocab);
   require_between("max_new_tokens", r.max_new_tokens, 0, std::int64_t{1} << 40);
+  const std::int64_t most = r.max_new_tokens > 0 ? r.max_new_tokens : std::int64_t{1} << 40;
+  require_between("min_new_tokens", r.min_new_tokens, 0, most);
+  if (r.score && (r.grammar || r.min_new_tokens > 0)) {
+    throw bad_input("grammar and min_new_tokens are of answers, and `score` asks for none");
+  }
   for (const auto& [field, seconds] :
        {std::pair("queue_deadline", r.queue_deadline), std::pair("deadline", r.deadline)}) {
     if (!(seconds >= 0.0) || std::isinf(seconds)) {

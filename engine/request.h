@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/grammar/grammar.h"
+
 namespace heddle {
 
 using RequestId = std::int64_t;
@@ -37,9 +39,14 @@ struct Request {
   std::vector<std::string> stop = {};       // texts that end the answer and are not part of it
   std::vector<std::int32_t> stop_ids = {};  // besides the tokenizer's end-of-sequence tokens
   bool ignore_eos = false;
-  std::int64_t min_new_tokens = 0;
-  std::shared_ptr<const class Grammar> grammar = {};
   bool control_text = false;  // control tokens of the answer are spelled out in its text
+  /// Tokens before which end-of-sequence tokens and stop_ids are not drawn, with ignore_eos too.
+  std::int64_t min_new_tokens = 0;
+  /// The answer is one of its texts, or the begin of one where max_new_tokens or a stop text cuts
+  /// it. It decides where the answer ends: end-of-sequence tokens and stop_ids are drawn where the
+  /// text is complete only, and end it with ignore_eos too; where nothing may follow it ends with
+  /// kStop, whatever min_new_tokens says. null: any text.
+  std::shared_ptr<const Grammar> grammar = {};
   /// Seconds from submit(), 0: none. A request that has not begun (queue_deadline: later it does
   /// not count, whatever happens) or not ended (deadline) by then ends with kDeadline; what it has
   /// given stays. Looked at before each step, so a step late at most.

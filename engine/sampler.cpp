@@ -63,6 +63,22 @@ void adjust_logits(std::span<float> logits, const SamplingParams& p, const Token
   for (const auto& [token, bias] : p.logit_bias) logits[static_cast<std::size_t>(token)] += bias;
 }
 
+bool exclude(std::span<float> logits,
+             const TokenMask* allowed,
+             std::span<const std::int32_t> banned) {
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  const auto forbid = [](float& l) {
+    if (l < std::numeric_limits<float>::infinity()) l = kNever;
+  };
+  if (allowed != nullptr) {
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      if (!allowed->test(static_cast<std::int32_t>(i))) forbid(logits[i]);
+    }
+  }
+  for (const std::int32_t id : banned) forbid(logits[static_cast<std::size_t>(id)]);
+  return std::ranges::any_of(logits, [](float l) { return !(l == kNever); });
+}
+
 double log_sum_exp(std::span<const float> logits) {
   const double max = *std::max_element(logits.begin(), logits.end());
   double sum = 0.0;
@@ -99,11 +115,16 @@ std::vector<std::int32_t> Sampler::sample(const TensorView& logits,
                                           std::span<const SampleRow> rows) {
   HEDDLE_CHECK(logits.device == DeviceKind::kCpu);
   std::vector<SampleParams> params;
+  std::vector<std::size_t> without;  // rows that have no token left
   for (const SampleRow& row : rows) {
     const SamplingParams& p = *row.params;
     const std::span<float> values(logits.as<float>() + row.logits_row * vocab_,
                                   static_cast<std::size_t>(vocab_));
     adjust_logits(values, p, row.counts);
+    if ((row.allowed != nullptr || !row.banned.empty()) &&
+        !exclude(values, row.allowed, row.banned)) {
+      without.push_back(params.size());
+    }
     params.push_back(
         {.temperature = p.temperature,
          .top_k = p.top_k,
@@ -124,8 +145,10 @@ std::vector<std::int32_t> Sampler::sample(const TensorView& logits,
     begin = end;
   }
   backend_.synchronize();
-  const auto* tokens = tokens_.as<std::int32_t>();
-  return {tokens, tokens + rows.size()};
+  const auto* drawn = tokens_.as<std::int32_t>();
+  std::vector<std::int32_t> tokens(drawn, drawn + rows.size());
+  for (const std::size_t row : without) tokens[row] = kNoTokenAllowed;
+  return tokens;
 }
 
 }  // namespace heddle

@@ -39,6 +39,9 @@ constexpr CommandSpec kCommands[] = {
          "are not UTF-8 become U+FFFD). Where the checkpoint has a chat template the prompt is one "
          "user message; --raw continues the text as it stands. The answer streams to standard "
          "output and ends with one newline.\n"
+         "--json-schema, --regex, --grammar or --choice (one of them) bounds what the answer may "
+         "be, token by token (docs/structured_output.md); it is cut short by --max-tokens and "
+         "--stop only.\n"
          "Sampling defaults are those of the checkpoint, else greedy. Ctrl-C ends the answer and "
          "keeps what there is (exit code 130, finish_reason \"cancelled\"); a second one leaves at "
          "once.\n"
@@ -451,6 +454,36 @@ constexpr FlagSpec kFlags[] = {
      .help = "end the answer before TEXT; may be repeated",
      .repeatable = true},
     {.name = "ignore-eos", .commands = kAnswers, .help = "go on after the end-of-sequence token"},
+    {.name = "min-tokens",
+     .commands = kGenerate,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "tokens before which the answer does not end by itself",
+     .fallback = "0",
+     .low = 0,
+     .high = kIntMax,
+     .env = true},
+    {.name = "json-schema",
+     .commands = kGenerate,
+     .kind = ValueKind::kText,
+     .value = "SCHEMA",
+     .help = "the answer is JSON of this JSON Schema ({}: any; @FILE: read it from FILE)"},
+    {.name = "regex",
+     .commands = kGenerate,
+     .kind = ValueKind::kText,
+     .value = "PATTERN",
+     .help = "the answer matches this regular expression as a whole"},
+    {.name = "grammar",
+     .commands = kGenerate,
+     .kind = ValueKind::kText,
+     .value = "GBNF",
+     .help = "the answer is a text of this grammar's rule root (@FILE: read it from FILE)"},
+    {.name = "choice",
+     .commands = kGenerate,
+     .kind = ValueKind::kText,
+     .value = "TEXT",
+     .help = "the answer is TEXT, or that of another --choice",
+     .repeatable = true},
     {.name = "choices",
      .commands = kGenerate,
      .kind = ValueKind::kInt,

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
+#include "tools/heddle/grammar_flags.h"
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
@@ -50,6 +51,7 @@ int run_generate(const Arguments& args) {
   const auto n_logprobs = args.integer("logprobs");
   if (n_logprobs && !json) throw bad_input("--logprobs needs --json");
   request_template(args, {});  // what is wrong with the flags shows before the model is loaded
+  const GrammarPtr grammar = grammar_of(args);
   Session session(args);
   EngineOptions options = engine_options(args);
   const auto n_choices = static_cast<int>(args.integer("choices").value_or(1));
@@ -62,6 +64,7 @@ int run_generate(const Arguments& args) {
   set_prompt(request,
              encode_prompt(*engine, text, args.text("system").value_or(""), args.on("raw")));
   request.n = n_choices;
+  request.grammar = grammar;
   request.n_logprobs = static_cast<int>(n_logprobs.value_or(-1));
 
   Answer answer;

@@ -173,6 +173,9 @@ Request request_template(const Arguments& args, const SamplingParams& defaults) 
   request.sampling = sampling_params(args, defaults);
   request.max_new_tokens = args.integer("max-tokens").value_or(512);
   request.ignore_eos = args.on("ignore-eos");
+  if (has_flag(args, "min-tokens")) {
+    request.min_new_tokens = args.integer("min-tokens").value_or(0);
+  }
   if (has_flag(args, "deadline")) request.deadline = args.number("deadline").value_or(0.0);
   request.stop = args.texts("stop");
   for (const std::string& stop : request.stop) {

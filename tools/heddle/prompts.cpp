@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -14,6 +15,7 @@
 #include "models/quote_text.h"
 #include "tools/heddle/answer.h"
 #include "tools/heddle/commands.h"
+#include "tools/heddle/grammar_flags.h"
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
@@ -202,10 +204,11 @@ std::int64_t cache_tokens(const std::vector<Line>& lines,
 /// Keeps `parallel` requests going and prints finished ones in order.
 class Batch {
  public:
-  Batch(Engine& engine, const Arguments& args, const std::vector<Line>& lines)
+  Batch(Engine& engine, const Arguments& args, const std::vector<Line>& lines, GrammarPtr grammar)
       : engine_(engine), args_(args), lines_(lines) {
     // One seed for all lines that name none: a line gives the same answer alone.
     Request common = request_template(args_, engine_.default_sampling());
+    common.grammar = std::move(grammar);
     common.n_logprobs = static_cast<int>(args_.integer("logprobs").value_or(-1));
     for (const Line& line : lines_) {
       Request request = common;
@@ -299,6 +302,7 @@ int run_prompts(const Arguments& args) {
   if (args.has("prompt") || args.has("file") || args.operands().size() > 1) {
     throw bad_input("--prompts cannot be combined with -p, -f or -");
   }
+  const GrammarPtr grammar = grammar_of(args);
   EngineOptions options = engine_options(args);
   const std::vector<Line> lines = read_lines(*args.text("prompts"));
   check_lines(lines, args);
@@ -310,7 +314,7 @@ int run_prompts(const Arguments& args) {
     options.kv_tokens = cache_tokens(lines, args, options.max_sequences, context);
   }
   const std::unique_ptr<Engine> engine = Engine::load(options);
-  return Batch(*engine, args, lines).run(options.max_sequences);
+  return Batch(*engine, args, lines, grammar).run(options.max_sequences);
 }
 
 }  // namespace heddle::cli
