@@ -187,7 +187,7 @@ std::vector<SampleRow> Engine::Impl::observe(const BatchPlan& plan, const Tensor
         show_logits(*entry, end - item.n_outputs + i, row(logits, first + i));
       }
     }
-    if (scores_prompt(*entry->request) && !entry->internal) {
+    if (scores_prompt(*entry->request) && !entry->internal && entry->choice == 0) {
       emit_scores(*entry, item, first, logits);
     }
     if (!item.sample) continue;

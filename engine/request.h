@@ -60,8 +60,8 @@ struct Request {
   std::uint32_t choice = 0;  // of the first of them; keys the random numbers
   bool score = false;        // compute log p of every prompt token but the first; no generation
   /// >= 0: the events before the first token have `scores` of the prompt's tokens as score requests
-  /// do, and `top_scores`, the n likeliest at each place, up to 20. The answer follows. As with
-  /// `score`, nothing is reused.
+  /// do, and `top_scores`, the n likeliest at each place, up to 20; of choice 0 alone. The answer
+  /// follows. As with `score`, nothing is reused.
   int prompt_logprobs = -1;
   bool report_progress = false;  // events that tell how much of the prompt is computed
   /// score, prompt_logprobs, all_logits: the first position of the prompt whose row of logits is

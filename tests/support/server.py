@@ -38,7 +38,7 @@ class Server:
 
     def stop(self, sig=signal.SIGTERM, timeout=60):
         """Exit code and what was logged."""
-        if self.process.poll() is None:
+        if sig and self.process.poll() is None:
             self.process.send_signal(sig)
         code = self.process.wait(timeout)
         self.log.append(self.process.stderr.read().decode())

@@ -15,8 +15,6 @@ namespace {
 std::atomic<int> g_n_signals{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 std::array<int, 2> g_wake = {-1, -1};
-std::array<struct sigaction, 2> g_before = {};
-constexpr std::array<int, 2> kSignals = {SIGTERM, SIGINT};
 
 extern "C" void on_shutdown_signal(int) {
   if (g_n_signals.fetch_add(1) > 0) ::_exit(130);
@@ -32,19 +30,8 @@ ShutdownSignals::ShutdownSignals() {
   action.sa_handler = on_shutdown_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
-  for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    sigaction(kSignals[i], &action, &g_before[i]);
-  }
-}
-
-ShutdownSignals::~ShutdownSignals() {
-  for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    sigaction(kSignals[i], &g_before[i], nullptr);
-  }
-  for (int& end : g_wake) {
-    if (end >= 0) ::close(end);
-    end = -1;
-  }
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
 }
 
 bool ShutdownSignals::wait(double seconds) const {

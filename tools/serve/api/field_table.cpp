@@ -18,7 +18,7 @@ constexpr unsigned kTemplate = bit(Endpoint::kTemplate);
 constexpr unsigned kAnswers = kChat | kCompletions | kResponses;
 constexpr unsigned kBoth = kChat | kCompletions;
 
-constexpr double kInt64 = 9223372036854774784.0;  // the largest double below 2^63
+constexpr double kInt64 = 0x1p63;  // and 2^63 itself is none of 64 bits
 constexpr double kMostTokens = 2147483647.0;
 
 constexpr std::string_view kMessages =

@@ -23,7 +23,7 @@ std::vector<std::string_view> words_of(std::string_view text) {
 }
 
 std::string number_text(double value) {
-  if (value == std::floor(value) && std::fabs(value) < 1e15) return fmt::format("{:.0f}", value);
+  if (value == std::floor(value) && std::fabs(value) < 1e19) return fmt::format("{:.0f}", value);
   return fmt::format("{}", value);
 }
 

@@ -194,6 +194,7 @@ void Generation::take_scores(std::size_t prompt, const RequestEvent& event) {
   AnswerPrompt& scored = answer_.prompts[prompt];
   const std::vector<std::int32_t>& tokens = plan_.requests[prompt].prompt;
   for (std::size_t i = 0; i < event.scores.size(); ++i) {
+    HEDDLE_CHECK(scored.scored.size() + 1 < tokens.size());
     TokenInfo info{.token = tokens[scored.scored.size() + 1], .logprob = event.scores[i]};
     if (i < event.top_scores.size()) info.top = event.top_scores[i];
     scored.scored.push_back(std::move(info));

@@ -1,0 +1,507 @@
+"""`heddle serve` as its clients see it: fields, forms of answers, streams, limits, keys, drain. HEDDLE names the
+executable; exit status 77: skipped."""
+import concurrent.futures
+import http.client
+import json
+import math
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from command_line import HEDDLE, as_json, heddle, run_with_tiny_models  # noqa: E402
+from server import Server, tiny_model  # noqa: E402
+
+FOLDER = SERVER = None
+MODEL = HYBRID = ""
+ASK = [{"role": "user", "content": "pear and word"}]
+CHAT = {"messages": ASK, "max_tokens": 6, "temperature": 0}
+TEXT = {"prompt": "pear and word", "max_tokens": 6, "temperature": 0}
+
+
+def setUpModule():
+    global FOLDER, SERVER, MODEL, HYBRID
+    FOLDER = tempfile.TemporaryDirectory()
+    MODEL, HYBRID = tiny_model(FOLDER.name), tiny_model(FOLDER.name, "minicpm_sala")
+    SERVER = Server(MODEL, "--ctx", 2048, "--served-model-name", "other/name", "--max-reply-tokens", 32)
+
+
+def tearDownModule():
+    code, log = SERVER.stop()
+    FOLDER.cleanup()
+    assert code == 0, log
+
+
+def chat(**fields):
+    status, reply = SERVER.post("/v1/chat/completions", {**CHAT, **fields})
+    assert status == 200, reply
+    return reply
+
+
+def complete(**fields):
+    status, reply = SERVER.post("/v1/completions", {**TEXT, **fields})
+    assert status == 200, reply
+    return reply
+
+
+class Refusals(unittest.TestCase):
+    def assertRefused(self, body, code, param=None, status=400, path="/v1/chat/completions"):
+        for stream in ({}, {"stream": True}):
+            if "tokenize" in path:
+                stream = {}
+            got, reply = SERVER.post(path, {**body, **stream})
+            self.assertEqual(got, status, reply)
+            self.assertEqual(set(reply["error"]), {"message", "type", "param", "code"})
+            self.assertEqual(reply["error"]["code"], code, reply)
+            if param:
+                self.assertEqual(reply["error"]["param"], param, reply)
+
+    def test_numbers_outside_their_ranges(self):
+        huge = [2**31, 2**53 + 1, 2**63, 1e308]
+        for path, base in (("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)):
+            for field, values in {
+                "temperature": [-0.1, 2.1, 1e308], "top_p": [-0.1, 1.1], "top_k": [-2, *huge], "min_p": [-1, 1.01],
+                "n": [0, -1, 17, 129, *huge], "presence_penalty": [-2.1, 2.1], "frequency_penalty": [-3, 3],
+                "repetition_penalty": [0, -1, 10.1], "min_tokens": [-1, *huge], "priority": [-101, 101],
+                "max_tokens": [-1, *huge], "seed": [2**63, -2**64],
+            }.items():
+                for value in values:
+                    with self.subTest(f"{field} {value}"):
+                        got, reply = SERVER.post(path, {**base, field: value})
+                        self.assertEqual(got, 400, reply)
+                        self.assertEqual(reply["error"]["param"], "messages" if "context" in reply["error"]["code"] else field)
+                        self.assertIn(reply["error"]["code"], ("invalid_value", "invalid_type", "context_length_exceeded"))
+
+    def test_edges_of_ranges_are_taken(self):
+        for fields in [{"temperature": -0.0}, {"temperature": 2}, {"top_p": 0}, {"top_p": 1}, {"top_p": 5e-324}, {"top_k": -1}, {"n": 16},
+                       {"max_tokens": 5.0}, {"seed": -2**63}, {"repetition_penalty": 1e-3}, {"temperature": 5e-324},
+                       {"priority": 100}, {"stop": None}, {"temperature": None, "n": None, "logprobs": None, "stream": None}]:
+            with self.subTest(fields):
+                chat(**fields)
+
+    def test_wrong_types(self):
+        for field, value in [("temperature", "1"), ("temperature", True), ("n", 1.5), ("n", "1"), ("stream", 1), ("stream", "true"), ("messages", "a"),
+                             ("messages", {}), ("stop", 3), ("stop", [3]), ("logit_bias", []), ("model", 3), ("tools", {}), ("seed", [1])]:
+            with self.subTest(field):
+                got, reply = SERVER.post("/v1/chat/completions", {**CHAT, field: value})
+                self.assertEqual((got, reply["error"]["code"], reply["error"]["param"]), (400, "invalid_type", field))
+
+    def test_messages(self):
+        for messages, code in [
+            ([], "invalid_value"), ([3], "invalid_type"), ([{}], "missing_required_parameter"), ([{"role": "robot", "content": "a"}], "invalid_value"),
+            ([{"role": "user"}], "missing_required_parameter"), ([{"role": "user", "content": 3}], "invalid_type"),
+            ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a"}}]}], "unsupported_parameter"),
+            ([{"role": "user", "content": [{"type": "text"}]}], "invalid_type"),
+            ([{"role": "user", "content": "a"}] * 4097, "invalid_value"),
+        ]:
+            with self.subTest(str(messages)[:40]):
+                self.assertRefused({**CHAT, "messages": messages}, code)
+        self.assertRefused({}, "missing_required_parameter", "messages")
+        self.assertRefused({}, "missing_required_parameter", "prompt", path="/v1/completions")
+
+    def test_what_does_not_fit_the_context(self):
+        self.assertRefused({**CHAT, "max_tokens": 2048}, "context_length_exceeded")
+        self.assertRefused({**CHAT, "messages": [{"role": "user", "content": "pear " * 3000}]}, "context_length_exceeded")
+        self.assertRefused({**TEXT, "prompt": [5] * 2048}, "context_length_exceeded", path="/v1/completions")
+        status, reply = SERVER.post("/v1/completions", {**TEXT, "prompt": [5] * 3000})
+        self.assertIn("3000", reply["error"]["message"])
+        self.assertIn("2048", reply["error"]["message"])
+
+    def test_token_ids(self):
+        for prompt in ([-1], [10**9], [1.5], ["a", 1], [[]], [[1], []], [[-1]], [], [None], {}, 3, ""):
+            with self.subTest(prompt):
+                self.assertEqual(SERVER.post("/v1/completions", {**TEXT, "prompt": prompt})[0], 400)
+
+    def test_stops_and_biases(self):
+        for stop in ("", ["a", ""], ["a"] * 33, "b" * 1025):
+            self.assertRefused({**CHAT, "stop": stop}, "invalid_value", "stop")
+        for bias in ({"a": 1}, {"-1": 1}, {"999999": 1}, {"1": 101}, {"1": "1"}, {str(i): 1 for i in range(1025)}, {"1 ": 1}, {"": 1}):
+            self.assertRefused({**CHAT, "logit_bias": bias}, "invalid_value", "logit_bias")
+
+    def test_what_is_known_and_lacks(self):
+        for field, value in [("store", True), ("audio", {}), ("web_search_options", {}), ("prediction", {}), ("functions", []), ("chat_template", "a"),
+                             ("modalities", ["audio"]), ("documents", [])]:
+            self.assertRefused({**CHAT, field: value}, "unsupported_parameter", field)
+        self.assertRefused({**TEXT, "suffix": "a"}, "unsupported_parameter", "suffix", path="/v1/completions")
+        self.assertRefused({**TEXT, "best_of": 2}, "unsupported_parameter", "best_of", path="/v1/completions")
+        chat(store=False, modalities=["text"], user="u", metadata={"a": "b"}, service_tier="auto")
+
+    def test_unknown_fields_are_named_and_ignored(self):
+        status, headers, _ = SERVER.request("POST", "/v1/chat/completions", {**CHAT, "no_such_field": 1, "x\ny": 2})
+        self.assertEqual((status, headers["x-ignored-fields"]), (200, "no_such_field, x?y"))
+
+    def test_other_models(self):
+        for model in ("nope", "../x", "", "Other/name"):
+            self.assertRefused({**CHAT, "model": model}, "model_not_found", "model", status=404)
+        self.assertEqual(chat(model="other/name")["model"], "other/name")
+        self.assertEqual([m["id"] for m in SERVER.get("/v1/models")[1]["data"]], ["llama", "other/name"])
+        self.assertEqual(SERVER.get("/v1/models/other/name")[1]["id"], "other/name")
+        self.assertEqual(SERVER.get("/v1/models/other%2Fname")[1]["max_model_len"], 2048)
+
+    def test_stream_options_need_a_stream(self):
+        self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "stream_options": {"include_usage": True}})[0], 400)
+
+    def test_tools(self):
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+        for tools, choice in [([{"type": "web"}], None), ([{"type": "function", "function": {"name": "a b"}}], None), ([tool, tool], None),
+                              ([tool] * 129, None), ([tool], "g"), ([tool], {"type": "function", "function": {"name": "g"}}), (None, "required"), ([3], None)]:
+            with self.subTest(str(tools)[:40]):
+                self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "tools": tools, "tool_choice": choice})[0], 400)
+
+    def test_schemas(self):
+        def form(schema):
+            return {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
+        deep = {"type": "string"}
+        for _ in range(40):
+            deep = {"type": "array", "items": deep}
+        for schema in ({"type": "string", "pattern": "(a"}, {"$ref": "#/nothing"}, {"type": "object", "patternProperties": {"a": {}}}, deep,
+                       {"not": {}}, {"type": "array", "maxItems": 10**9, "minItems": 10**9}, False):
+            with self.subTest(str(schema)[:50]):
+                status, reply = SERVER.post("/v1/chat/completions", {**CHAT, **form(schema)})
+                self.assertEqual(status, 400, reply)
+        for bad in ({"type": "xml"}, {}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": {}}},
+                    {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}):
+            self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "response_format": bad})[0], 400)
+        for bad in ({}, {"regex": "a", "choice": ["a"]}, {"regex": 3}, {"choice": []}, {"regex": "(a"}, {"grammar": "root ::= ("}, {"grammar": "a ::= b"}, {"no": 1}, {"regex": "(" * 30000}):
+            with self.subTest(str(bad)[:40]):
+                self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "structured_outputs": bad})[0], 400)
+
+
+class Answers(unittest.TestCase):
+    def test_a_chat_is_what_generate_says(self):
+        want = as_json("generate", MODEL, "-p", "pear and word", "-n", 6, "--temp", 0, "--ctx", 2048)
+        reply = chat(return_token_ids=True)
+        self.assertEqual(reply["choices"][0]["message"], {"role": "assistant", "content": want["text"], "refusal": None})
+        self.assertEqual(reply["choices"][0]["token_ids"], want["tokens"])
+        self.assertEqual(reply["prompt_token_ids"], want["prompt_token_ids"])
+        self.assertEqual(reply["object"], "chat.completion")
+        self.assertEqual(reply["usage"]["completion_tokens"], len(want["tokens"]))
+
+    def test_a_seed_decides_whatever_else_runs(self):
+        fields = {"temperature": 1.5, "seed": 7, "n": 2, "max_tokens": 12, "top_p": 0.9}
+        alone = [c["message"]["content"] for c in chat(**fields)["choices"]]
+        self.assertNotEqual(*alone)
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            runs = list(pool.map(lambda i: chat(**fields, max_completion_tokens=12) if i % 2 else chat(temperature=2, max_tokens=30), range(24)))
+        for reply in runs[1::2]:
+            self.assertEqual([c["message"]["content"] for c in reply["choices"]], alone)
+
+    def test_streams_say_what_answers_say(self):
+        for path, body in (("/v1/chat/completions", {**CHAT, "n": 3, "temperature": 1, "seed": 3, "logprobs": True, "top_logprobs": 2}),
+                           ("/v1/completions", {**TEXT, "n": 2, "temperature": 1, "seed": 3, "logprobs": 2, "echo": True}),
+                           ("/v1/completions", {**TEXT, "prompt": ["pear", [5, 6]], "seed": 3})):
+            whole = SERVER.post(path, body)[1]
+            events = list(SERVER.events(path, {**body, "stream_options": {"include_usage": True}}))
+            self.assertEqual(events[-1], "[DONE]")
+            chunks = [json.loads(e) for e in events[:-1]]
+            self.assertEqual(len({(c["id"], c["created"], c["model"]) for c in chunks}), 1)
+            self.assertEqual(chunks[-1]["choices"], [])
+            self.assertEqual(chunks[-1]["usage"]["completion_tokens"], whole["usage"]["completion_tokens"])
+            self.assertTrue(all(c["usage"] is None and c["choices"] for c in chunks[:-1]))
+            for choice in whole["choices"]:
+                mine = [c["choices"][0] for c in chunks[:-1] if c["choices"][0]["index"] == choice["index"]]
+                self.assertEqual([m["finish_reason"] for m in mine if m["finish_reason"]], [choice["finish_reason"]])
+                if "message" in choice:
+                    self.assertEqual(mine[0]["delta"], {"role": "assistant", "content": ""})
+                    self.assertEqual("".join(m["delta"].get("content", "") for m in mine), choice["message"]["content"])
+                    self.assertEqual(sum((m["logprobs"]["content"] for m in mine if m["logprobs"]), []), choice["logprobs"]["content"])
+                else:
+                    self.assertEqual("".join(m["text"] for m in mine), choice["text"])
+                    if choice["logprobs"]:
+                        for key, value in choice["logprobs"].items():
+                            self.assertEqual(sum((m["logprobs"][key] for m in mine if m["logprobs"]), []), value, key)
+
+    def test_echo_and_logprobs_are_what_score_says(self):
+        text = "pear and word or pear"
+        path = pathlib.Path(FOLDER.name) / "text"
+        path.write_text(text)
+        out = pathlib.Path(FOLDER.name) / "scores"
+        as_json("score", MODEL, "-f", path, "--logprobs", out)
+        want = [json.loads(x) for x in out.read_text().splitlines()]
+        ids = [x["token"] for x in want]
+        for prompt in (text, ids):
+            for fields in ({"max_tokens": 0}, {"max_tokens": 1}, {"max_tokens": 1, "n": 2}):
+                choice = complete(prompt=prompt, echo=True, logprobs=1, **fields)["choices"][0]
+                got = choice["logprobs"]
+                n = len(ids) + fields["max_tokens"]
+                self.assertEqual([len(got[k]) for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset")], [n] * 4)
+                self.assertIsNone(got["token_logprobs"][0])
+                for mine, theirs in zip(got["token_logprobs"][1:len(ids)], want[1:]):
+                    self.assertAlmostEqual(mine, theirs["logprob"], delta=2e-5)
+                self.assertEqual(got["text_offset"], sorted(got["text_offset"]))
+        greedy = complete(prompt=ids, echo=True, logprobs=1, max_tokens=1)["choices"][0]["logprobs"]
+        self.assertEqual(greedy["token_logprobs"][-1], max(greedy["top_logprobs"][-1].values()))
+
+    def test_prompt_logprobs(self):
+        reply = chat(prompt_logprobs=2)
+        entries = reply["prompt_logprobs"]
+        self.assertEqual(len(entries), reply["usage"]["prompt_tokens"])
+        self.assertIsNone(entries[0])
+        for entry in entries[1:]:
+            self.assertIn(len(entry), (2, 3))
+            self.assertTrue(all(x["logprob"] <= 0 for x in entry.values()))
+        self.assertEqual(reply["choices"][0]["message"], chat()["choices"][0]["message"])
+
+    def test_logprobs_of_a_chat(self):
+        content = chat(logprobs=True, top_logprobs=3)["choices"][0]["logprobs"]["content"]
+        self.assertEqual(len(content), 6)
+        for token in content:
+            self.assertEqual(len(token["top_logprobs"]), 3)
+            self.assertEqual(token["logprob"], max(t["logprob"] for t in token["top_logprobs"]))
+            self.assertEqual(bytes(token["bytes"]).decode(errors="replace") == token["token"] or token["token"].startswith("bytes:"), True)
+
+    def test_what_is_reused_is_told(self):
+        words = " ".join(f"word{i}" for i in range(80))
+        first = chat(messages=[{"role": "user", "content": words}])["usage"]
+        second = chat(messages=[{"role": "user", "content": words}])["usage"]
+        self.assertEqual(second["prompt_tokens_details"]["cached_tokens"], second["prompt_tokens"] - 1)
+        self.assertEqual(second["heddle"]["not_reused"], "none")
+        self.assertNotEqual(first["heddle"]["not_reused"], "none")
+        salted = chat(messages=[{"role": "user", "content": words}], cache_salt="a1")["usage"]
+        self.assertEqual(salted["prompt_tokens_details"]["cached_tokens"], 0)
+        self.assertGreater(SERVER.metric("vllm:prefix_cache_hits_total"), 0)
+
+    def test_lengths_and_stops(self):
+        self.assertEqual(chat(max_tokens=None, ignore_eos=True)["usage"]["completion_tokens"], 32)  # --max-reply-tokens
+        self.assertEqual(chat(max_tokens=3, max_completion_tokens=5, ignore_eos=True)["usage"]["completion_tokens"], 5)
+        text = chat(max_tokens=24, ignore_eos=True)["choices"][0]["message"]["content"]
+        stop = text[len(text) // 2:][:3]
+        cut = chat(max_tokens=24, ignore_eos=True, stop=[stop])["choices"][0]
+        self.assertEqual((cut["message"]["content"], cut["finish_reason"]), (text[:text.index(stop)], "stop"))
+        ids = chat(max_tokens=8, ignore_eos=True, return_token_ids=True)["choices"][0]["token_ids"]
+        got = chat(max_tokens=8, ignore_eos=True, return_token_ids=True, stop_token_ids=[ids[3]])["choices"][0]
+        self.assertEqual((got["token_ids"], got["finish_reason"]), (ids[:ids.index(ids[3]) + 1], "stop"))
+        self.assertGreaterEqual(chat(max_tokens=20, min_tokens=10, temperature=2, seed=5)["usage"]["completion_tokens"], 10)
+
+    def test_progress_of_a_long_prompt(self):
+        events = list(SERVER.events("/v1/completions", {**TEXT, "prompt": [5 + i % 50 for i in range(1800)], "return_progress": True}))
+        seen = [json.loads(e)["prompt_progress"] for e in events if "prompt_progress" in e]
+        self.assertGreater(len(seen), 1)
+        self.assertEqual([p["processed"] for p in seen], sorted(p["processed"] for p in seen))
+        self.assertTrue(all(p["total"] == 1800 for p in seen))
+
+    def test_structured_answers_have_their_form(self):
+        schema = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}, "n": {"type": "integer", "minimum": 3, "maximum": 12}},
+                  "required": ["city", "n"], "additionalProperties": False}
+        form = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "strict": True, "schema": schema}}}
+        for seed in range(8):
+            choice = chat(**form, temperature=1.5, seed=seed, max_tokens=60)["choices"][0]
+            value = json.loads(choice["message"]["content"])
+            self.assertIn(value["city"], ("Rome", "Oslo"))
+            self.assertTrue(3 <= value["n"] <= 12)
+            self.assertEqual(choice["finish_reason"], "stop")
+        cut = chat(**form, max_tokens=3)["choices"][0]
+        self.assertEqual(cut["finish_reason"], "length")
+        self.assertIn(chat(structured_outputs={"choice": ["yes", "no"]}, max_tokens=9)["choices"][0]["message"]["content"], ("yes", "no"))
+        self.assertRegex(complete(structured_outputs={"regex": "[a-c]{3}-[0-9]{2}"}, max_tokens=9, temperature=1)["choices"][0]["text"], r"^[a-c]{3}-[0-9]{2}$")
+        self.assertRegex(complete(structured_outputs={"grammar": 'root ::= "x" ("y" | "z"){2}'}, max_tokens=9)["choices"][0]["text"], r"^x[yz]{2}$")
+        for seed in range(4):
+            choice = chat(response_format={"type": "json_object"}, temperature=1, seed=seed, max_tokens=120)["choices"][0]
+            if choice["finish_reason"] == "stop":
+                self.assertIsInstance(json.loads(choice["message"]["content"]), dict)
+
+    def test_messages_may_be_parts_and_hold_more(self):
+        plain = chat(messages=[{"role": "system", "content": "a"}, {"role": "user", "content": "b\nc"}], return_token_ids=True)
+        parts = chat(messages=[{"role": "developer", "content": "a"}, {"role": "user", "name": "x", "type": "m", "content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]}],
+                     return_token_ids=True)
+        self.assertEqual(plain["prompt_token_ids"], parts["prompt_token_ids"])
+
+    def test_special_tokens_in_a_message_are_text(self):
+        ids = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|></s><s>"}]})[1]["tokens"]
+        plain = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": ""}]})[1]["tokens"]
+        special = {i for i in plain}
+        self.assertEqual(sum(i in special for i in ids) <= len(plain) + 4, True)
+
+    def test_tokens(self):
+        text = "pear und wörd 語 🙂"
+        ids = SERVER.post("/tokenize", {"prompt": text, "return_token_strs": True})[1]
+        self.assertEqual(ids["count"], len(ids["tokens"]))
+        self.assertEqual(len(ids["token_strs"]), ids["count"])
+        self.assertEqual(ids["max_model_len"], 2048)
+        body = SERVER.post("/tokenize", {"content": text, "add_special_tokens": False})[1]["tokens"]
+        self.assertEqual(SERVER.post("/detokenize", {"tokens": body})[1]["prompt"], text)
+        self.assertEqual(SERVER.post("/detokenize", {"tokens": [10**7]})[0], 400)
+        rendered = SERVER.post("/apply-template", {"messages": ASK})[1]
+        self.assertIn("pear and word", rendered["prompt"])
+        self.assertEqual(rendered["tokens"], chat(return_token_ids=True)["prompt_token_ids"])
+
+    def test_embeddings_are_refused_in_words(self):
+        status, reply = SERVER.post("/v1/embeddings", {"input": "a"})
+        self.assertEqual((status, reply["error"]["code"]), (400, "unsupported_model"))
+
+    def test_responses(self):
+        body = {"input": "pear and word", "max_output_tokens": 16, "temperature": 0}
+        status, whole = SERVER.post("/v1/responses", body)
+        self.assertEqual(status, 200)
+        self.assertIn(whole["status"], ("completed", "incomplete"))
+        text = whole["output"][0]["content"][0]["text"]
+        self.assertEqual(text, chat(max_tokens=16)["choices"][0]["message"]["content"])
+        events = [json.loads(e) for e in SERVER.events("/v1/responses", body)]
+        self.assertEqual([e["sequence_number"] for e in events], list(range(len(events))))
+        self.assertEqual("".join(e["delta"] for e in events if e["type"] == "response.output_text.delta"), text)
+        self.assertEqual([e["type"] for e in events[:2]], ["response.created", "response.in_progress"])
+        self.assertEqual(events[-1]["type"], "response." + whole["status"])
+        for bad in ({"previous_response_id": "a"}, {"background": True}, {"store": True}, {"max_output_tokens": 3}, {"input": []}, {"input": [{"type": "item_reference"}]}):
+            self.assertEqual(SERVER.post("/v1/responses", {**body, **bad})[0], 400)
+
+    def test_metrics_are_well_formed(self):
+        _, headers, data = SERVER.request("GET", "/metrics")
+        self.assertTrue(headers["content-type"].startswith("text/plain"))
+        types = {}
+        for line in data.decode().splitlines():
+            if line.startswith("# TYPE"):
+                types[line.split()[2]] = line.split()[3]
+            elif not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                base = name.split("{")[0]
+                family = base if base in types else base.rsplit("_", 1)[0]
+                self.assertIn(family, types, line)
+                self.assertTrue(math.isfinite(float(value)), line)
+                self.assertTrue(types[base].endswith("counter") if base.endswith("_total") else True, line)
+        for name in ("vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"):
+            self.assertEqual(types[name], "gauge")
+
+    def test_openapi_names_every_field(self):
+        status, document = SERVER.get("/openapi.json")
+        self.assertEqual(document["openapi"], "3.1.0")
+        fields = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+        for name in ("messages", "temperature", "response_format", "tools", "cache_salt", "return_progress"):
+            self.assertTrue(fields[name].get("description") or fields[name]["anyOf"][0]["description"])
+
+
+class Runs(unittest.TestCase):
+    def test_keys(self):
+        server = Server(MODEL, "--api-key", "one", "--api-key", "two")
+        try:
+            for header, status in [(None, 401), ("Bearer one", 200), ("bearer two", 200), ("Bearer three", 401), ("Bearer on", 401), ("Bearer oneone", 401),
+                                   ("one", 401), ("Basic one", 401), ("Bearer " + "a" * 60000, 401), ("Bearer \u00e9", 401)]:
+                with self.subTest(str(header)[:20]):
+                    headers = {"authorization": header.encode("latin-1")} if header else {}
+                    got, sent, data = server.request("GET", "/v1/models", headers=headers)
+                    self.assertEqual(got, status)
+                    if status == 401:
+                        self.assertEqual(sent["www-authenticate"], "Bearer")
+                        self.assertEqual(json.loads(data)["error"]["code"], "invalid_api_key")
+            self.assertEqual(server.request("GET", "/v1/models?key=one")[0], 401)
+            for path in ("/health", "/"):
+                self.assertEqual(server.request("GET", path)[0], 200)
+            for path in ("/metrics", "/version", "/openapi.json", "/v1/sessions", "/models"):
+                self.assertEqual(server.request("GET", path)[0], 401)
+            self.assertEqual(server.post("/v1/chat/completions", CHAT)[0], 401)
+            words = {**CHAT, "messages": [{"role": "user", "content": "word " * 100}]}
+            usage = [server.post("/v1/chat/completions", words, headers={"authorization": "Bearer " + k})[1]["usage"] for k in ("one", "two", "one")]
+            cached = [u["prompt_tokens_details"]["cached_tokens"] for u in usage]
+            self.assertEqual(cached[:2], [0, 0], "a client sees the prefixes of another")
+            self.assertGreater(cached[2], 50)
+        finally:
+            server.stop()
+
+    def test_a_full_queue_is_429_and_what_was_taken_ends(self):
+        server = Server(MODEL, "--parallel", 1, "--max-queue", 3)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(40) as pool:
+                runs = list(pool.map(lambda i: server.request("POST", "/v1/completions", {**TEXT, "max_tokens": 400, "ignore_eos": True}), range(40)))
+            codes = [status for status, _, _ in runs]
+            self.assertLessEqual(set(codes), {200, 429})
+            self.assertGreaterEqual(codes.count(200), 4)
+            self.assertGreater(codes.count(429), 0)
+            for status, headers, data in runs:
+                if status == 429:
+                    self.assertGreaterEqual(int(headers["retry-after"]), 1)
+                    self.assertEqual(json.loads(data)["error"]["type"], "rate_limit_error")
+            self.assertTrue(server.wait_idle())
+            self.assertEqual(server.post("/v1/completions", TEXT)[0], 200)
+        finally:
+            server.stop()
+
+    def test_drain(self):
+        server = Server(MODEL, "--parallel", 8, "--ctx", 8192, "--drain-seconds", 60)
+        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+            body = {**TEXT, "max_tokens": 2000, "ignore_eos": True}
+            runs = [pool.submit(lambda: list(server.events("/v1/completions", body))) for _ in range(8)]
+            end = time.time() + 20
+            while server.metric("vllm:num_requests_running") < 8 and time.time() < end:
+                time.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            refused = None
+            while refused is None:  # the signal has not been seen yet
+                status, headers, data = server.request("GET", "/health")
+                refused = (status, json.loads(data)["error"]["code"]) if status != 200 else None
+            self.assertEqual(refused, (503, "draining"))
+            self.assertEqual(server.post("/v1/completions", TEXT)[0], 503)
+            texts = [r.result() for r in runs]
+        self.assertTrue(all(t[-1] == "[DONE]" for t in texts))
+        self.assertEqual(server.stop(sig=None)[0], 0)
+
+    def test_a_short_drain_tells_the_rest(self):
+        server = Server(MODEL, "--drain-seconds", 0.05)
+        events = server.events("/v1/completions", {**TEXT, "max_tokens": 8000, "ignore_eos": True})
+        next(events)
+        server.process.send_signal(signal.SIGTERM)
+        last = list(events)[-1]
+        self.assertEqual(json.loads(last)["error"]["code"], "draining")
+        self.assertEqual(server.stop(sig=None)[0], 0)
+
+    def test_sessions(self):
+        with tempfile.TemporaryDirectory() as folder:
+            words = {**CHAT, "messages": [{"role": "user", "content": "word " * 150}], "session_id": "talk-1"}
+            server = Server(HYBRID, "--session-dir", folder)
+            self.assertEqual(server.post("/v1/sessions/talk-1/save", {})[0], 404)
+            server.post("/v1/chat/completions", words)
+            status, saved = server.post("/v1/sessions/talk-1/save", {})
+            self.assertEqual((status, saved["saved"]), (200, True))
+            self.assertEqual([s["id"] for s in server.get("/v1/sessions")[1]["data"]], ["talk-1"])
+            for path in ("/v1/sessions/../save", "/v1/sessions/a%2Fb/save", "/v1/sessions/talk-1/keep", "/v1/sessions//save"):
+                self.assertEqual(server.post(path, {})[0], 404)
+            server.stop()
+            server = Server(HYBRID, "--session-dir", folder)
+            self.assertEqual(server.post("/v1/sessions/none/restore", {})[0], 404)
+            status, restored = server.post("/v1/sessions/talk-1/restore", {})
+            self.assertEqual((status, restored["tokens"]), (200, saved["tokens"]))
+            usage = server.post("/v1/chat/completions", words)[1]["usage"]
+            self.assertGreater(usage["prompt_tokens_details"]["cached_tokens"], 100)
+            file = next(pathlib.Path(folder).iterdir())
+            file.write_bytes(file.read_bytes()[:-9])
+            status, reply = server.post("/v1/sessions/talk-1/restore", {})
+            self.assertEqual(status, 400)
+            self.assertNotIn(folder, reply["error"]["message"])
+            self.assertEqual(server.post("/v1/sessions/talk-1/delete", {})[1]["deleted"], True)
+            self.assertEqual(server.post("/v1/sessions/talk-1/delete", {})[0], 404)
+            server.stop()
+        self.assertEqual(SERVER.post("/v1/sessions/a/save", {})[0], 501)
+
+    def test_what_is_wrong_is_told_before_a_model_is_loaded(self):
+        for flags, text in [(["--port", SERVER.port], "--port"), (["--host", "no.such.host.invalid"], "--host"), (["--tls-cert", "a"], "--tls-key"),
+                            (["--tls-cert", "/nothing", "--tls-key", "/nothing"], "--tls-cert"), (["--session-dir", "/nothing"], "--session-dir"),
+                            (["--api-key", ""], "--api-key"), (["--port", "70000"], "--port")]:
+            with self.subTest(flags):
+                code, out, err = heddle("serve", MODEL, *flags)
+                self.assertEqual((code, out), (2, ""), err)
+                self.assertIn(text, err)
+        self.assertIn("body_bytes", heddle("serve", MODEL, "--show-limits")[1])
+
+    def test_tls(self):
+        import ssl
+        import subprocess
+        with tempfile.TemporaryDirectory() as folder:
+            made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder + "/key", "-out", folder + "/cert", "-days", "2",
+                                   "-subj", "/CN=localhost"], capture_output=True)
+            if made.returncode != 0:
+                self.skipTest("no openssl")
+            server = Server(MODEL, "--tls-cert", folder + "/cert", "--tls-key", folder + "/key")
+            context = ssl.create_default_context(cafile=folder + "/cert")
+            context.check_hostname = False
+            connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=30)
+            for _ in range(2):
+                connection.request("POST", "/v1/completions", json.dumps({**TEXT, "stream": True}), {"content-type": "application/json"})
+                self.assertTrue(connection.getresponse().read().endswith(b"[DONE]\n\n"))
+            connection.close()
+            self.assertEqual(server.stop()[0], 0)
+
+
+if __name__ == "__main__":
+    run_with_tiny_models()
