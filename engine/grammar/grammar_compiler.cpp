@@ -133,7 +133,7 @@ GrammarProgram GrammarCompiler::compile(Node root) {
   const Index out = index(false);
   find_nullable(out);
   rank_rules(out);
-  return pack();
+  return pack(out);
 }
 
 GrammarCompiler::Index GrammarCompiler::index(bool by_target) const {
@@ -281,6 +281,44 @@ void GrammarCompiler::rank_rules(const Index& out) {
       }
     }
   }
+  check_first_calls(calls);
+}
+
+/// Chains of calls at one place of the text take calls of those that may be open at once.
+void GrammarCompiler::check_first_calls(
+    const std::vector<std::vector<std::uint32_t>>& calls) const {
+  constexpr std::uint32_t kMost = kMostCalls / 4;
+  std::vector<std::uint32_t> by_rank(rules_.size());
+  for (std::uint32_t r = 0; r < rules_.size(); ++r) by_rank[rules_[r].rank] = r;
+  std::vector<std::uint32_t> chain(rules_.size(), 0);  // calls before the rule begins
+  for (const std::uint32_t rule : by_rank) {
+    for (const std::uint32_t callee : calls[rule]) {
+      chain[callee] = std::max(chain[callee], chain[rule] + 1);
+      if (chain[callee] <= kMost) continue;
+      throw bad_input(fmt::format(
+          "grammar: {} is called by a chain of more than {} rules before anything is read",
+          name_of(callee), kMost));
+    }
+  }
+}
+
+/// States behind which a rule only ends: calls there need not come back (GrammarLattice::expand).
+std::vector<std::uint8_t> GrammarCompiler::find_returns(const Index& out) const {
+  const Index in = index(true);
+  std::vector<std::uint8_t> returns(accepting_.size(), 0);
+  std::vector<std::uint32_t> n_others(accepting_.size());  // edges that may lead elsewhere
+  for (std::size_t s = 0; s < n_others.size(); ++s) n_others[s] = out.first[s + 1] - out.first[s];
+  std::vector<std::uint32_t> open(ends_.begin(), ends_.end());
+  while (!open.empty()) {
+    const std::uint32_t state = open.back();
+    open.pop_back();
+    returns[state] = 1;
+    for (std::uint32_t i = in.first[state]; i < in.first[state + 1]; ++i) {
+      const Edge& edge = edges_[in.edges[i]];
+      if (edge.reads == Reads::kNothing && --n_others[edge.from] == 0) open.push_back(edge.from);
+    }
+  }
+  return returns;
 }
 
 void GrammarCompiler::classify_bytes(GrammarProgram& program) const {
@@ -298,8 +336,9 @@ void GrammarCompiler::classify_bytes(GrammarProgram& program) const {
   program.n_classes = id + 1;
 }
 
-GrammarProgram GrammarCompiler::pack() {
+GrammarProgram GrammarCompiler::pack(const Index& out) {
   GrammarProgram program;
+  program.only_returns = find_returns(out);
   classify_bytes(program);
   std::ranges::sort(edges_, [](const Edge& a, const Edge& b) {
     return std::tuple(a.from, a.low, a.high, a.target) <

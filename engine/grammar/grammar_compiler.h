@@ -48,10 +48,12 @@ class GrammarCompiler {
   void find_nullable(const Index& index);
   void drop_dead_ends();
   void rank_rules(const Index& index);
+  void check_first_calls(const std::vector<std::vector<std::uint32_t>>& calls) const;
+  std::vector<std::uint8_t> find_returns(const Index& out) const;
   std::vector<std::vector<std::uint32_t>> first_calls(const Index& index) const;
   std::string name_of(std::uint32_t rule) const;
   void classify_bytes(GrammarProgram& program) const;
-  GrammarProgram pack();
+  GrammarProgram pack(const Index& out);
 
   const GrammarBuilder& builder_;
   std::vector<Edge> edges_;

@@ -72,6 +72,14 @@ void GrammarLattice::take_return(FrameId frame) {
   }
 }
 
+void GrammarLattice::add_call(std::uint32_t rule, const Link& link) {
+  const GrammarProgram::Rule& called = program_.rules[rule];
+  const std::uint32_t most = called.nesting ? kMostNesting : kMostCalls;
+  if (frames_[link.second].depth >= most) return;
+  calls_.push_back({called.rank, {rule, link}});
+  std::ranges::push_heap(calls_, std::greater());
+}
+
 void GrammarLattice::expand(const Item& item) {
   const auto [state, frame] = item;
   if (!program_.bytes_of(state).empty()) found_.push_back(item);
@@ -80,10 +88,15 @@ void GrammarLattice::expand(const Item& item) {
     const GrammarProgram::Rule& rule = program_.rules[call.rule];
     // The empty text is not gone through: its caller goes on at once.
     if (rule.nullable) visit(call.back, frame);
-    const std::uint32_t most = rule.nesting ? kMostNesting : kMostCalls;
-    if (frames_[frame].depth >= most) continue;
-    calls_.push_back({rule.rank, {call.rule, {call.back, frame}}});
-    std::ranges::push_heap(calls_, std::greater());
+    // A call that is its rule's last returns to the rule's callers: lists written as a rule that
+    // ends with itself do not grow deep.
+    const Frame f = frames_[frame];
+    if (program_.only_returns[call.back] != 0 && f.n > 0) {
+      work_ += f.n;
+      for (std::uint32_t i = 0; i < f.n; ++i) add_call(call.rule, links_[f.first + i]);
+    } else {
+      add_call(call.rule, {call.back, frame});
+    }
   }
   if (program_.accepting[state] != 0) take_return(frame);
 }

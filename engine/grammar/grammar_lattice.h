@@ -80,6 +80,7 @@ class GrammarLattice {
   ConfigId close();
   void visit(std::uint32_t state, FrameId frame);
   void expand(const Item& item);
+  void add_call(std::uint32_t rule, const Link& link);
   void take_return(FrameId frame);
   void enter_calls();
   FrameId intern_frame(std::vector<Link> links);

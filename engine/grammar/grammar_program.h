@@ -35,8 +35,9 @@ struct GrammarProgram {
   std::vector<ByteEdge> byte_edges;  // of a state by ascending `low`
   std::vector<std::uint32_t> silent_edges;
   std::vector<CallEdge> call_edges;
-  std::vector<std::uint8_t> accepting;  // 1: its rule may end here
-  std::vector<Rule> rules;              // the first is the text
+  std::vector<std::uint8_t> accepting;     // 1: its rule may end here
+  std::vector<std::uint8_t> only_returns;  // 1: nothing but the end of its rule follows
+  std::vector<Rule> rules;                 // the first is the text
   // Bytes that no edge tells apart have one class.
   std::array<std::uint8_t, 256> byte_class = {};
   std::uint32_t n_classes = 1;
@@ -54,7 +55,8 @@ struct GrammarProgram {
   std::size_t memory_bytes() const {
     return (first_byte.size() + first_silent.size() + first_call.size()) * sizeof(std::uint32_t) +
            byte_edges.size() * sizeof(ByteEdge) + silent_edges.size() * sizeof(std::uint32_t) +
-           call_edges.size() * sizeof(CallEdge) + accepting.size() + rules.size() * sizeof(Rule);
+           call_edges.size() * sizeof(CallEdge) + 2 * accepting.size() +
+           rules.size() * sizeof(Rule);
   }
 };
 

@@ -196,12 +196,30 @@ TEST(EbnfGrammar, RefusesWhatIsWrong) {
   EXPECT_THAT(ebnf_refusal("root ::= \"a\"{1000000000}"), HasSubstr("the limit of states"));
 }
 
-TEST(EbnfGrammar, LongChainsOfRulesNeedNoStack) {
+std::string chain_of_rules(int n) {
   std::string text = "root ::= r0\n";
-  for (int i = 0; i < 3000; ++i)
-    text += "r" + std::to_string(i) + " ::= r" + std::to_string(i + 1) + "\n";
-  text += "r3000 ::= \"x\"\n";
-  EXPECT_TRUE(ebnf_grammar(text)->matches("x"));
+  for (int i = 0; i < n; ++i) {
+    text += "r" + std::to_string(i) + " ::= r" + std::to_string(i + 1) + " | \"y\" root\n";
+  }
+  return text + "r" + std::to_string(n) + " ::= \"x\"\n";
+}
+
+TEST(EbnfGrammar, LongChainsOfRulesNeedNoStack) {
+  expect_texts(*ebnf_grammar(chain_of_rules(1000)), {"x", "yyx"}, {"y", "xx"});
+  EXPECT_THAT(ebnf_refusal(chain_of_rules(1500)), HasSubstr("chain of more than 1024 rules"));
+}
+
+TEST(EbnfGrammar, ListsThatEndWithThemselvesMayBeLong) {
+  std::string items;
+  for (int i = 0; i < 20'000; ++i) items += "ab,";
+  for (const char* text : {"root ::= item root | \"x\"\nitem ::= \"ab,\"",
+                           "root ::= item (root | \"x\")\nitem ::= \"ab,\"",
+                           "root ::= list \"x\"\nlist ::= \"ab,\" list?"}) {
+    const GrammarPtr grammar = ebnf_grammar(text);
+    EXPECT_TRUE(grammar->matches(items + "x")) << text;
+    EXPECT_FALSE(grammar->matches(items + "abx")) << text;
+    EXPECT_FALSE(grammar->matches(items)) << text;
+  }
 }
 
 TEST(GrammarBuilder, TextWithout) {
