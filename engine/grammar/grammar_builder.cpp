@@ -42,7 +42,8 @@ GrammarNode GrammarBuilder::add(NodeData data) {
     throw bad_input(fmt::format("grammar: nested deeper than {}", kMostDepth));
   }
   // Each node stands for a state at least, but for pieces that are never used.
-  const std::size_t bytes = nodes_.size() * sizeof(NodeData) + parts_.size() * sizeof(Node);
+  const std::size_t bytes =
+      nodes_.size() * sizeof(NodeData) + parts_.size() * sizeof(Node) + graph_bytes_;
   if (bytes > limits_.memory_bytes) {
     throw bad_input(fmt::format("grammar: needs more than {} MiB, the limit of memory",
                                 limits_.memory_bytes >> 20U));
@@ -136,6 +137,7 @@ GrammarNode GrammarBuilder::graph(Graph graph) {
     data.size = add_sizes(data.size, this->data(edge.label).size);
     data.depth = std::max(data.depth, this->data(edge.label).depth + 1);
   }
+  graph_bytes_ += graph.edges.size() * sizeof(Graph::Edge);
   graphs_.push_back(std::move(graph));
   return add(data);
 }

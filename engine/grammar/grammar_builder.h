@@ -120,6 +120,7 @@ class GrammarBuilder {
   std::vector<Node> parts_;
   std::string text_;
   std::vector<Graph> graphs_;
+  std::size_t graph_bytes_ = 0;
   std::vector<RuleData> rules_;
 };
 

@@ -19,8 +19,8 @@ namespace heddle {
 class GrammarCache {
  public:
   using ConfigId = GrammarLattice::ConfigId;
-  /// Items visited for one mask: some tenths of a second.
-  static constexpr std::uint64_t kMostWork = 4'000'000;
+  /// Items visited for one mask: about a tenth of a second.
+  static constexpr std::uint64_t kMostWork = 1'000'000;
 
   /// The grammar's program and the trie must outlive it.
   GrammarCache(const GrammarProgram& program, const TokenTrie& trie, std::size_t most_bytes);

@@ -77,6 +77,9 @@ GrammarNode JsonSchemaCompiler::rule_of(const std::string& name,
                                         const std::string& pointer) {
   auto it = rules_.find(name);
   if (it == rules_.end()) {
+    constexpr std::size_t kMostBytes = 8U << 20U;
+    pending_bytes_ += name.size();
+    if (pending_bytes_ > kMostBytes) refuse_schema(pointer, "too much has to be merged");
     it = rules_.emplace(name, builder_.declare(quote_text(name, 40))).first;
     pending_.push_back({it->second, schema, pointer});
   }

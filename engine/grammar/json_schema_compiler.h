@@ -23,7 +23,7 @@ namespace heddle {
 class JsonSchemaCompiler {
  public:
   JsonSchemaCompiler(GrammarBuilder& builder, const Json& document)
-      : builder_(builder), nodes_(builder), merger_(document), document_(document) {}
+      : builder_(builder), nodes_(builder), merger_(builder, document), document_(document) {}
   GrammarNode compile();
 
  private:
@@ -83,6 +83,7 @@ class JsonSchemaCompiler {
     std::string pointer = {};
   };
   std::deque<Pending> pending_;
+  std::size_t pending_bytes_ = 0;  // of names of rules, as a measure of what is kept
 };
 
 }  // namespace heddle

@@ -261,6 +261,7 @@ void SchemaMerger::merge_arrays(Json& into, const Json& a, const Json& b) const 
 }
 
 Json SchemaMerger::merge(const std::string& pointer, Json a, const Json& b) {
+  builder_.check_time();
   if (++n_merges_ > kMostMerges) {
     refuse_schema(pointer, fmt::format("more than {} schemas to be merged", kMostMerges));
   }

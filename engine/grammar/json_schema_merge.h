@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "engine/grammar/grammar_builder.h"
 
 namespace heddle {
 
@@ -22,8 +23,9 @@ bool restricts(const Json& schema, std::string_view but = {}, std::string_view o
 /// Resolves $ref and allOf of one document.
 class SchemaMerger {
  public:
-  /// The document must outlive it.
-  explicit SchemaMerger(const Json& document) : document_(document) {}
+  /// Both must outlive it. The builder's time is kept.
+  SchemaMerger(const GrammarBuilder& builder, const Json& document)
+      : builder_(builder), document_(document) {}
 
   /// The schema that a $ref names. Throws for others than those within the document.
   const Json& resolve(const std::string& pointer, const Json& ref) const;
@@ -38,6 +40,7 @@ class SchemaMerger {
   void merge_objects(Json& into, const Json& a, const Json& b) const;
   void merge_arrays(Json& into, const Json& a, const Json& b) const;
 
+  const GrammarBuilder& builder_;
   const Json& document_;
   int n_merges_ = 0;
 };

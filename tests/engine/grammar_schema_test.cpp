@@ -352,6 +352,13 @@ TEST(JsonSchemaGrammar, HasLimits) {
   EXPECT_THAT(refusal(doubling + R"("d30":{"type":"null"}}})"), HasSubstr("within each other"));
   doubling.replace(doubling.find("d0\""), 3, "d16\"");  // few levels, many ways
   EXPECT_THAT(refusal(doubling + R"("d30":{"type":"null"}}})"), HasSubstr("merged"));
+  // Each array has room, all of them have not.
+  std::string arrays = R"({"properties":{)";
+  for (int i = 0; i < 1000; ++i) {
+    arrays +=
+        (i > 0 ? ",\"" : "\"") + std::to_string(i) + R"(":{"type":"array","maxItems":900000})";
+  }
+  EXPECT_THAT(refusal(arrays + "}}"), HasSubstr("the limit of memory"));
   GrammarLimits small;
   small.states = 100;
   EXPECT_THROW(json_schema_grammar(R"({"properties":{"a":{},"b":{}}})", small), Error);
