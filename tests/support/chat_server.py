@@ -5,6 +5,7 @@ import json
 import pathlib
 import socket
 import threading
+import time
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent.parent / "tools/serve/page/index.html"
 POLICY = ("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -154,7 +155,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wait_at_gate()
                 continue
             if piece is PAUSE:
-                self.server.owner.left.wait(0.004)
+                time.sleep(0.004)
                 continue
             if piece is BREAK:
                 self.send_text('data: {"error":{"message":"the engine stopped: out of memory","type":"server_error",'

@@ -112,12 +112,12 @@ class Page:
 
     def open(self, url):
         self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait("document.readyState === 'complete' && location.protocol !== 'about:'")
 
     def reload(self):
         self.run("window.before_reload = true")
         self.call("Page.reload")
-        self.wait("document.readyState === 'complete' && !window.before_reload")
+        self.wait("document.readyState === 'complete' && location.protocol !== 'about:' && !window.before_reload")
 
     def run(self, expression):
         """The value of a JavaScript expression, awaited."""
