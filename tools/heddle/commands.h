@@ -16,6 +16,7 @@ int run_bench_kernels(const Arguments& args);  // bench --kernels
 int run_pull(const Arguments& args);
 int run_version(const Arguments& args);
 int run_serve(const Arguments& args);
+int run_batch(const Arguments& args);
 int run_selftest_command(const Arguments& args);
 int list_kernels(const Arguments& args);
 

@@ -18,11 +18,13 @@ constexpr unsigned kPull = bit(CommandId::kPull);
 constexpr unsigned kVersion = bit(CommandId::kVersion);
 constexpr unsigned kSelftest = bit(CommandId::kSelftest);
 constexpr unsigned kServe = bit(CommandId::kServe);
+constexpr unsigned kBatch = bit(CommandId::kBatch);
+constexpr unsigned kApi = kServe | kBatch;
 constexpr unsigned kEvery = ~0U;
 constexpr unsigned kAnswers = kGenerate | kChat;
-constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest | kServe;
+constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest | kApi;
 constexpr unsigned kSized = kRuns | kInspect;
-constexpr unsigned kCaches = kGenerate | kChat | kServe;
+constexpr unsigned kCaches = kGenerate | kChat | kApi;
 
 constexpr double kIntMax = 2147483647.0;
 constexpr double kSeedMax = 0x1p63;  // the largest of 64 bits
@@ -100,6 +102,20 @@ constexpr CommandSpec kCommands[] = {
          "SIGTERM or Ctrl-C: /health turns to 503, new requests are refused, what runs may end "
          "within --drain-seconds, then the program leaves with exit code 0; a second signal: at "
          "once."},
+    {.id = CommandId::kBatch,
+     .name = "batch",
+     .operands = "MODEL IN OUT",
+     .min_operands = 3,
+     .max_operands = 3,
+     .summary = "answer a file of API requests",
+     .details =
+         "IN is in OpenAI's batch format: a JSON object a line with custom_id (each another), method "
+         "POST, url (/v1/chat/completions, /v1/completions or /v1/responses) and body, the request "
+         "as the server takes it (docs/api.md). OUT gets a line for each as soon as it is answered: "
+         "id, custom_id, response {status_code, request_id, body}, error. Lines of IN that cannot "
+         "be are named before anything runs; a request that is refused has its error in its "
+         "response, and the exit code is 1 then. What OUT holds already is not answered again: a "
+         "run that was interrupted goes on where it was."},
     {.id = CommandId::kScore,
      .name = "score",
      .operands = "MODEL",
@@ -222,10 +238,10 @@ constexpr CommandSpec kCommands[] = {
      .summary = "this text, or all about one command"},
     {.id = CommandId::kDocs,
      .name = "docs",
-     .operands = "cli|families",
+     .operands = "cli|families|api",
      .min_operands = 1,
      .max_operands = 1,
-     .summary = "prints docs/cli.md, or README's table of families",
+     .summary = "prints docs/cli.md, README's table of families, or the tables of docs/api.md",
      .hidden = true},
 };
 
@@ -264,7 +280,7 @@ constexpr FlagSpec kFlags[] = {
      .high = 1024,
      .env = true},
     {.name = "parallel",
-     .commands = kServe,
+     .commands = kApi,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "sequences that run side by side",
@@ -305,7 +321,7 @@ constexpr FlagSpec kFlags[] = {
      .high = 65535,
      .env = true},
     {.name = "served-model-name",
-     .commands = kServe,
+     .commands = kApi,
      .kind = ValueKind::kText,
      .value = "NAME",
      .help = "another name that requests may give the model; may be repeated",
@@ -333,7 +349,7 @@ constexpr FlagSpec kFlags[] = {
      .help = "the certificate's key (PEM)",
      .env = true},
     {.name = "max-reply-tokens",
-     .commands = kServe,
+     .commands = kApi,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "most tokens of an answer to a request that names no length",
@@ -351,7 +367,7 @@ constexpr FlagSpec kFlags[] = {
      .high = 1e6,
      .env = true},
     {.name = "max-choices",
-     .commands = kServe,
+     .commands = kApi,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "largest n of a request",
@@ -402,7 +418,7 @@ constexpr FlagSpec kFlags[] = {
      .help = "where /v1/sessions saves conversations (requests name theirs with session_id)",
      .env = true},
     {.name = "tool-parser",
-     .commands = kServe,
+     .commands = kApi,
      .kind = ValueKind::kChoice,
      .value = "NAME",
      .help = "how the model writes tool calls; auto: as its chat template says",
@@ -410,7 +426,7 @@ constexpr FlagSpec kFlags[] = {
      .choices = "auto none hermes llama3 mistral minimax",
      .env = true},
     {.name = "no-reasoning",
-     .commands = kServe,
+     .commands = kApi,
      .help = "leave <think>...</think> in the content",
      .env = true},
     {.name = "strict-fields",
@@ -671,7 +687,7 @@ constexpr FlagSpec kFlags[] = {
     // How it runs.
     {.name = "ctx",
      .letter = 'c',
-     .commands = kAnswers | kInspect | kServe,
+     .commands = kAnswers | kInspect | kApi,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "tokens of the longest sequence, prompt and answer together; 0: the checkpoint's",

@@ -24,6 +24,7 @@ enum class CommandId : unsigned {
   kVersion,
   kSelftest,
   kServe,
+  kBatch,
   kHelp,
   kDocs,
 };

@@ -16,6 +16,7 @@
 #include "tools/heddle/help.h"
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
+#include "tools/serve/api/api_docs.h"
 
 namespace heddle::cli {
 namespace {
@@ -49,11 +50,16 @@ int help(const Arguments& args) {
 
 int docs(const Arguments& args) {
   const std::string& document = args.operands()[0];
-  if (document != "cli" && document != "families") {
-    throw bad_input(
-        fmt::format("docs: unknown document {}; there are: cli, families", quote_text(document)));
+  if (document == "cli") {
+    write_stdout(cli_markdown());
+  } else if (document == "families") {
+    write_stdout(families_markdown());
+  } else if (document == "api") {
+    write_stdout(serve::api_markdown({}));
+  } else {
+    throw bad_input(fmt::format("docs: unknown document {}; there are: cli, families, api",
+                                quote_text(document)));
   }
-  write_stdout(document == "cli" ? cli_markdown() : families_markdown());
   return 0;
 }
 
@@ -79,6 +85,8 @@ int run_command(const Arguments& args) {
       return run_selftest_command(args);
     case CommandId::kServe:
       return run_serve(args);
+    case CommandId::kBatch:
+      return run_batch(args);
     case CommandId::kHelp:
       return help(args);
     case CommandId::kDocs:

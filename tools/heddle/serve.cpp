@@ -1,9 +1,6 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
-#include <ctime>
-#include <filesystem>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -11,11 +8,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/engine.h"
-#include "models/registry.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/commit.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/options.h"
+#include "tools/heddle/serve_options.h"
 #include "tools/serve/driver.h"
 #include "tools/serve/engine_host.h"
 #include "tools/serve/http/server.h"
@@ -28,22 +25,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kDefaultKvSequences = 4;  // whole contexts that the KV cache holds, if not told
 constexpr double kFlushSeconds = 2.0;      // for what was written to reach its clients
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-serve::ServerLimits limits_of(const Arguments& args) {
-  serve::ServerLimits limits;
-  limits.reply_tokens = args.integer("max-reply-tokens").value_or(limits.reply_tokens);
-  limits.queue = args.integer("max-queue").value_or(limits.queue);
-  limits.choices = args.integer("max-choices").value_or(limits.choices);
-  limits.connections =
-      static_cast<int>(args.integer("max-connections").value_or(limits.connections));
-  limits.ping_seconds = args.number("ping-seconds").value_or(limits.ping_seconds);
-  return limits;
 }
 
 serve::HttpServerOptions http_options(const Arguments& args, const serve::ServerLimits& limits) {
@@ -67,42 +52,6 @@ std::vector<std::string> api_keys(const Arguments& args) {
     if (!clean) throw bad_input("--api-key: a key is empty or holds white space");
   }
   return keys;
-}
-
-/// The registry's name, else the file's stem or the folder's name.
-std::string model_id(const std::string& model) {
-  const ModelFile file = resolve_model(model);
-  const std::filesystem::path path(file.path);
-  if (file.name != file.path && !file.name.empty()) return file.name;
-  return path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
-}
-
-EngineOptions server_engine_options(const Arguments& args) {
-  EngineOptions options = engine_options(args);
-  options.max_sequences = args.integer("parallel").value_or(16);
-  return options;
-}
-
-/// The KV cache of a server is shared by short and long requests: it does not hold the longest of
-/// each at one time.
-void set_kv_tokens(EngineOptions& options) {
-  if (options.kv_tokens > 0) return;
-  std::int64_t context = options.context;
-  if (context == 0) context = open_model(options).config.context;
-  options.kv_tokens =
-      context * std::min(options.max_sequences, kDefaultKvSequences);
-}
-
-serve::ReplyStyle reply_style(const Arguments& args, const Engine& engine) {
-  serve::ReplyStyle style;
-  if (engine.chat_template() != nullptr) {
-    style = serve::detect_reply_style(engine.chat_template()->source());
-  }
-  if (const auto named = serve::tool_style_by_name(args.text("tool-parser").value_or("auto"))) {
-    style.tools = *named;
-  }
-  if (args.on("no-reasoning")) style.reasoning = serve::ReasoningStyle::kNone;
-  return style;
 }
 
 /// Until a signal comes or the engine dies.
@@ -139,7 +88,7 @@ void drain(const Arguments& args, serve::EngineHost& host, serve::HttpServer& ht
 }  // namespace
 
 int run_serve(const Arguments& args) {
-  const serve::ServerLimits limits = limits_of(args);
+  const serve::ServerLimits limits = server_limits(args);
   if (args.on("show-limits")) {
     write_stdout(describe(limits));
     return 0;
@@ -157,13 +106,10 @@ int run_serve(const Arguments& args) {
       http_options(args, limits), [&](auto exchange) { service->handle(std::move(exchange)); },
       [&](const serve::Refusal& refusal) { return service->refuse(refusal); });
   const serve::SessionFolder check(service_options.session_folder);
-  serve::ModelFacts facts{.id = model_id(args.operands().at(0)),
-                          .aliases = args.texts("served-model-name"),
-                          .created = static_cast<std::int64_t>(std::time(nullptr))};
-  EngineOptions options = server_engine_options(args);
-  set_kv_tokens(options);
+  serve::ModelFacts facts = server_facts(args);
+  const EngineOptions options = server_engine_options(args);
   std::unique_ptr<Engine> engine = Engine::load(options);
-  service_options.style = reply_style(args, *engine);
+  service_options.style = server_reply_style(args, *engine);
   log_info(engine->memory().describe());
   serve::EngineHost host(
       serve::make_driver(std::move(engine), std::move(facts)),

@@ -1,0 +1,98 @@
+"""`heddle batch`: answers are the server's, what is answered is not answered again, wrong lines are named first."""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+from command_line import HEDDLE, Cli, environment, heddle, run_with_tiny_models  # noqa: E402
+from server import Server, tiny_model  # noqa: E402
+
+FOLDER = None
+MODEL = ""
+BODY = {"messages": [{"role": "user", "content": "pear"}], "max_tokens": 5, "temperature": 0}
+
+
+def setUpModule():
+    global FOLDER, MODEL
+    FOLDER = tempfile.TemporaryDirectory()
+    MODEL = tiny_model(FOLDER.name)
+
+
+def tearDownModule():
+    FOLDER.cleanup()
+
+
+def line(i, url="/v1/chat/completions", **body):
+    return {"custom_id": f"r{i}", "method": "POST", "url": url, "body": {**BODY, **body}}
+
+
+class Batch(Cli):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=FOLDER.name))
+        self.out = self.folder / "out.jsonl"
+
+    def write(self, lines):
+        path = self.folder / "in.jsonl"
+        path.write_text("".join((x if isinstance(x, str) else json.dumps(x)) + "\n" for x in lines))
+        return path
+
+    def answers(self):
+        found = [json.loads(x) for x in self.out.read_text().splitlines()]
+        self.assertEqual(len({x["custom_id"] for x in found}), len(found))
+        return {x["custom_id"]: x["response"] for x in found}
+
+    def test_answers_are_the_servers(self):
+        lines = [line(i, messages=[{"role": "user", "content": f"word {i}"}]) for i in range(40)]
+        lines.append({"custom_id": "t", "url": "/v1/completions", "body": {"prompt": "pear", "max_tokens": 3, "temperature": 0}})
+        self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 0)
+        got = self.answers()
+        self.assertEqual(len(got), 41)
+        server = Server(MODEL)
+        for i in (0, 17, 39):
+            want = server.post("/v1/chat/completions", lines[i]["body"])[1]
+            self.assertEqual(got[f"r{i}"]["body"]["choices"], want["choices"])
+            self.assertEqual(got[f"r{i}"]["status_code"], 200)
+        server.stop()
+
+    def test_refused_requests_have_their_error(self):
+        lines = [line(0), line(1, temperature=9), line(2, stream=True), line(3, model="other"), {"custom_id": "e", "url": "/v1/embeddings", "body": {"input": "a"}}]
+        self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 1)
+        self.assertEqual({k: v["status_code"] for k, v in self.answers().items()}, {"r0": 200, "r1": 400, "r2": 400, "r3": 404, "e": 400})
+
+    def test_lines_that_cannot_be_are_named_before_anything_runs(self):
+        for bad in ("{", "3", '{"custom_id": 3}', '{"custom_id": "a"}', json.dumps({**line(9), "url": "/v1/nothing"}), json.dumps({**line(9), "method": "GET"}),
+                    json.dumps({**line(9), "body": []}), json.dumps(line(0))):
+            with self.subTest(bad):
+                self.assertRefused(["batch", MODEL, self.write([line(0), bad]), self.out], "in.jsonl:2")
+                self.assertFalse(self.out.exists())
+        self.assertRefused(["batch", MODEL, self.write([]), self.out], "no requests")
+        self.assertRefused(["batch", MODEL, self.folder / "nothing", self.out], "nothing")
+        self.assertRefused(["batch", MODEL, self.write([line(0)]), "/nothing/out"], "/nothing/out")
+        self.out.write_text("hello\n")
+        self.assertRefused(["batch", MODEL, self.write([line(0)]), self.out], "out.jsonl")
+
+    def test_a_run_that_was_cut_goes_on(self):
+        path = self.write([line(i, max_tokens=300, ignore_eos=True) for i in range(120)])
+        run = subprocess.Popen([HEDDLE, "batch", MODEL, path, self.out, "--parallel", "2"], env=environment(), stderr=subprocess.PIPE)
+        end = time.time() + 60
+        while time.time() < end and (not self.out.exists() or self.out.read_bytes().count(b"\n") < 3):
+            time.sleep(0.005)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        before = self.out.read_bytes()
+        self.assertLess(before.count(b"\n"), 120)
+        whole = before[:before.rfind(b"\n") + 1]
+        self.out.write_bytes(whole + b'{"custom_id": "r1')
+        self.assertEqual(heddle("batch", MODEL, path, self.out)[0], 0)
+        self.assertTrue(self.out.read_bytes().startswith(whole))
+        self.assertEqual(len(self.answers()), 120)
+        self.assertEqual(heddle("batch", MODEL, path, self.out)[0], 0)
+
+
+if __name__ == "__main__":
+    run_with_tiny_models()

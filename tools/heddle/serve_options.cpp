@@ -1,0 +1,71 @@
+#include "tools/heddle/serve_options.h"
+
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+
+#include "models/registry.h"
+#include "tools/heddle/options.h"
+
+namespace heddle::cli {
+namespace {
+
+constexpr std::int64_t kDefaultKvSequences = 4;  // whole contexts that the KV cache holds
+
+/// The registry's name, else the file's stem or the folder's name.
+std::string model_id(const std::string& model) {
+  const ModelFile file = resolve_model(model);
+  const std::filesystem::path path(file.path);
+  if (file.name != file.path && !file.name.empty()) return file.name;
+  return path.has_filename() ? path.filename().string() : path.parent_path().filename().string();
+}
+
+/// The KV cache of a server is shared by short and long requests: it does not hold the longest of
+/// each at one time.
+void set_kv_tokens(EngineOptions& options) {
+  if (options.kv_tokens > 0) return;
+  std::int64_t context = options.context;
+  if (context == 0) context = open_model(options).config.context;
+  options.kv_tokens =
+      context * std::min(options.max_sequences, kDefaultKvSequences);
+}
+
+}  // namespace
+
+serve::ServerLimits server_limits(const Arguments& args) {
+  serve::ServerLimits limits;
+  limits.reply_tokens = args.integer("max-reply-tokens").value_or(limits.reply_tokens);
+  limits.queue = args.integer("max-queue").value_or(limits.queue);
+  limits.choices = args.integer("max-choices").value_or(limits.choices);
+  limits.connections =
+      static_cast<int>(args.integer("max-connections").value_or(limits.connections));
+  limits.ping_seconds = args.number("ping-seconds").value_or(limits.ping_seconds);
+  return limits;
+}
+
+EngineOptions server_engine_options(const Arguments& args) {
+  EngineOptions options = engine_options(args);
+  options.max_sequences = args.integer("parallel").value_or(16);
+  set_kv_tokens(options);
+  return options;
+}
+
+serve::ModelFacts server_facts(const Arguments& args) {
+  return {.id = model_id(args.operands().at(0)),
+          .aliases = args.texts("served-model-name"),
+          .created = static_cast<std::int64_t>(std::time(nullptr))};
+}
+
+serve::ReplyStyle server_reply_style(const Arguments& args, const Engine& engine) {
+  serve::ReplyStyle style;
+  if (engine.chat_template() != nullptr) {
+    style = serve::detect_reply_style(engine.chat_template()->source());
+  }
+  if (const auto named = serve::tool_style_by_name(args.text("tool-parser").value_or("auto"))) {
+    style.tools = *named;
+  }
+  if (args.on("no-reasoning")) style.reasoning = serve::ReasoningStyle::kNone;
+  return style;
+}
+
+}  // namespace heddle::cli
