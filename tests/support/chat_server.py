@@ -16,10 +16,12 @@ USAGE = {"prompt_tokens": 1441, "completion_tokens": 48, "total_tokens": 1489,
 GATE = object()   # wait until the test opens the gate
 PAUSE = object()  # 4 ms, as a model would take
 BREAK = object()  # an error in the middle of the stream
+CUT = object()    # the stream ends as if that were all
+TORN = object()   # every event from here on comes in two parts, within characters too
 
 
 class ChatServer:
-    """`answers`: word in the last message -> pieces: texts, deltas (dict), GATE, PAUSE, BREAK."""
+    """`answers`: word in the last message -> pieces: texts, deltas (dict), or one of these objects."""
 
     def __init__(self, answers):
         self.answers = answers
@@ -62,6 +64,7 @@ class ChatServer:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    torn = False
 
     def setup(self):
         super().setup()
@@ -145,7 +148,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send_text(self, text):
         data = text.encode()
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        middle = len(data) * 2 // 3 if self.torn else len(data)
+        for part in filter(None, (data[:middle], data[middle:])):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            if self.torn:
+                time.sleep(0.004)
 
     def send_pieces(self, pieces, raw, body):
         self.send_text(": ping\n\n")
@@ -156,6 +163,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 continue
             if piece is PAUSE:
                 time.sleep(0.004)
+                continue
+            if piece is CUT:
+                return
+            if piece is TORN:
+                self.torn = True
                 continue
             if piece is BREAK:
                 self.send_text('data: {"error":{"message":"the engine stopped: out of memory","type":"server_error",'
@@ -170,7 +182,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 delta = piece if isinstance(piece, dict) else {"content": piece}
                 choice = {"text": delta.get("content", "")} if raw else {"delta": delta}
                 chunk = {"choices": [{"index": 0, "finish_reason": None, **choice}]}
-            self.send_text(f"data: {json.dumps(chunk)}\n\n")
+            self.send_text(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n")
         last = {"index": 0, "finish_reason": finish, **({"text": ""} if raw else {"delta": {}})}
         end = f"data: {json.dumps({'choices': [last]})}\r\n\r\n"
         if body.get("stream_options", {}).get("include_usage"):

@@ -11,7 +11,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
-from chat_server import BREAK, GATE, PAGE, PAUSE, ChatServer  # noqa: E402
+from chat_server import BREAK, CUT, GATE, PAGE, PAUSE, TORN, ChatServer  # noqa: E402
 from chromium import CTRL, SHIFT, Browser, find_chromium  # noqa: E402
 
 URL = os.environ.get("HEDDLE_URL", "")
@@ -98,7 +98,7 @@ def in_pieces(text, seed):
     return pieces
 
 
-def paced(pieces, n=5):
+def paced(pieces, n=10):
     """A pause after each n of them."""
     return [x for i, piece in enumerate(pieces) for x in ([piece, PAUSE] if i % n == n - 1 else [piece])]
 
@@ -109,7 +109,7 @@ ANSWERS = {
     "progress": [{"prompt_progress": {"total": 1000, "cache": 100, "processed": 433}}, GATE, "Read."],
     "long": LONG,
     "one block": paced([f"x{i} " for i in range(3000)]),
-    "hello": paced(["Hel", "lo", "."], 1),
+    "hello": paced(["Hel", "lo", *"." * 20], 1),
     "markdown": in_pieces(MARKDOWN, 1),
     "hostile": in_pieces(HOSTILE, 2),
     "nested": ["> " * 3000 + "deep\n\n", "- " * 3000 + "deep\n\n", "*a " * 3000 + "b*" * 3000, "[" * 3000, "`" * 3000],
@@ -120,6 +120,9 @@ ANSWERS = {
                                           "function": {"name": "get_weather", "arguments": ""}}]},
              {"tool_calls": [{"index": 0, "function": {"arguments": '{"city": '}}]},
              {"tool_calls": [{"index": 0, "function": {"arguments": '"Ulm"}'}}]}, {"finish": "tool_calls"}],
+    "cut": ["No end", CUT],
+    "torn": [TORN] + ["äöü日本語🧵"] * 40,
+    "hash": ["text\n#", GATE, "tag\n"],
     "limit": ["Cut off", {"finish": "length"}],
 }
 COUNT = "Count from one to one hundred in words, one number a line."  # a model without the mock's gate
@@ -452,6 +455,13 @@ class Markdown(PageTest):
             self.page.reload()
             self.assertEqual(self.page.run(html), streamed)
 
+    def test_a_line_that_is_not_whole_decides_nothing(self):
+        self.send("hash")
+        self.page.wait(f"{LAST_TEXT}?.textContent.startsWith('text')")
+        MOCK.gate.set()
+        self.finished()
+        self.assertEqual(self.page.run(f"{LAST_TEXT}.innerHTML"), '<p dir="auto">text<br>#tag</p>')
+
     def test_hostile_text_is_inert(self):
         self.ask("hostile")
         page = self.page
@@ -506,6 +516,9 @@ class Streams(PageTest):
         return self.page.run("""(() => { const walker = document.createTreeWalker(document.querySelector('.reply'), NodeFilter.SHOW_TEXT);
           const found = []; while (walker.nextNode()) for (const m of walker.currentNode.data.matchAll(/w(\\d+)/g)) found.push(+m[1]);
           return found; })()""")
+
+    def test_events_and_characters_may_come_in_parts(self):
+        self.assertEqual(self.ask("torn"), "äöü日本語🧵" * 40)
 
     def test_the_report_is_in_plain_words(self):
         self.ask("hello")
@@ -599,6 +612,22 @@ class Failures(PageTest):
         self.assertEqual(self.page.text(f"{ANSWER} .reply"), "First words")
         self.assertIn("this page was closed", self.page.text(f"{ANSWER} .notice"))
 
+    def test_a_stream_without_an_end_is_not_a_whole_answer(self):
+        self.assertEqual(self.ask("cut"), "No end")
+        self.assertIn("The connection was lost", self.page.text(f"{ANSWER} .notice"))
+
+    def test_what_a_killed_tab_left_is_no_running_answer(self):
+        self.send("slow")
+        self.page.wait(f"{RUNNING} && {LAST_TEXT}?.textContent === 'First words'")
+        self.page.run("(() => { window.key = Object.keys(localStorage).find((k) => k.startsWith('heddle.chat.'));"
+                      "window.kept = localStorage[key]; })()")
+        self.page.key("Escape")
+        self.finished()
+        self.page.run("localStorage[key] = kept")
+        self.page.reload()
+        self.assertEqual(self.said(), ["slow"])
+        self.assertIn("could not be reached, or went away", self.page.text(f"{ANSWER} .notice"))
+
     def test_a_key_is_asked_for_and_kept_for_the_tab(self):
         MOCK.key = "secret"
         self.send("hello")
@@ -610,7 +639,7 @@ class Failures(PageTest):
             if key == "wrong":
                 self.page.wait("document.querySelector('#key_text').textContent.includes('does not know')")
         self.finished()
-        self.assertEqual(self.page.text(f"{ANSWER} .reply"), "Hello.")
+        self.assertEqual(self.page.text(f"{ANSWER} .reply"), "Hello" + "." * 20)
         self.page.reload()
         self.ask("again")
         self.assertEqual(self.page.run("Object.values(localStorage).join().includes('secret')"), False)
