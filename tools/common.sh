@@ -24,7 +24,9 @@ boost_package=libboost-dev
 build_packages="ca-certificates g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev \
 libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libssl-dev $boost_package python3 \
 python3-pip"
-test_packages="libgtest-dev libgmock-dev python3-venv valgrind"
+test_packages="libgtest-dev libgmock-dev python3-venv valgrind curl openssl"
+# The chat page's tests skip where there is no Chromium; elsewhere than in Debian it is no package.
+[ "$(. /etc/os-release && echo "$ID")" = debian ] && test_packages="$test_packages chromium"
 
 fail() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
