@@ -27,7 +27,7 @@ class Docs(unittest.TestCase):
             self.assertGreater(len(commands), 7)
             for command in commands:
                 with self.subTest(command[:70]):
-                    run = subprocess.run(["bash", "-c", command.replace(":8080", f":{server.port}") + " --fail-with-body"],
+                    run = subprocess.run(["bash", "-c", command.strip().replace(":8080", f":{server.port}") + " --fail-with-body"],
                                          capture_output=True, text=True, timeout=60)
                     self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
                     if "response_format" in command:

@@ -236,7 +236,7 @@ class Wire(unittest.TestCase):
                         s.close()
                         n += 1
         self.assertTrue(SERVER.wait_idle(), "requests of clients that have gone go on")
-        self.assertGreaterEqual(SERVER.metric("heddle:disconnected_total") - before, n - 4)  # some went before they were read
+        self.assertGreaterEqual(SERVER.metric("heddle:disconnected_total") - before, n // 2)  # some went before they were read, or were answered
 
     def test_one_connection_serves_many_requests(self):
         connection = http.client.HTTPConnection("127.0.0.1", SERVER.port)

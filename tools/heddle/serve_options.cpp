@@ -35,8 +35,9 @@ void set_kv_tokens(EngineOptions& options) {
 serve::ServerLimits server_limits(const Arguments& args) {
   serve::ServerLimits limits;
   limits.reply_tokens = args.integer("max-reply-tokens").value_or(limits.reply_tokens);
-  limits.queue = args.integer("max-queue").value_or(limits.queue);
   limits.choices = args.integer("max-choices").value_or(limits.choices);
+  if (args.command().id != CommandId::kServe) return limits;
+  limits.queue = args.integer("max-queue").value_or(limits.queue);
   limits.connections =
       static_cast<int>(args.integer("max-connections").value_or(limits.connections));
   limits.ping_seconds = args.number("ping-seconds").value_or(limits.ping_seconds);

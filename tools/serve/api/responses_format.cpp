@@ -216,7 +216,8 @@ class ResponsesFormat : public AnswerFormat {
     if (!over) return json;
     const Json usage = usage_json(answer);
     json["usage"] = {{"input_tokens", usage["prompt_tokens"]},
-                     {"input_tokens_details", usage["prompt_tokens_details"]},
+                     {"input_tokens_details",
+                      {{"cached_tokens", answer.n_cached_tokens()}, {"cache_write_tokens", 0}}},
                      {"output_tokens", usage["completion_tokens"]},
                      {"output_tokens_details", usage["completion_tokens_details"]},
                      {"total_tokens", usage["total_tokens"]},
