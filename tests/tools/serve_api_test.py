@@ -148,7 +148,7 @@ class Refusals(unittest.TestCase):
     def test_tools(self):
         tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
         for tools, choice in [([{"type": "web"}], None), ([{"type": "function", "function": {"name": "a b"}}], None), ([tool, tool], None),
-                              ([tool] * 129, None), ([tool], "g"), ([tool], {"type": "function", "function": {"name": "g"}}), (None, "required"), ([3], None)]:
+                              ([tool] * 129, None), ([tool], "g"), ([tool], {"type": "function", "function": {"name": "g"}}), (None, "required"), ([3], None), ([{"type": {}}], None), ([tool], {"type": {}, "function": {"name": ""}}), ([tool], {"type": "function", "function": 3})]:
             with self.subTest(str(tools)[:40]):
                 self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "tools": tools, "tool_choice": choice})[0], 400)
 

@@ -117,7 +117,7 @@ BatchLine read_line(const std::string& text, const std::string& where) {
     return json[name].get<std::string>();
   };
   BatchLine line{.id = field("custom_id"), .url = field("url"), .body = {}};
-  if (json.value("method", "POST") != "POST") {
+  if (json.contains("method") && json["method"] != "POST") {
     throw bad_input(fmt::format("{}: method, allowed: POST", where));
   }
   if (std::find(std::begin(kUrls), std::end(kUrls), line.url) == std::end(kUrls)) {

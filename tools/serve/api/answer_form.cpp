@@ -30,10 +30,7 @@ bool is_schema_name(std::string_view name) {
 /// {type, json_schema {name, schema}} of chat completions; in /v1/responses name and schema stand
 /// beside type.
 Form read_response_format(const Json& format, const std::string& param, bool flat) {
-  const std::string type =
-      format.is_object() && format.contains("type") && format["type"].is_string()
-          ? format["type"].get<std::string>()
-          : "";
+  const std::string type = text_member(format, "type");
   if (type == "text") return {};
   if (type == "json_object") return {.kind = Form::Kind::kJsonObject, .param = param};
   if (type != "json_schema") {

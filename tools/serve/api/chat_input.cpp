@@ -134,7 +134,7 @@ bool is_name(std::string_view text) {
 
 /// One tool in the form of chat completions.
 Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
-  if (!tool.is_object() || tool.value("type", "") != "function") {
+  if (text_member(tool, "type") != "function") {
     throw unsupported(where, where + ": tools are of type function here");
   }
   const bool flat = !tool.contains("function");  // as /v1/responses has it
@@ -181,7 +181,7 @@ void read_tool_choice(const Json* choice, ChatInput& input) {
     return;
   }
   const Json* name = nullptr;
-  if (choice->is_object() && choice->value("type", "") == "function") {
+  if (text_member(*choice, "type") == "function") {
     const Json& holder =
         choice->contains("function") && (*choice)["function"].is_object() ? (*choice)["function"]
                                                                           : *choice;

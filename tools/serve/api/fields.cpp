@@ -134,6 +134,12 @@ Json parse_body(std::string_view body, const ServerLimits& limits) {
 
 }  // namespace
 
+std::string text_member(const Json& object, std::string_view name) {
+  if (!object.is_object()) return "";
+  const auto it = object.find(std::string(name));
+  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
 std::optional<std::int64_t> whole_number(const Json& value) {
   if (value.is_number_unsigned()) {
     const auto number = value.get<std::uint64_t>();

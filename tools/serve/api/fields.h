@@ -77,6 +77,9 @@ class Fields {
   std::vector<std::string> unknown_;
 };
 
+/// A member of an object if it is a string; "": there is none.
+std::string text_member(const Json& object, std::string_view name);
+
 /// A whole number, also written 5.0; nullopt: it is none, or not one of 64 bits.
 std::optional<std::int64_t> whole_number(const Json& value);
 
