@@ -223,7 +223,8 @@ int run_batch(const Arguments& args) {
     return 0;
   }
 
-  const serve::ServerLimits limits = server_limits(args);
+  serve::ServerLimits limits = server_limits(args);
+  limits.queue_seconds = 0.0;  // nobody waits for one of them
   EngineOptions options = server_engine_options(args);
   std::unique_ptr<Engine> engine = Engine::load(options);
   serve::ServiceOptions service_options{

@@ -100,7 +100,9 @@ int run_serve(const Arguments& args) {
                                         .session_folder = args.text("session-dir").value_or(""),
                                         .version = program_version(),
                                         .limits = limits};
-  // All that can be wrong without the model is told before it is loaded.
+  // In the order of who uses whom. All that can be wrong without the model is told before it is
+  // loaded.
+  std::unique_ptr<serve::EngineHost> host;
   std::unique_ptr<serve::Service> service;
   serve::HttpServer http(
       http_options(args, limits), [&](auto exchange) { service->handle(std::move(exchange)); },
@@ -111,19 +113,19 @@ int run_serve(const Arguments& args) {
   std::unique_ptr<Engine> engine = Engine::load(options);
   service_options.style = server_reply_style(args, *engine);
   log_info(engine->memory().describe());
-  serve::EngineHost host(
+  host = std::make_unique<serve::EngineHost>(
       serve::make_driver(std::move(engine), std::move(facts)),
-      {.most_open = limits.queue + options.max_sequences,
-       .most_open_tokens = limits.queue_tokens,
-       .stall_seconds = args.number("stall-seconds").value_or(60.0)});
-  service = std::make_unique<serve::Service>(host, std::move(service_options));
+      serve::HostOptions{.most_open = limits.queue + options.max_sequences,
+                         .most_open_tokens = limits.queue_tokens,
+                         .stall_seconds = args.number("stall-seconds").value_or(60.0)});
+  service = std::make_unique<serve::Service>(*host, std::move(service_options));
   service->watch(&http);
 
   const serve::ShutdownSignals signals;
   http.start();
   const std::string host_name = args.text("host").value_or("127.0.0.1");
   const bool tls = args.has("tls-cert");
-  write_stderr(fmt::format("{} at {}://{}:{} (ready in {:.1f} s)\n", host.facts().id,
+  write_stderr(fmt::format("{} at {}://{}:{} (ready in {:.1f} s)\n", host->facts().id,
                            tls ? "https" : "http",
                            host_name.find(':') == std::string::npos ? host_name
                                                                     : "[" + host_name + "]",
@@ -131,9 +133,9 @@ int run_serve(const Arguments& args) {
   if (!http.is_loopback() && !args.has("api-key")) {
     log_warning("anybody who reaches this address may use the model: --api-key asks for a key");
   }
-  wait_for_end(signals, host);
-  const bool dead = host.state() == serve::HostState::kDead;
-  drain(args, host, http);
+  wait_for_end(signals, *host);
+  const bool dead = host->state() == serve::HostState::kDead;
+  drain(args, *host, http);
   http.stop();
   if (dead) throw runtime_failure("the engine has ended");
   return 0;

@@ -40,6 +40,7 @@ serve::ServerLimits server_limits(const Arguments& args) {
   limits.queue = args.integer("max-queue").value_or(limits.queue);
   limits.connections =
       static_cast<int>(args.integer("max-connections").value_or(limits.connections));
+  limits.queue_seconds = args.number("queue-seconds").value_or(limits.queue_seconds);
   limits.ping_seconds = args.number("ping-seconds").value_or(limits.ping_seconds);
   return limits;
 }

@@ -31,6 +31,7 @@ std::string describe(const ServerLimits& l) {
   line("json_nodes", l.json_nodes, "values of a body");
   line("queue", l.queue, "requests that wait (--max-queue)");
   line("queue_tokens", l.queue_tokens, "of prompts and answers that wait or run");
+  line("queue_seconds", l.queue_seconds, "that a request waits at most (--queue-seconds)");
   line("messages", l.messages, "of a conversation");
   line("tools", l.tools, "of a request");
   line("choices", l.choices, "n (--max-choices)");

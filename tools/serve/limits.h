@@ -30,6 +30,7 @@ struct ServerLimits {
   // Requests
   std::int64_t queue = 1024;          // requests that wait
   std::int64_t queue_tokens = 4 << 20;  // prompt and answer tokens of all that wait or run
+  double queue_seconds = 600.0;       // a request that has not begun by then is told 503; 0: none
   std::int64_t messages = 4096;
   std::int64_t tools = 128;
   std::int64_t choices = 16;          // n

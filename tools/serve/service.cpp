@@ -387,8 +387,12 @@ void Service::Impl::generate(const Call& call, Endpoint endpoint) {
                                     plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n),
                                     ", ")));
   }
-  context.ended = [this, label = call.route.label](const GenerationEnd& end) {
+  context.ended = [this, label = call.route.label,
+                   id = call.headers[0].second](const GenerationEnd& end) {
     metrics.count_reply(label, end.status);
+    log_info(fmt::format("{} {} {}: {} prompt and {} answer tokens in {:.3f} s", id, name(label),
+                         end.disconnected ? "gone" : std::to_string(end.status),
+                         end.n_prompt_tokens, end.n_answer_tokens, end.seconds));
     if (!end.tokens.empty()) sessions.remember(end.session_id, end.tokens);
   };
   call.exchange->post([exchange = call.exchange, plan, context = std::move(context)]() mutable {

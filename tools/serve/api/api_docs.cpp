@@ -50,7 +50,7 @@ constexpr ErrorRow kErrors[] = {
     {"503", "draining", "the server is shutting down"},
     {"503", "engine_stalled, engine_dead", "the engine makes no progress, or has ended"},
     {"503", "server_is_overloaded", "too many connections"},
-    {"503", "timeout", "the request's time was over"},
+    {"503", "queue_timeout", "the request has not begun within `--queue-seconds`"},
     {"505", "http_version", "HTTP/1.1 and HTTP/1.0 are spoken"},
 };
 

@@ -46,7 +46,7 @@ ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
 /// it but numbers.
 ApiErrorSpec failure_of(const RequestEvent& event) {
   if (event.finish == FinishReason::kDeadline) {
-    return {.status = 503, .code = "timeout", .message = event.error, .retry_after_s = 1};
+    return {.status = 503, .code = "queue_timeout", .message = event.error, .retry_after_s = 10};
   }
   if (event.error.starts_with("draining")) {
     return {.status = 503, .code = "draining", .message = "the server is shutting down",
@@ -313,7 +313,11 @@ void Generation::cancel_all() {
 
 void Generation::tell_end(int status, bool disconnected) {
   if (!context_.ended) return;
-  GenerationEnd end{.status = status, .disconnected = disconnected,
+  GenerationEnd end{.status = status,
+                    .disconnected = disconnected,
+                    .n_prompt_tokens = answer_.n_prompt_tokens(),
+                    .n_answer_tokens = answer_.n_answer_tokens(),
+                    .seconds = seconds(),
                     .session_id = plan_.session_id};
   if (status == 200 && !plan_.session_id.empty()) {
     end.tokens = plan_.requests[0].prompt;

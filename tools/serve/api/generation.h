@@ -19,6 +19,9 @@ namespace heddle::serve {
 struct GenerationEnd {
   int status = 200;
   bool disconnected = false;
+  std::int64_t n_prompt_tokens = 0;
+  std::int64_t n_answer_tokens = 0;
+  double seconds = 0.0;
   std::string session_id = {};
   std::vector<std::int32_t> tokens = {};  // prompt and answer of the first choice
 };

@@ -176,6 +176,7 @@ Request read_common(const Fields& fields, const PlanContext& context, Generation
   request.min_new_tokens = fields.integer("min_tokens").value_or(0);
   request.priority = static_cast<int>(fields.integer("priority").value_or(0));
   request.client = context.client;
+  request.queue_deadline = context.limits.queue_seconds;
   request.cache_scope = checked_salt(fields, "cache_salt");
   plan.session_id = checked_salt(fields, "session_id");
   plan.n = read_choices(fields, context);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <chrono>
@@ -135,7 +136,7 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   asio::steady_timer timer_;
   std::function<void()> on_gone_;
   bool chunked_ = false;
-  bool gone_ = false;
+  std::atomic<bool> gone_ = false;  // asked by workers, too
 };
 
 Connection::Connection(asio::io_context& io,
