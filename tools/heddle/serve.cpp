@@ -137,6 +137,7 @@ int run_serve(const Arguments& args) {
   const bool dead = host->state() == serve::HostState::kDead;
   drain(args, *host, http);
   http.stop();
+  service->stop();
   if (dead) throw runtime_failure("the engine has ended");
   return 0;
 }

@@ -164,6 +164,7 @@ int run_child(const std::string& text) {
   char byte = 0;
   while (read(0, &byte, 1) > 0) continue;
   http.stop();
+  service->stop();
   return 0;
 }
 

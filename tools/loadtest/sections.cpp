@@ -237,7 +237,8 @@ std::vector<Row> run_models(const LoadOptions& options) {
 
 std::vector<Row> run_burst(const LoadOptions& options) {
   const std::size_t n = options.quick ? 1000 : 10000;
-  ChildServer server({.running = 64,
+  ChildServer server({.rate = 200.0,
+                      .running = 64,
                       .queue = options.quick ? 128 : 1024,
                       .http_threads = options.http_threads});
   const Counters before = server.counters();

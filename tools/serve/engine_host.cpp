@@ -129,19 +129,23 @@ void EngineHost::Impl::begin(Ticket ticket, Request request) {
   if (entry.cancelled) return end(ticket);
   const auto receiver = entry.receiver;
   entry.choices_left = request.n;
+  if (dead) {
+    const RequestEvent last{.finish = FinishReason::kError, .error = "engine_dead: it has ended"};
+    receiver->post([receiver, last] { receiver->progressed({last}); });
+    return end(ticket);
+  }
   try {
-    if (dead) throw runtime_failure("the engine has ended");
     entry.id = driver->submit(std::move(request),
                               [this, ticket](const RequestEvent& event) { receive(ticket, event); });
   } catch (const Error& e) {
-    end(ticket);
-    return receiver->post(
+    receiver->post(
         [receiver, kind = e.kind(), text = std::string(e.what())] { receiver->refused(kind, text); });
+    return end(ticket);
   } catch (const std::exception& e) {
-    end(ticket);
-    return receiver->post([receiver, text = std::string(e.what())] {
+    receiver->post([receiver, text = std::string(e.what())] {
       receiver->refused(ErrorKind::kRuntime, text);
     });
+    return end(ticket);
   }
   receiver->post([receiver] { receiver->accepted(); });
 }
@@ -161,10 +165,11 @@ void EngineHost::Impl::deliver() {
     Open& entry = it->second;
     const auto receiver = entry.receiver;
     auto events = std::exchange(entry.events, {});
-    const bool cancelled = entry.cancelled;
-    if (entry.choices_left <= 0) end(ticket);
-    if (cancelled) continue;
-    receiver->post([receiver, events = std::move(events)] { receiver->progressed(events); });
+    const bool ended = entry.choices_left <= 0;
+    if (!entry.cancelled) {
+      receiver->post([receiver, events = std::move(events)] { receiver->progressed(events); });
+    }
+    if (ended) end(ticket);  // who sees no request open any more finds its last event posted
   }
   touched.clear();
 }
@@ -276,6 +281,10 @@ HostState EngineHost::state() const {
 
 std::int64_t EngineHost::n_open() const {
   return impl_->n_open;
+}
+
+bool EngineHost::full() const {
+  return impl_->n_open >= impl_->options.most_open;
 }
 
 EngineStats EngineHost::stats() const {

@@ -72,6 +72,7 @@ struct Service::Impl {
         options(std::move(o)),
         sessions(options.session_folder),
         openapi(to_text(openapi_document(options.limits, options.version))),
+        model_list(model_list_text()),
         workers(options.worker_threads, kMostWaitingWork) {}
 
   /// One request on its way: what its answer needs besides the answer.
@@ -92,6 +93,7 @@ struct Service::Impl {
   void models(const Call& call);
   void model(const Call& call);
   Json model_json(const std::string& id) const;
+  std::string model_list_text() const;
   void body_route(Call call);
   void work(const Call& call);
   void generate(const Call& call, Endpoint endpoint);
@@ -115,6 +117,7 @@ struct Service::Impl {
   ServerMetrics metrics;
   GrammarStore grammars;
   std::string openapi;
+  std::string model_list;  // of /v1/models: many ask often
   std::atomic<const HttpServer*> http{nullptr};
   std::mutex mutex;
   std::set<std::string> told_unknown;  // under the mutex
@@ -131,6 +134,10 @@ void Service::watch(const HttpServer* server) {
 
 ServerMetrics& Service::metrics() {
   return impl_->metrics;
+}
+
+void Service::stop() {
+  impl_->workers.stop();
 }
 
 HttpReply Service::refuse(const Refusal& refusal) {
@@ -287,9 +294,13 @@ Json Service::Impl::model_json(const std::string& id) const {
 }
 
 void Service::Impl::models(const Call& call) {
+  reply(call, {.headers = {{"content-type", "application/json"}}, .body = model_list});
+}
+
+std::string Service::Impl::model_list_text() const {
   Json data = Json::array({model_json(host.facts().id)});
   for (const std::string& alias : host.facts().aliases) data.push_back(model_json(alias));
-  reply(call, json_reply({{"object", "list"}, {"data", std::move(data)}}));
+  return to_text({{"object", "list"}, {"data", std::move(data)}});
 }
 
 void Service::Impl::model(const Call& call) {
@@ -329,6 +340,11 @@ void Service::Impl::body_route(Call call) {
                     .message = "the engine has ended; the server must be restarted",
                     .retry_after_s = 30});
   }
+  // Where it would be refused in any case it need not be read: what is refused costs little.
+  const RouteId route = call.route.id;
+  const bool generates = route == RouteId::kChat || route == RouteId::kCompletions ||
+                         route == RouteId::kResponses;
+  if (generates && host.full()) throw ApiError(refusal_error(EngineHost::Refusal::kQueueFull));
   const auto shared = std::make_shared<Call>(std::move(call));
   const bool taken = workers.post([this, shared] {
     std::string failure;

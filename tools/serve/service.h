@@ -25,7 +25,9 @@ struct ServiceOptions {
   ServerLimits limits = {};
 };
 
-/// handle() may be called from any I/O thread. Outlives the HTTP server.
+/// handle() may be called from any I/O thread. Its workers use the host, and what the HTTP server
+/// handed out: the order of the end is HttpServer::stop(), stop(), then the destructors of the host
+/// and of the server.
 class Service {
  public:
   Service(EngineHost& host, ServiceOptions options);
@@ -39,6 +41,8 @@ class Service {
   /// Where /metrics finds the connections.
   void watch(const HttpServer* server);
   ServerMetrics& metrics();
+  /// Ends the workers; what waits for them is dropped.
+  void stop();
 
  private:
   struct Impl;

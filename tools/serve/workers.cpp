@@ -9,12 +9,19 @@ Workers::Workers(int n_threads, std::size_t most_waiting) : most_waiting_(most_w
 }
 
 Workers::~Workers() {
+  stop();
+}
+
+void Workers::stop() {
+  std::deque<std::function<void()>> dropped;  // outside the lock: what they hold may be much
   {
     const std::scoped_lock lock(mutex_);
     stopping_ = true;
+    dropped.swap(waiting_);
   }
   wake_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 bool Workers::post(std::function<void()> task) {

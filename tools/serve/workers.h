@@ -14,11 +14,13 @@ namespace heddle::serve {
 class Workers {
  public:
   Workers(int n_threads, std::size_t most_waiting);
-  ~Workers();  // what waits is dropped
+  ~Workers();  // stops
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
   /// False: too many wait. `task` does not throw.
   bool post(std::function<void()> task);
+  /// Ends the threads after what they do now; what waits is dropped. From one thread.
+  void stop();
 
  private:
   void run();

@@ -1,17 +1,32 @@
 #include "tools/serve/api/answer.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
-#include <random>
+
+#include "base/error.h"
 
 namespace heddle::serve {
 
 std::string random_id() {
-  thread_local std::random_device device;
+  constexpr std::size_t kBytes = 16;
+  constexpr std::string_view kHex = "0123456789abcdef";
+  thread_local std::array<unsigned char, 64 * kBytes> pool;
+  thread_local std::size_t n_left = 0;
+  if (n_left == 0) {
+    HEDDLE_CHECK(getentropy(pool.data(), 256) == 0 && getentropy(pool.data() + 256, 256) == 0 &&
+                 getentropy(pool.data() + 512, 256) == 0 && getentropy(pool.data() + 768, 256) == 0);
+    n_left = pool.size();
+  }
+  n_left -= kBytes;
   std::string id;
-  for (int i = 0; i < 4; ++i) fmt::format_to(std::back_inserter(id), "{:08x}", device());
+  for (std::size_t i = 0; i < kBytes; ++i) {
+    id += kHex[pool[n_left + i] >> 4U];
+    id += kHex[pool[n_left + i] & 15U];
+  }
   return id;
 }
 

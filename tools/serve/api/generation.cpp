@@ -17,31 +17,6 @@ std::unique_ptr<AnswerFormat> format_of(Endpoint endpoint) {
   return completion_format();
 }
 
-ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
-  switch (refusal) {
-    case EngineHost::Refusal::kQueueFull:
-      return {.status = 429,
-              .code = "rate_limit_exceeded",
-              .message = "the queue is full; try again later",
-              .retry_after_s = 1};
-    case EngineHost::Refusal::kQueueTokensFull:
-      return {.status = 429,
-              .code = "rate_limit_exceeded",
-              .message = "the queue holds as many tokens as it may; try again later",
-              .retry_after_s = 2};
-    case EngineHost::Refusal::kDraining:
-      return {.status = 503,
-              .code = "draining",
-              .message = "the server is shutting down",
-              .retry_after_s = 5};
-    default:
-      return {.status = 503,
-              .code = "engine_dead",
-              .message = "the engine has ended; the server must be restarted",
-              .retry_after_s = 30};
-  }
-}
-
 /// What ended a request that was running. Its text is for the log too: nothing of a request is in
 /// it but numbers.
 ApiErrorSpec failure_of(const RequestEvent& event) {
@@ -66,6 +41,31 @@ ApiErrorSpec failure_of(const RequestEvent& event) {
 }
 
 }  // namespace
+
+ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
+  switch (refusal) {
+    case EngineHost::Refusal::kQueueFull:
+      return {.status = 429,
+              .code = "rate_limit_exceeded",
+              .message = "the queue is full; try again later",
+              .retry_after_s = 1};
+    case EngineHost::Refusal::kQueueTokensFull:
+      return {.status = 429,
+              .code = "rate_limit_exceeded",
+              .message = "the queue holds as many tokens as it may; try again later",
+              .retry_after_s = 2};
+    case EngineHost::Refusal::kDraining:
+      return {.status = 503,
+              .code = "draining",
+              .message = "the server is shutting down",
+              .retry_after_s = 5};
+    default:
+      return {.status = 503,
+              .code = "engine_dead",
+              .message = "the engine has ended; the server must be restarted",
+              .retry_after_s = 30};
+  }
+}
 
 /// One prompt's. Holds the generation: it lives while the engine may call.
 class Generation::Receiver : public EventReceiver {

@@ -8,12 +8,16 @@
 #include <vector>
 
 #include "tools/serve/api/answer.h"
+#include "tools/serve/api/api_error.h"
 #include "tools/serve/api/generation_plan.h"
 #include "tools/serve/engine_host.h"
 #include "tools/serve/http/message.h"
 #include "tools/serve/metrics.h"
 
 namespace heddle::serve {
+
+/// What a request is answered with that the host does not take.
+ApiErrorSpec refusal_error(EngineHost::Refusal refusal);
 
 /// What has become of a request, for the log and for sessions.
 struct GenerationEnd {

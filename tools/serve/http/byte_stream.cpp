@@ -79,6 +79,12 @@ class PlainStream : public SocketBase {
     received_ = nullptr;  // it may hold what holds this
   }
 
+  std::size_t write_now(std::string_view bytes) override {
+    error_code error;
+    const std::size_t n = socket_.write_some(asio::buffer(bytes.data(), bytes.size()), error);
+    return error ? 0 : n;
+  }
+
   void write(std::string_view bytes, Done done) override {
     asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), sized(std::move(done)));
   }
@@ -121,6 +127,8 @@ class TlsStream : public SocketBase {
           received(error, std::string_view(buffer_.data(), n));
         });
   }
+
+  std::size_t write_now(std::string_view) override { return 0; }
 
   void write(std::string_view bytes, Done done) override {
     asio::async_write(stream_, asio::buffer(bytes.data(), bytes.size()), sized(std::move(done)));

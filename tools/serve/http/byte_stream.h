@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/system/error_code.hpp>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +26,9 @@ class ByteStream {
   virtual void read(Received received) = 0;
   /// All of `bytes`, which stay where they are until then. One at a time.
   virtual void write(std::string_view bytes, Done done) = 0;
+  /// So many of the first bytes as go out without waiting, while no write() is under way. An error
+  /// is told by the next write().
+  virtual std::size_t write_now(std::string_view bytes) = 0;
   /// After the end of the peer's bytes: called when the connection breaks.
   virtual void wait_broken(std::function<void()> broken) = 0;
   /// No more is sent; the peer may still send.

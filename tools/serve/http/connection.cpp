@@ -20,13 +20,19 @@ constexpr double kHandshakeSeconds = 10.0;
 constexpr double kLingerSeconds = 2.0;
 constexpr std::size_t kLingerBytes = std::size_t{64} << 10U;
 
-std::string http_date() {
+/// The same within a second.
+const std::string& http_date() {
+  thread_local std::time_t of = 0;
+  thread_local std::string date;
   const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[64];
-  const std::size_t n = std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts);
-  return {text, n};
+  if (now != of) {
+    of = now;
+    std::tm parts{};
+    gmtime_r(&now, &parts);
+    char text[64];
+    date.assign(text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &parts));
+  }
+  return date;
 }
 
 std::string head_of(const HttpReply& reply, std::string_view framing, bool keep_alive) {
@@ -81,9 +87,10 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
     if (connection_ == nullptr) return;
     const bool no_body = reply.status == 204 || reply.status == 304;
     const bool keep = request_.keep_alive && !reply.close && !connection_->draining_;
-    connection_->send(head_of(
-        reply, no_body ? "" : fmt::format("content-length: {}\r\n", reply.body.size()), keep));
-    if (request_.method != "HEAD" && !no_body) connection_->send(reply.body);
+    std::string bytes = head_of(
+        reply, no_body ? "" : fmt::format("content-length: {}\r\n", reply.body.size()), keep);
+    if (request_.method != "HEAD" && !no_body) bytes += reply.body;
+    connection_->send(bytes);
     complete(keep);
   }
 
@@ -192,19 +199,29 @@ void Connection::enter(Phase phase) {
     window_bytes_ = 0;
     return arm(limits.body_window_seconds);
   }
-  timer_.cancel();
+  disarm();
 }
 
 void Connection::arm(double seconds) {
-  timer_.expires_after(std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6)));
+  deadline_ =
+      Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6));
+  if (!waiting_ || timer_.expiry() > deadline_) wait();
+}
+
+void Connection::wait() {
+  waiting_ = true;
+  timer_.expires_at(deadline_);
   timer_.async_wait([self = weak_from_this()](error_code error) {
     const auto alive = self.lock();
-    if (!error && alive) alive->timed_out();
+    if (error || !alive) return;
+    alive->waiting_ = false;
+    alive->timed_out();
   });
 }
 
 void Connection::timed_out() {
-  if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // set anew meanwhile
+  if (deadline_ == Clock::time_point::max()) return;
+  if (deadline_ > Clock::now()) return wait();
   if (phase_ == Phase::kBody && window_bytes_ >= context_.limits.body_window_bytes) {
     window_bytes_ = 0;
     return arm(context_.limits.body_window_seconds);
@@ -291,12 +308,15 @@ void Connection::refuse(const Refusal& why) {
   enter(Phase::kAnswering);
   input_.clear();
   HttpReply reply = context_.refuse(why);
-  send(head_of(reply, fmt::format("content-length: {}\r\n", reply.body.size()), false));
-  send(reply.body);
+  send(head_of(reply, fmt::format("content-length: {}\r\n", reply.body.size()), false) +
+       reply.body);
   answer_complete(false);
 }
 
 void Connection::send(std::string_view bytes) {
+  if (phase_ == Phase::kClosed) return;
+  if (!writing_ && unsent_.empty()) bytes.remove_prefix(stream_->write_now(bytes));
+  if (bytes.empty()) return;
   unsent_ += bytes;
   if (!writing_) flush();
 }
@@ -314,7 +334,7 @@ void Connection::flush() {
 void Connection::written(error_code error) {
   writing_ = false;
   if (error) return broken();
-  if (phase_ == Phase::kAnswering) timer_.cancel();
+  if (phase_ == Phase::kAnswering) disarm();
   if (sending_.capacity() > 65536) sending_ = {};
   if (!unsent_.empty()) return flush();
   if (answered_) after_answer();

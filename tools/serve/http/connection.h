@@ -4,6 +4,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -39,6 +40,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
 
  private:
+  using Clock = std::chrono::steady_clock;
   class Answer;
   friend class Answer;
   enum class Phase { kHandshake, kIdle, kHead, kBody, kAnswering, kLingering, kClosed };
@@ -53,6 +55,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void broken();
   void enter(Phase phase);
   void arm(double seconds);
+  void disarm() { deadline_ = Clock::time_point::max(); }
+  void wait();
   void timed_out();
   void send(std::string_view bytes);
   void flush();
@@ -66,7 +70,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string peer_;
   const ConnectionContext& context_;
   std::function<void(Connection&)> closed_;
-  boost::asio::steady_timer timer_;
+  boost::asio::steady_timer timer_;  // at the deadline, or earlier: most deadlines are moved
+  bool waiting_ = false;             // for it
+  Clock::time_point deadline_ = Clock::time_point::max();
   RequestReader reader_;
   Phase phase_ = Phase::kHandshake;
   bool reading_ = false;

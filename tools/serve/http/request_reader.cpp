@@ -50,12 +50,19 @@ struct RequestReader::Impl {
 };
 
 std::size_t RequestReader::Impl::push_head(std::string_view bytes) {
-  std::size_t begin = 0;
+  std::size_t known = head.size();
+  head.append(bytes);
   // An empty line or two before a request are old clients' (RFC 9112 2.2).
-  while (head.empty() && begin + 1 < bytes.size() && bytes.substr(begin, 2) == "\r\n") begin += 2;
-  const std::size_t known = head.size();
-  head.append(bytes.substr(begin));
-  if (head.empty()) return begin;
+  std::size_t blank = 0;
+  while (head.compare(blank, 2, "\r\n") == 0) blank += 2;
+  if (blank > 0) {
+    head.erase(0, blank);
+    known = 0;
+  }
+  if (head.empty() || head == "\r") {
+    state = State::kIdle;
+    return bytes.size();
+  }
   state = State::kHead;
   const std::size_t end = head.find("\r\n\r\n", known < 3 ? 0 : known - 3);
   if (end == std::string::npos) {
