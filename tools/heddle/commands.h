@@ -12,6 +12,7 @@ int run_score(const Arguments& args);
 int run_tokenize(const Arguments& args);
 int run_inspect(const Arguments& args);
 int run_bench(const Arguments& args);
+int run_bench_serve(const Arguments& args);    // bench serve
 int run_bench_kernels(const Arguments& args);  // bench --kernels
 int run_pull(const Arguments& args);
 int run_version(const Arguments& args);

@@ -14,6 +14,7 @@ constexpr unsigned kScore = bit(CommandId::kScore);
 constexpr unsigned kTokenize = bit(CommandId::kTokenize);
 constexpr unsigned kInspect = bit(CommandId::kInspect);
 constexpr unsigned kBench = bit(CommandId::kBench);
+constexpr unsigned kBenchServe = bit(CommandId::kBenchServe);
 constexpr unsigned kPull = bit(CommandId::kPull);
 constexpr unsigned kVersion = bit(CommandId::kVersion);
 constexpr unsigned kSelftest = bit(CommandId::kSelftest);
@@ -206,6 +207,30 @@ constexpr CommandSpec kCommands[] = {
          "--config FILE --random-weights [--layers N], without a MODEL, runs the shapes of a "
          "model's config.json in Heddle's own format, cut to N layers.",
      .model_configs = true},
+    {.id = CommandId::kBenchServe,
+     .name = "bench serve",
+     .operands = "",
+     .summary = "speed of a running server, as its clients see it",
+     .details =
+         "Sends --num-prompts streaming requests to any server with OpenAI's API at --url and "
+         "tells, with the definitions and the JSON keys of `vllm bench serve`: time to first token "
+         "(TTFT, to the first piece that has text), time per output token after it (TPOT: the rest "
+         "of the time by the rest of the tokens), time between pieces (ITL), and end to end (E2EL, "
+         "to the last piece with text), each as mean, median and 99th percentile; tokens as the "
+         "server's usage counts them, else pieces. A request that waits for --max-concurrency has "
+         "not begun.\n"
+         "Prompts are random words, about one token each, and begin with a salt that no other "
+         "prompt has: else a second run would measure the server's prefix cache. How many tokens "
+         "that had all the same is told. --dataset FILE sends the `prompt` of each line of JSON, "
+         "as it is, with its `max_tokens` if it has one.\n"
+         "A request fails by an HTTP status that is not 200, an error in its stream, a stream that "
+         "ends early, an answer without text, or --timeout; the reasons are counted on standard "
+         "error. Exit code 1: all failed. --json prints one object: date, endpoint, model_id, "
+         "num_prompts, request_rate, max_concurrency, seed, duration, completed, failed, "
+         "total_input_tokens, total_output_tokens, cached_tokens, request_throughput, "
+         "request_goodput (null without --goodput), output_throughput, total_token_throughput, "
+         "{mean,median,std,p99}_{ttft,tpot,itl,e2el}_ms, errors {reason: count}.\n"
+         "`heddle bench ./serve` is the speed of a model in a file of that name."},
     {.id = CommandId::kPull,
      .name = "pull",
      .operands = "NAME",
@@ -234,7 +259,7 @@ constexpr CommandSpec kCommands[] = {
     {.id = CommandId::kHelp,
      .name = "help",
      .operands = "[COMMAND]",
-     .max_operands = 1,
+     .max_operands = 2,
      .summary = "this text, or all about one command"},
     {.id = CommandId::kDocs,
      .name = "docs",
@@ -478,7 +503,9 @@ constexpr FlagSpec kFlags[] = {
      .value = "TEXT",
      .help = "end the answer before TEXT; may be repeated",
      .repeatable = true},
-    {.name = "ignore-eos", .commands = kAnswers, .help = "go on after the end-of-sequence token"},
+    {.name = "ignore-eos",
+     .commands = kAnswers | kBenchServe,
+     .help = "go on after the end-of-sequence token"},
     {.name = "min-tokens",
      .commands = kGenerate,
      .kind = ValueKind::kInt,
@@ -538,7 +565,8 @@ constexpr FlagSpec kFlags[] = {
      .high = 1e9,
      .env = true},
     {.name = "json",
-     .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kPull | kVersion | kSelftest,
+     .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kBenchServe | kPull | kVersion |
+                 kSelftest,
      .help = "print one JSON value"},
 
     // Sampling.
@@ -691,6 +719,99 @@ constexpr FlagSpec kFlags[] = {
      .fallback = "20",
      .low = 1,
      .high = 10000},
+
+    // Bench serve.
+    {.name = "url",
+     .commands = kBenchServe,
+     .kind = ValueKind::kText,
+     .value = "URL",
+     .help = "the server: http://HOST[:PORT], or https://, with or without /v1; required"},
+    {.name = "endpoint",
+     .commands = kBenchServe,
+     .kind = ValueKind::kChoice,
+     .value = "KIND",
+     .help = "/v1/completions, or /v1/chat/completions with one message",
+     .fallback = "completions",
+     .choices = "completions chat"},
+    {.name = "model",
+     .commands = kBenchServe,
+     .kind = ValueKind::kText,
+     .value = "NAME",
+     .help = "the model's name there",
+     .fallback = "the first of /v1/models"},
+    {.name = "api-key",
+     .commands = kBenchServe,
+     .kind = ValueKind::kText,
+     .value = "KEY",
+     .help = "is sent as Authorization: Bearer KEY",
+     .env = true},
+    {.name = "num-prompts",
+     .commands = kBenchServe,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "requests; of a --dataset that has fewer lines, some twice",
+     .fallback = "100, or the lines of --dataset",
+     .low = 1,
+     .high = 1e7},
+    {.name = "request-rate",
+     .commands = kBenchServe,
+     .kind = ValueKind::kText,
+     .value = "R",
+     .help = "requests a second, at random times (Poisson); inf: all at once",
+     .fallback = "inf"},
+    {.name = "max-concurrency",
+     .commands = kBenchServe,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "most requests that are open at one time; 0: any number",
+     .fallback = "0",
+     .low = 0,
+     .high = 1e6},
+    {.name = "input-len",
+     .commands = kBenchServe,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "words of a random prompt",
+     .fallback = "256",
+     .low = 1,
+     .high = 1e7},
+    {.name = "output-len",
+     .commands = kBenchServe,
+     .kind = ValueKind::kInt,
+     .value = "N",
+     .help = "most tokens of an answer; with --ignore-eos exactly, where the server has that field",
+     .fallback = "128",
+     .low = 1,
+     .high = 1e7},
+    {.name = "dataset",
+     .commands = kBenchServe,
+     .kind = ValueKind::kPath,
+     .value = "FILE",
+     .help = "prompts: JSON lines with `prompt` (-: standard input)"},
+    {.name = "no-salt",
+     .commands = kBenchServe,
+     .help = "random prompts without a salt: the same --seed sends the same"},
+    {.name = "seed",
+     .commands = kBenchServe,
+     .kind = ValueKind::kInt,
+     .value = "S",
+     .help = "of the random words and times",
+     .fallback = "0",
+     .low = 0,
+     .high = kSeedMax},
+    {.name = "goodput",
+     .commands = kBenchServe,
+     .kind = ValueKind::kText,
+     .value = "BOUNDS",
+     .help = "count what is as fast as this: ttft:MS,tpot:MS,e2el:MS, or some of them"},
+    {.name = "timeout",
+     .commands = kBenchServe,
+     .kind = ValueKind::kFloat,
+     .value = "SECONDS",
+     .help = "a request that takes longer has failed; 0: none does",
+     .fallback = "600",
+     .low = 0,
+     .high = 1e6},
     {.name = "quick", .commands = kSelftest, .help = "the short form, seconds instead of minutes"},
 
     // How it runs.

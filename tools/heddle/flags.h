@@ -20,6 +20,7 @@ enum class CommandId : unsigned {
   kTokenize,
   kInspect,
   kBench,
+  kBenchServe,
   kPull,
   kVersion,
   kSelftest,

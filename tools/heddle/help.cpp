@@ -146,7 +146,7 @@ constexpr std::string_view kExitCodes =
 std::string help_overview() {
   std::string text = "heddle: LLM inference\n\nusage: heddle COMMAND [operands] [flags]\n\n";
   for (const CommandSpec& command : command_table()) {
-    if (!command.hidden) text += fmt::format("  {:<10} {}\n", command.name, command.summary);
+    if (!command.hidden) text += fmt::format("  {:<11} {}\n", command.name, command.summary);
   }
   text +=
       "\nMODEL is a .gguf file, a model folder with safetensors, or a name: needle-hybrid comes\n"
@@ -193,7 +193,9 @@ std::string cli_markdown() {
   text += "| command | |\n| --- | --- |\n";
   for (const CommandSpec& command : command_table()) {
     if (command.hidden) continue;
-    text += has_section(command) ? fmt::format("| [`{0}`](#heddle-{0}) |", command.name)
+    std::string anchor(command.name);
+    std::ranges::replace(anchor, ' ', '-');
+    text += has_section(command) ? fmt::format("| [`{}`](#heddle-{}) |", command.name, anchor)
                                  : fmt::format("| `{} {}` |", command.name, command.operands);
     text += fmt::format(" {} |\n", cell(command.summary));
   }

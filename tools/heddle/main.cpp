@@ -43,8 +43,11 @@ void warn_of_unknown_environment() {
 }
 
 int help(const Arguments& args) {
-  write_stdout(args.operands().empty() ? help_overview()
-                                       : help_of(find_command(args.operands()[0])));
+  const std::vector<std::string>& names = args.operands();
+  const std::string name = names.size() == 2 ? names[0] + " " + names[1]
+                           : names.empty()   ? ""
+                                             : names[0];
+  write_stdout(name.empty() ? help_overview() : help_of(find_command(name)));
   return 0;
 }
 
@@ -77,6 +80,8 @@ int run_command(const Arguments& args) {
       return run_inspect(args);
     case CommandId::kBench:
       return run_bench(args);
+    case CommandId::kBenchServe:
+      return run_bench_serve(args);
     case CommandId::kPull:
       return run_pull(args);
     case CommandId::kVersion:
@@ -101,6 +106,11 @@ std::vector<std::string> spelled_out(std::vector<std::string> args) {
   if (args[0] == "--help" || args[0] == "-h") args[0] = "help";
   if (args[0] == "--version") args[0] = "version";
   if (args[0] == "--list-kernels") args.insert(args.begin(), "version");
+  // A command of two words; a model's file of that name is ./serve.
+  if (args.size() > 1 && args[0] == "bench" && args[1] == "serve") {
+    args[0] = "bench serve";
+    args.erase(args.begin() + 1);
+  }
   return args;
 }
 
