@@ -278,7 +278,7 @@ GenerationPlan plan_responses(const Fields& fields, const PlanContext& context) 
                            "tool_choice", "text", "max_output_tokens", "user"}) {
     if (const Json* value = fields.find(name)) echoed[name] = *value;
   }
-  plan.echoed.push_back(std::move(echoed));
+  plan.echoed = std::make_shared<const Json>(std::move(echoed));
   return plan;
 }
 

@@ -3,6 +3,7 @@
 // answer.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,7 @@ struct GenerationPlan {
   std::string session_id = {};
   std::vector<std::string> unknown_fields = {};
   // /v1/responses gives back what it was asked.
-  std::vector<Json> echoed = {};  // one object, or none
+  std::shared_ptr<const Json> echoed = {};  // (a Json is not complete here)
 
   std::int64_t n_tokens() const;  // of all prompts and answers, at most
 };

@@ -182,7 +182,7 @@ class ResponsesFormat : public AnswerFormat {
 
   static Json response(const Answer& answer, const char* status, Json items) {
     const GenerationPlan& plan = *answer.plan;
-    const Json& asked = plan.echoed[0];
+    const Json& asked = *plan.echoed;
     const auto given = [&](const char* name, Json fallback) {
       return asked.contains(name) ? asked[name] : std::move(fallback);
     };
