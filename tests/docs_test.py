@@ -5,7 +5,8 @@ import re
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tools").rglob("README.md"),
+        *(ROOT / "configs").rglob("README.md")]
 FOLDERS = ["base", "kernels", "models", "scheduler", "engine", "tools", "configs", "tests", "docs", "cmake"]
 LINK = re.compile(r"\]\((?!https?://|mailto:|#)([^)#\s]+)")
 # `kernels/api/foo.h`, not `tests/FOLDER/NAME_test.cpp` or `kernels/*.h`
