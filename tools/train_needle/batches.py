@@ -1,4 +1,4 @@
-"""Training batches: a function of the seed, the step and the number of steps, whoever computes them.
+"""Training batches: a function of seed, step and number of steps, whoever computes them.
 
 A batch is 65,536 tokens of sequences of one length. What is learned from a token is its class:
 ANSWER (a needle's value behind its question, and the full stop), COPY (the second time of a

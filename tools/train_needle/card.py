@@ -1,7 +1,7 @@
 """Writes the model card from the files of a training: its scores, its log, its sources.
 
-FOLDER has seed1.json and seed2.json (evaluate.py, one or several files merged), seed1.log and
-seed2.log (train.py's output), ablations/NAME.json, heddle.json (check_heddle.py).
+FOLDER has seed1*.json and seed2*.json (evaluate.py, all of a seed merged), seed1.log and seed2.log
+(train.py's output), ablations/NAME.json (evaluate.py), heddle.json (check_heddle.py).
 """
 
 import argparse
@@ -70,7 +70,7 @@ def ablation_table(folder: pathlib.Path) -> str:
     found = {name: json.loads((folder / f"{name}.json").read_text()) for name in ABLATIONS}
     first = next(iter(found.values()))
     columns = [(task, n) for task in first for n in sorted(first[task], key=int)]
-    head = ["%", *(f"{task} {int(n) // 1024}k" for task, n in columns)]
+    head = ["%", *(f"{TASK_TEXT[task]}, {int(n) // 1024}k" for task, n in columns)]
     body = [
         [ABLATIONS[name], *(share(table[task][n]) for task, n in columns)]
         for name, table in found.items()
@@ -95,9 +95,9 @@ def curve(log: str) -> str:
 
 def source_table(prepared: dict) -> str:
     return rows(
-        ["package", "version", "licence of what is used", "characters"],
+        ["package", "version", "licence of what is used", "characters", "why it may be used"],
         [
-            [s["package"], s["version"], s["licence"], f"{s['characters']:,}"]
+            [s["package"], s["version"], s["licence"], f"{s['characters']:,}", s["reason"]]
             for s in prepared["sources"]
         ],
     )
@@ -109,7 +109,9 @@ def main() -> None:
     )
     parser.add_argument("--results", type=pathlib.Path, required=True, metavar="FOLDER")
     parser.add_argument("--prepared", type=pathlib.Path, required=True, help="prepared.json")
-    parser.add_argument("--shipped", type=int, default=1, help="the seed of the weights")
+    parser.add_argument(
+        "--shipped", type=int, choices=(1, 2), required=True, help="the seed of the weights"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
     prepared = json.loads(args.prepared.read_text())

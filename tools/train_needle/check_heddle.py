@@ -59,20 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def groups_of(args: argparse.Namespace) -> list[list[prompts.Cell]]:
     """The cells of each length and task, the shortest first."""
-    lengths = [1024 * int(n) for n in args.lengths.split(",")]
-    samples = [int(n) for n in args.samples.split(",")]
-    if len(samples) == 1:
-        samples *= len(lengths)
-    if len(samples) != len(lengths):
-        sys.exit("--samples: one number for each of --lengths, or one for all")
-    names = args.tasks.split(",")
-    if unknown := set(names) - set(tasks.TASKS):
-        sys.exit(f"--tasks: no {', '.join(sorted(unknown))} among {', '.join(tasks.TASKS)}")
-    return [
-        prompts.table_of([name], length, n, args.seed, args.data)
-        for length, n in zip(lengths, samples)
-        for name in names
-    ]
+    return prompts.groups_of(args.tasks, args.lengths, args.samples, args.seed, args.data)
 
 
 def ask(heddle: pathlib.Path, model: str, threads: int, cells: list[prompts.Cell]) -> list[Answer]:
@@ -139,6 +126,8 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     args = parser.parse_args()
+    if not args.heddle.is_file():
+        sys.exit(f"--heddle: {args.heddle}: got no file, allowed: the executable")
     start = time.time()
     groups = groups_of(args)
     run = functools.partial(ask, args.heddle, args.model, args.threads)

@@ -11,7 +11,7 @@ exponentials), not logits, so those are compared:
 Each with the default kernels and with `--force-kernel all=ref`. All logits of all tokens are
 compared between the reference and a third program, in f64 from the formulas:
 
-  all      tests/support/native_oracle.py
+  all      tests/support/hybrid_oracle.py
 
 Measured is the largest |difference|, divided by the largest |logit| of the reference. A log
 probability that is off by d has a row in which a logit is off by d / 2 or more. The exit code is 1
@@ -117,6 +117,9 @@ def main() -> None:
     parser.add_argument("--allowed", type=float, default=1e-4)
     parser.add_argument("--device", default="cpu", help="of the reference")
     args = parser.parse_args()
+    prompts.require("--data", args.data, "tokenizer.model", "held_out.txt")
+    if not args.heddle.is_file():
+        sys.exit(f"--heddle: {args.heddle}: got no file, allowed: the executable")
     torch.set_float32_matmul_precision("highest")
     net = evaluate.load(args.model, args.device)
     cell = prompts.Cell("multikey8", TOKENS + 32, 50, 0, args.seed, args.data)

@@ -17,7 +17,7 @@ import torch
 
 import model as reference
 import tasks
-from prompts import Cell, Example, example_of, table_of
+from prompts import Cell, Example, example_of, groups_of, require
 
 
 def batches(examples: Iterable[Example], tokens: int) -> Iterator[list[Example]]:
@@ -120,7 +120,8 @@ def show(table: dict[str, dict[int, dict[int, list[int]]]], title: str) -> None:
 
 
 def load(folder: pathlib.Path, device: str) -> reference.Model:
-    """A model that train.py wrote."""
+    """A model that train.py wrote. Ends the program if there is none."""
+    require("--model", folder, "config.json", "model.safetensors")
     config = json.loads((folder / "config.json").read_text())
     net = reference.Model(reference.Shape.of_config(config))
     net.load(safetensors.torch.load_file(folder / "model.safetensors"))
@@ -134,9 +135,9 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a JSON file")
     parser.add_argument("--tasks", default=",".join(tasks.TASKS))
     parser.add_argument("--lengths", default="1,2,4,8,16,32,64,128", help="in 1024 tokens")
-    parser.add_argument("--samples", type=int, default=16, help="of each depth")
+    parser.add_argument("--samples", default="16", help="of each depth, by length; or one number")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=1e9, help="no new length after so many")
+    parser.add_argument("--seconds", type=float, default=1e9, help="no new cell after so many")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--f32", action="store_true", help="activations, keys and values in f32")
     parser.add_argument("--workers", type=int, default=12)
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--log-scale-off", action="store_true")
     args = parser.parse_args()
     start = time.time()
+    groups = groups_of(args.tasks, args.lengths, args.samples, args.seed, args.data)
     ablation = reference.Ablation(
         args.softmax_window, args.all_heads, args.power_off, args.log_scale_off
     )
@@ -153,10 +155,9 @@ def main() -> None:
     dtype = torch.float32 if args.f32 else torch.bfloat16
     total: dict[str, dict[int, dict[int, list[int]]]] = {}
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        for length in (1024 * int(n) for n in args.lengths.split(",")):
+        for cells in groups:
             if time.time() - start > args.seconds:
                 break
-            cells = table_of(args.tasks.split(","), length, args.samples, args.seed, args.data)
             table = score(net, cells, dtype, 262144, ablation, pool)
             show(table, f"{time.time() - start:6.1f} s {args.model.name}")
             for task, lengths in table.items():

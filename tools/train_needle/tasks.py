@@ -89,6 +89,8 @@ class Task:
     keys: int = 1  # needles with keys of their own, beside those of a haystack of needles
     queries: int = 1  # keys asked for
     values: int = 1  # needles of each key
+    # Tokens of a prompt: a longer haystack of needles would take more keys than are held out.
+    longest: int = 1 << 30
 
 
 # passkey and san_francisco have needles of their own, the others RULER's.
@@ -101,7 +103,7 @@ TASKS: dict[str, Task] = {
     "san_francisco": Task("prose"),
     "queries4": Task("prose", keys=4, queries=4),
     "values4": Task("prose", values=4),
-    "dense_number": Task("needles"),
+    "dense_number": Task("needles", longest=65536),
     "dense_uuid": Task("needles", kind="uuid", key_kind="uuid"),
 }
 
@@ -187,8 +189,11 @@ def make_prompt(
     noise: Haystack,
 ) -> Prompt:
     """One evaluation prompt. Every second sample has the task's preamble. A needle that is not
-    asked for, or one of several, stands at a random depth. `length` must leave room for them."""
+    asked for, or one of several, stands at a random depth. `length` must leave room for them, and
+    be at most the task's longest; ValueError else."""
     task = TASKS[name]
+    if length > task.longest:
+        raise ValueError(f"{name}: {length} tokens, allowed: up to {task.longest}")
     rng = random.Random(f"{name} {length} {depth} {sample} {seed}")
     count = prose.count
     kind = task.kind

@@ -161,6 +161,7 @@ def main() -> None:
         "--seconds", type=float, default=0, help="stop after so many (an experiment)"
     )
     args = parser.parse_args()
+    prompts.require("--data", args.data, "tokens.npz", "tokenizer.model", "held_out.txt")
     start = time.time()
     torch.manual_seed(args.seed)
     torch.backends.cuda.matmul.allow_tf32 = True
