@@ -215,6 +215,16 @@ class Answers(unittest.TestCase):
                         for key, value in choice["logprobs"].items():
                             self.assertEqual(sum((m["logprobs"][key] for m in mine if m["logprobs"]), []), value, key)
 
+    def test_a_stream_of_many_prompts_loses_nothing(self):
+        for i in range(6):
+            body = {**TEXT, "prompt": [f"pear {i} {k}" for k in range(40)], "max_tokens": 4, "temperature": 1, "seed": i}
+            texts = {c["index"]: c["text"] for c in complete(**body)["choices"]}
+            streamed = dict.fromkeys(texts, "")
+            for event in list(SERVER.events("/v1/completions", body))[:-1]:
+                choice = json.loads(event)["choices"][0]
+                streamed[choice["index"]] += choice["text"]
+            self.assertEqual(streamed, texts)
+
     def test_echo_and_logprobs_are_what_score_says(self):
         text = "pear and word or pear"
         path = pathlib.Path(FOLDER.name) / "text"

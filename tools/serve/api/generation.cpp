@@ -150,6 +150,7 @@ void Generation::accepted() {
   format_->begin(answer_, out);
   send(out);
   ping_later();
+  for (const auto& [prompt, events] : std::exchange(early_, {})) progressed(prompt, events);
 }
 
 void Generation::refused(ErrorKind kind, const std::string& text) {
@@ -158,6 +159,10 @@ void Generation::refused(ErrorKind kind, const std::string& text) {
 }
 
 void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>& events) {
+  if (plan_.stream && !streaming_ && !over_) {  // another prompt may still be refused
+    early_.emplace_back(prompt, events);
+    return;
+  }
   std::string out;
   for (const RequestEvent& event : events) {
     if (over_) return;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/serve/api/answer.h"
@@ -76,6 +77,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::unique_ptr<AnswerFormat> format_;
   std::vector<Ticket> tickets_;
   std::size_t n_accepted_ = 0;
+  /// Of a stream: what came of one prompt before all were accepted.
+  std::vector<std::pair<std::size_t, std::vector<RequestEvent>>> early_;
   std::size_t n_ended_ = 0;  // choices
   bool streaming_ = false;   // the status is out
   bool over_ = false;
