@@ -1,3 +1,6 @@
+// The rows of `heddle selftest`, longer than a file should be: they share one runner, its engines
+// and its traces, and read one after the other.
+
 #include "engine/selftest.h"
 
 #include <fmt/format.h>

@@ -10,14 +10,15 @@
 namespace heddle {
 
 struct SelftestRow {
-  std::string name;  // "chunked = one shot"
+  std::string name;  // "batched = alone"
   bool ok = false;
   std::string detail = {};  // what was compared, or the first differing position
   double seconds = 0.0;
 };
 
-/// Runs every equality of docs/numerics.md on logits rows and tokens. `quick`: short prompts, a few
-/// seconds for a small model. Throws what Engine::load throws.
+/// Runs every equality of docs/numerics.md, docs/prefix_cache.md and docs/scheduler.md on logits
+/// rows and tokens. `quick`: short prompts, less than a minute for a small model. Throws what
+/// Engine::load throws.
 std::vector<SelftestRow> run_selftest(const EngineOptions& options, bool quick);
 
 /// The same, but every engine except the first is loaded with `sabotage` applied to its options:
