@@ -74,9 +74,12 @@ NewFile::NewFile(const std::string& path, std::string what)
   if (descriptor_.get() < 0) {
     const int error = errno;
     temporary_.clear();
-    throw bad_input(
-        fmt::format("{}: no file can be made in {}: {}", what_, folder_,
-                    error == ENOENT ? "there is no such folder" : std::strerror(error)));
+    const char* why = std::strerror(error);
+    if (error == ENOENT) {  // of the folder, or of a file in one that takes none: /proc
+      const bool there = ::access(folder_.c_str(), F_OK) == 0;
+      why = there ? "the folder takes no files" : "there is no such folder";
+    }
+    throw bad_input(fmt::format("{}: no file can be made in {}: {}", what_, folder_, why));
   }
 }
 

@@ -242,12 +242,16 @@ std::optional<SessionFile> SessionFile::open(const std::string& path) {
 }
 
 std::string SessionReport::describe() const {
-  std::string text = fmt::format("{} tokens and {} snapshots", tokens, snapshots);
+  const auto counted = [](std::int64_t n, std::string_view what) {
+    return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+  };
+  std::string text =
+      fmt::format("{} and {}", counted(tokens, "token"), counted(snapshots, "snapshot"));
   if (left_out_tokens > 0) {
     text += fmt::format("; the last {} tokens found no room (--kv-tokens)", left_out_tokens);
   }
   if (left_out_snapshots > 0) {
-    text += fmt::format("; {} snapshots found no room", left_out_snapshots);
+    text += fmt::format("; {} found no room", counted(left_out_snapshots, "snapshot"));
   }
   return text;
 }

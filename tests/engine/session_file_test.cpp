@@ -315,6 +315,14 @@ std::string refusal(const std::string& path) {
   }
 }
 
+TEST(SessionFile, ReportsCountInWords) {
+  EXPECT_EQ((SessionReport{.tokens = 1, .snapshots = 1}.describe()), "1 token and 1 snapshot");
+  EXPECT_EQ(
+      (SessionReport{.tokens = 600, .left_out_tokens = 2, .left_out_snapshots = 1}.describe()),
+      "600 tokens and 0 snapshots; the last 2 tokens found no room (--kv-tokens); 1 snapshot "
+      "found no room");
+}
+
 TEST(SessionFile, PlacesWhereNoFileCanBeAreRefused) {
   const test::TempFolder folder;
   EXPECT_FALSE(SessionFile::open(folder / "new").has_value());
