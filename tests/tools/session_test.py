@@ -123,6 +123,26 @@ class Session(Cli):
         _, _, err = heddle("chat", LLAMA, *CHAT, "--session", self.file, stdin=lines)
         self.assertEqual(len(re.findall(line, err)), 1, err)
 
+    def test_says_that_a_file_is_new(self):
+        run = ["generate", LLAMA, "-p", TEXT, "-n", 4, "--raw", "--session", self.file, "-v"]
+        self.assertIn("s.heddle: session: the file is new\n", heddle(*run)[2])
+        self.assertNotIn("is new\n", heddle(*run)[2])
+
+    def test_warns_when_most_of_what_was_there_is_gone(self):
+        first = generate(LLAMA, TEXT, "--session", self.file)
+        n = first["prompt_tokens"] + 7
+        run = ["generate", LLAMA, "--raw", "-n", 4, "--temp", 0, "--session", self.file, "-p"]
+        for text in (TEXT + " Then", TEXT[:-20]):
+            self.assertNotIn("warning", heddle(*run, text)[2])
+        generate(LLAMA, TEXT, "--session", self.file)
+        rc, _, err = heddle(*run, "pear")
+        self.assertEqual(rc, 0, err)
+        warning = re.search(r"warning: .*s\.heddle: session: of the (\d+) tokens that were in the file (\d+) are kept", err)
+        self.assertEqual(int(warning[1]), n)
+        self.assertLess(int(warning[2]), n / 2)
+        self.assertNotIn("warning", heddle(*run, "pear")[2], "that is what it holds now")
+        self.assertIn("are kept", heddle("chat", LLAMA, *CHAT, "--session", self.file, stdin=TEXT.encode())[2])
+
     def test_the_prompts_speed_is_that_of_the_computed_tokens(self):
         cold = generate(LLAMA, TEXT, "--session", self.file)
         warm = generate(LLAMA, TEXT, "--session", self.file)
@@ -187,7 +207,7 @@ class Session(Cli):
         # A model that is not there would be the next error.
         for place, part in ((self.folder.name, "is a directory"), (self.folder.name + "/no/s", "no such folder"),
                             ("/dev/null", "not a regular file"), (self.folder.name + "/s/", "no file name"),
-                            ("/proc/s", "no file can be made in /proc")):
+                            ("/proc/s", "no file can be made in /proc: the folder takes no files")):
             with self.subTest(place=place):
                 self.file = place
                 self.assertSessionRefused(["generate", "/no/model.gguf", "-p", "x"], part)

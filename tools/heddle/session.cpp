@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -21,7 +22,11 @@ Session::Session(const Arguments& args) : path_(args.text("session").value_or(""
 
 void Session::restore(Engine& engine) {
   if (on()) engine.weights_hash();  // now, as the checkpoint's files may change meanwhile
-  if (!file_) return;
+  if (!file_) {
+    if (on()) log_info(fmt::format("{}: the file is new", session_source(path_)));
+    return;
+  }
+  old_tokens_ = file_->view().tokens;
   restored_ = engine.restore_session(*file_);
   log(restored_.left_out_tokens > 0 ? LogLevel::kWarning : LogLevel::kInfo,
       fmt::format("{}: restored {}", session_source(path_), restored_.describe()));
@@ -42,6 +47,18 @@ void Session::save(Engine& engine, const std::vector<std::int32_t>& tokens) cons
   const SessionReport saved = engine.save_session(path_, tokens);
   log_info(fmt::format("{}: saved {}, {}", session_source(path_), saved.describe(),
                        memory_text(saved.bytes)));
+  tell_dropped(tokens);
+}
+
+void Session::tell_dropped(const std::vector<std::int32_t>& tokens) const {
+  const auto same =
+      std::mismatch(old_tokens_.begin(), old_tokens_.end(), tokens.begin(), tokens.end());
+  const auto n_kept = static_cast<std::size_t>(same.first - old_tokens_.begin());
+  if (2 * n_kept >= old_tokens_.size()) return;
+  log(LogLevel::kWarning,
+      fmt::format("{}: of the {} tokens that were in the file {} are kept: this run's text goes on "
+                  "otherwise (another --session FILE would keep both)",
+                  session_source(path_), old_tokens_.size(), n_kept));
 }
 
 Json Session::to_json() const {
