@@ -16,7 +16,7 @@ GRID = 1024  # tokens between the states that are kept wherever they lie
 PROSE = (ROOT / "tests/support/plain_prose.txt").read_text().splitlines()
 NAMES = ("quiet-harbor", "green-lantern", "old-bridge", "small-garden", "cold-river", "bright-window", "long-road",
          "dark-forest", "warm-kitchen", "high-tower")
-REUSED = re.compile(r"reused (\d+) of (\d+) prompt tokens(?:, replayed (\d+))?; (\w+)(?:(?:, diverged_at)? (\d+))?")
+REUSED = re.compile(r"(?m)^reused (\d+) of (\d+) prompt tokens(.*?); prompt \d")
 
 
 def code(turn):
@@ -36,7 +36,7 @@ def chat(lines, *flags):
     rc, out, log = heddle("chat", MODEL, "-v", "--temp", 0, "-n", 12, "--stop", ".", *flags,
                           stdin="".join(line + "\n" for line in lines).encode())
     assert rc == 0, log
-    return out.splitlines(), [[int(x) if x and x.isdigit() else x for x in row] for row in REUSED.findall(log)]
+    return out.splitlines(), [(int(cached), int(prompt), why) for cached, prompt, why in REUSED.findall(log)]
 
 
 class Conversation(unittest.TestCase):
@@ -51,22 +51,25 @@ class Conversation(unittest.TestCase):
         self.assertEqual(answers[-1].strip(), code(EDITED - 1))
 
         self.assertEqual(reuse[0][0], 0)
-        self.assertEqual(reuse[0][3], "no_prefix")
-        for (_, before, *_), (cached, prompt, replayed, reason, at) in zip(reuse, reuse[1:TURNS]):
-            self.assertEqual((reason, replayed or 0), ("diverged_at", 0))
-            self.assertEqual(cached, at)
+        self.assertEqual(reuse[0][2], "; nothing that is kept begins like it")
+        for (_, before, _), (cached, prompt, why) in zip(reuse, reuse[1:TURNS]):
+            self.assertEqual(why, f"; the rest is new from {cached}")
             self.assertGreaterEqual(cached, before, "all of the prompt before, and of the answer what reads the same")
             self.assertLess(cached, prompt)
-        cached, prompt, replayed, reason, at = reuse[-1]
-        self.assertEqual(cached + (replayed or 0), at)
-        self.assertEqual(reason, "no_snapshot" if replayed else "diverged_at")
+        cached, prompt, why = reuse[-1]
+        replay, state, replayed, at = re.fullmatch(r"(; no state behind (\d+); (\d+) replayed)?; the rest is new from (\d+)",
+                                                   why).groups()
+        at, replayed = int(at), int(replayed or 0)
+        self.assertEqual(cached + replayed, at)
+        if replay:
+            self.assertEqual(int(state), cached)
         self.assertGreater(at, reuse[EDITED - 2][1], "behind the turn before")
         self.assertLess(at, reuse[EDITED - 1][1], "where the words were changed")
-        self.assertLess(replayed or 0, GRID)
+        self.assertLess(replayed, GRID)
 
         cold, reuse = chat(lines, "--no-prefix-cache")
         self.assertEqual(cold, answers)
-        self.assertEqual({row[3] for row in reuse}, {"disabled"})
+        self.assertEqual({why for *_, why in reuse}, {"; the prefix cache is not used"})
 
 
 if __name__ == "__main__":

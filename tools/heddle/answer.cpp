@@ -26,6 +26,16 @@ std::string seconds_text(double seconds) {
   return fmt::format("{:.{}f}", seconds, 2 - static_cast<int>(std::floor(std::log10(seconds))));
 }
 
+/// Why a prompt was not reused further, where a position says no more.
+std::string_view words_of(std::string_view reason) {
+  if (reason == "no_prefix") return "; nothing that is kept begins like it";
+  if (reason == "evicted") return "; more was kept, and had to make room";
+  if (reason == "scope") return "; nothing is kept in its scope";
+  if (reason == "too_short") return "; one token is too short";
+  if (reason == "disabled") return "; the prefix cache is not used";
+  return "";
+}
+
 }  // namespace
 
 void fit_to_context(const Engine& engine, Request& request) {
@@ -148,12 +158,14 @@ double Answer::decode_s() const {
 
 std::string Answer::describe_reuse() const {
   std::string text = fmt::format("reused {} of {} prompt tokens", reuse_.cached_tokens, n_prompt());
-  if (reuse_.replayed_tokens > 0) text += fmt::format(", replayed {}", reuse_.replayed_tokens);
-  if (reuse_.reason.empty() || reuse_.reason == "none") return text;
-  text += fmt::format("; {}", reuse_.reason);
-  if (!departed()) return text;
-  return fmt::format("{} {}", reuse_.reason == "diverged_at" ? text : text + ", diverged_at",
-                     reuse_.known_tokens);
+  if (reuse_.reason == "no_snapshot") {
+    text += fmt::format("; no state behind {}", reuse_.cached_tokens);
+  } else {
+    text += words_of(reuse_.reason);
+  }
+  if (reuse_.replayed_tokens > 0) text += fmt::format("; {} replayed", reuse_.replayed_tokens);
+  if (departed()) text += fmt::format("; the rest is new from {}", reuse_.known_tokens);
+  return text;
 }
 
 bool Answer::departed() const {

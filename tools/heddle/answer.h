@@ -40,7 +40,7 @@ class Answer {
 
   /// The object that --json prints; `model` as the user named it.
   Json to_json(const Engine& engine, const std::string& model) const;
-  /// "reused 96 of 120 prompt tokens, replayed 4; diverged_at 100"
+  /// "reused 96 of 120 prompt tokens; no state behind 96; 4 replayed; the rest is new from 100"
   std::string describe_reuse() const;
   bool departed() const;  // from what is known, whatever the first reason
   /// "prompt 31 tokens, 16 of them cached, in 0.0250 s (600.0 tok/s), answer ...": the rate is that
