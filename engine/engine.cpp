@@ -195,6 +195,9 @@ std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   log_info(fmt::format("{}: loaded in {:.3f} s; {}",
                        options.model_config.empty() ? options.model : options.model_config,
                        impl->load_s, impl->memory.describe()));
+  if (options.snapshot_memory > 0 && impl->options.snapshots == 0) {
+    log_info("--snapshot-memory is not used: this model has no states, and no windows kept apart");
+  }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 

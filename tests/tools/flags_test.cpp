@@ -95,7 +95,7 @@ TEST(Flags, UnknownCommandListsTheCommands) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("unknown command 'nonsense'"));
-    EXPECT_THAT(e.what(), HasSubstr("generate, chat, score"));
+    EXPECT_THAT(e.what(), HasSubstr("generate, chat, serve, batch, score"));
     EXPECT_THAT(e.what(), Not(HasSubstr("docs")));
   }
 }

@@ -165,7 +165,7 @@ class Plan(Cli):
     def test_weights_alone_that_do_not_fit(self):
         x = plan("--config", MINIMAX, "--ctx", 4096, "--memory", 80 * 10**9)
         self.assertEqual((x["fits"], x["max_ctx"], x["max_seqs"]), (False, 0, 0))
-        self.assertIn("does not fit", good("inspect", "--plan", "--config", MINIMAX, "--memory", 1))
+        self.assertIn("does not fit", good("inspect", "--plan", "--config", MINIMAX, "--memory", 1), "and exit code 0")
 
     def test_the_engine_admits_what_the_plan_says_fits(self):
         """--memory-limit counts in MiB: the plan's total rounded up is taken, one MiB less is not."""
@@ -177,6 +177,42 @@ class Plan(Cli):
             rc, _, err = heddle(*run, "--memory-limit", limit)
             self.assertEqual(rc, 0, err)
             self.assertRefused([*run, "--memory-limit", limit - 1], "the memory limit allows", "--ctx", code=3)
+
+    def test_flags_that_size_a_run_change_its_plan(self):
+        model = tiny("llama")
+        token = plan(model)["kv_bytes_per_token"]
+        for flags, kv_tokens in ((["--kv-tokens", 3000], 3000), (["--verify-cache", 0.5], 16000), (["--no-prefix-cache"], 8000),
+                                 (["--threads", 16], 8000), (["--kv-tokens", 100_000, "--verify-cache", 1], 100_000)):
+            with self.subTest(flags=flags):
+                x = plan(model, "--ctx", 8000, *flags)
+                self.assertEqual(x["kv_tokens"], kv_tokens)
+                self.assertEqual(x["kv"], -(-kv_tokens // 16) * 16 * token)
+                run = ["generate", model, "-p", "x", "-n", 1, "--ctx", 8000, "-t", 2, *flags]
+                if "--threads" not in flags:
+                    x = plan(model, "--ctx", 8000, "-t", 2, *flags)
+                limit = -(-x["total"] // MIB)
+                rc, _, err = heddle(*run, "--memory-limit", limit)
+                self.assertEqual(rc, 0, err)
+                self.assertRefused([*run, "--memory-limit", limit - 1], "the memory limit allows", code=3)
+        hybrid = tiny("minimax_text_01")
+        self.assertGreater(plan(hybrid)["snapshots"], 0)
+        self.assertEqual(plan(hybrid, "--no-prefix-cache")["snapshots"], 0)
+        few, many = (plan(model, "-t", n)["workspace_parts"]["kernels"] for n in (1, 16))
+        self.assertLess(few, many)
+        self.assertIn("KV ", good("inspect", model, "--plan", "--kv-tokens", 3000))
+        self.assertIn(" 3000 tokens, ", good("inspect", model, "--plan", "--kv-tokens", 3000))
+        memory = as_json("inspect", model, "--kv-tokens", 3008)["memory"]
+        self.assertEqual(memory["kv"], 3008 * token, "without --plan, too")
+
+    def test_whole_numbers_have_no_fraction(self):
+        for group in plan(tiny("gemma3"), "--ctx", 8192)["kv_groups"] + plan(tiny("llama"))["kv_groups"]:
+            self.assertIsInstance(group["bytes_per_token"], int)
+
+    def test_snapshot_memory_of_a_model_without_states_is_said_to_be_unused(self):
+        flag, words = ("--snapshot-memory", 5), "--snapshot-memory is not used"
+        for family, unused in (("llama", True), ("minimax_text_01", False)):
+            self.assertEqual(words in good("inspect", tiny(family), "--plan", *flag), unused)
+            self.assertEqual(words in heddle("generate", tiny(family), "-p", "x", "-n", 1, "-v", *flag)[2], unused)
 
     def test_start_prints_it(self):
         rc, _, err = heddle("generate", tiny("gemma3"), "-p", "x", "-n", 1, "-v")
@@ -196,11 +232,14 @@ class Plan(Cli):
         self.assertRefused(["inspect", model, "--memory", 5], "inspect: --memory needs --plan")
         self.assertRefused(["inspect", model, "--plan", "--memory", "4G"], "--memory: '4G' is not valid; allowed: a whole number from 0")
         self.assertRefused(["inspect", model, "--plan", "--memory", -1], "--memory: '-1' is not valid")
-        self.assertRefused(["inspect", model, "--plan", "--ctx", 8193], "context of 8193 tokens: the checkpoint was trained for 8192")
+        self.assertRefused(["inspect", model, "--plan", "--ctx", 8193], "context of 8193 tokens: the checkpoint allows 1 .. 8192")
         self.assertRefused(["inspect", model, "--plan", "--seqs", 0], "--seqs: '0' is not valid")
         self.assertRefused(["inspect", "--config", MINIMAX, "--plan", "--ctx", 10_000_000, "--seqs", 300],
                            "--ctx 10000000 and --seqs 300: got 3000000000 tokens together, allowed: 1 .. 2147483584")
         self.assertRefused(["inspect", "/no/such/model", "--plan"], "/no/such/model")
+        self.assertRefused(["inspect", model, "--plan", "--kv-tokens", 3 * 10**9], "kv_tokens is 3000000000, allowed: 1 .. 2147483584")
+        for flag in ("--verify-cache", "--snapshot-memory", "--host-cache"):
+            self.assertRefused(["inspect", model, "--plan", "--no-prefix-cache", flag, 1], flag + " needs the prefix cache")
         self.assertRefused(["generate", model, "-p", "x", "--plan"], "--plan")
 
 

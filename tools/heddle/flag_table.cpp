@@ -50,7 +50,8 @@ constexpr CommandSpec kCommands[] = {
          "once.\n"
          "--json prints one object: model, prompt_tokens, completion_tokens, cached_tokens, "
          "replayed_tokens, not_reused (none, no_prefix, diverged_at, no_snapshot, evicted, scope, "
-         "too_short, disabled; null: it ended before it began), "
+         "too_short, disabled; null: it ended before it began), diverged_at (the position, if what "
+         "is kept goes on otherwise or ends), "
          "prompt_token_ids, tokens, text, finish_reason (stop, length, cancelled, deadline), seed, "
          "timings "
          "{load_s, prefill_s, prefill_tok_s (of the tokens that were computed), decode_s, "
@@ -59,7 +60,9 @@ constexpr CommandSpec kCommands[] = {
          "session {file, restored_tokens, restored_snapshots} and choices (all of them; the fields "
          "above are the first's) if asked for.\n"
          "--prompts FILE reads one JSON object a line and prints one such object a line in input "
-         "order, each as soon as it and those before it are ready. A line has `prompt` (text) or "
+         "order, with its index from 0, each as soon as it and those before it are ready. A line "
+         "has "
+         "`prompt` (text) or "
          "`messages` (list of {role, content}), and may have `id` (given back), `max_tokens`, "
          "`temperature`, `top_k`, `top_p`, `min_p`, `seed`, `deadline` and `stop` (text or list), "
          "which win over the flags. A line that cannot be is named before anything runs; a request "
@@ -110,9 +113,11 @@ constexpr CommandSpec kCommands[] = {
      .max_operands = 3,
      .summary = "answer a file of API requests",
      .details =
-         "IN is in OpenAI's batch format: a JSON object a line with custom_id (each another), method "
+         "IN is in OpenAI's batch format: a JSON object a line with custom_id (each another), "
+         "method "
          "POST, url (/v1/chat/completions, /v1/completions or /v1/responses) and body, the request "
-         "as the server takes it (docs/api.md). OUT gets a line for each as soon as it is answered: "
+         "as the server takes it (docs/api.md). OUT gets a line for each as soon as it is "
+         "answered: "
          "id, custom_id, response {status_code, request_id, body}, error. Lines of IN that cannot "
          "be are named before anything runs; a request that is refused has its error in its "
          "response, and the exit code is 1 then. What OUT holds already is not answered again: a "
@@ -162,16 +167,18 @@ constexpr CommandSpec kCommands[] = {
          "that is not at hand.\n"
          "--plan tells what that memory is made of, whether it fits into what is free (or "
          "--memory), the largest context of --seqs sequences and the most sequences of --ctx "
-         "tokens that would (0: not even one). A layer with a window keeps, of each "
+         "tokens that would (0: not even one), of a KV cache with room for all their tokens. The "
+         "flags that size a run change the plan as they change the run; the exit code is 0 whether "
+         "it fits or not. A layer with a window keeps, of each "
          "sequence and snapshot, the window and a chunk of at most 512 tokens, where three of "
          "these "
          "are not more than the context; else all tokens. With --json one object, in bytes: model, "
-         "ctx, seqs, kv_dtype, block_tokens, weights, kv, "
+         "ctx, seqs, kv_dtype, block_tokens, kv_tokens, weights, kv, "
          "kv_bytes_per_token, kv_groups [{group (full, windowed, compressed keys), window, layers, "
          "bytes_per_token, bytes_per_sequence, bytes}], window_bytes_per_sequence, state, "
-         "state_bytes_per_sequence, snapshots, workspace, "
+         "state_bytes_per_sequence, snapshots, host_cache, workspace, "
          "workspace_parts {activations, kernels, bookkeeping}, total, available, fits, max_ctx, "
-         "max_seqs, host_cache.",
+         "max_seqs.",
      .model_configs = true},
     {.id = CommandId::kBench,
      .name = "bench",
@@ -253,7 +260,7 @@ constexpr CommandSpec kCommands[] = {
      .max_operands = 1,
      .summary = "check on this machine that a model's results do not depend on how they are made",
      .details =
-         "Batched = alone, chunked = one shot, resumed = uninterrupted and so on, bit for bit. A "
+         "Batched = alone, chunked = one shot, preempted = uninterrupted and so on, bit for bit. A "
          "row a check; exit code 1 if one fails. --json: {\"ok\": ..., \"rows\": [{name, ok, "
          "detail, seconds}]}."},
     {.id = CommandId::kHelp,
@@ -839,7 +846,7 @@ constexpr FlagSpec kFlags[] = {
      .commands = kInspect,
      .kind = ValueKind::kInt,
      .value = "M",
-     .help = "sequences side by side, for the memory need",
+     .help = "sequences side by side, for the memory need: what --parallel or --choices will be",
      .fallback = "1",
      .low = 1,
      .high = 4096},
@@ -856,7 +863,7 @@ constexpr FlagSpec kFlags[] = {
      .high = kSeedMax},
     {.name = "threads",
      .letter = 't',
-     .commands = kRuns,
+     .commands = kSized,
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "CPU threads; 0: the cores that this process may use",
@@ -901,11 +908,11 @@ constexpr FlagSpec kFlags[] = {
      .choices = "f32 f16 bf16",
      .env = true},
     {.name = "no-prefix-cache",
-     .commands = kCaches,
+     .commands = kCaches | kInspect,
      .help = "compute every prompt from its first token",
      .env = true},
     {.name = "verify-cache",
-     .commands = kCaches,
+     .commands = kCaches | kInspect,
      .kind = ValueKind::kFloat,
      .value = "FRACTION",
      .help =
@@ -925,7 +932,7 @@ constexpr FlagSpec kFlags[] = {
      .choices = "16 32 64",
      .env = true},
     {.name = "kv-tokens",
-     .commands = kRuns & ~(kBench | kSelftest),
+     .commands = kSized & ~(kBench | kSelftest),
      .kind = ValueKind::kInt,
      .value = "N",
      .help = "tokens that the KV cache holds, all sequences together; 0: derived",
@@ -947,7 +954,7 @@ constexpr FlagSpec kFlags[] = {
      .kind = ValueKind::kInt,
      .value = "MIB",
      .help = "memory for snapshots of prefixes: recurrent states, windows (MiB); 0: an eighth of "
-             "the KV cache's",
+             "the KV cache's, room for 4 to 32 of them; nothing in models without these",
      .fallback = "0",
      .low = 0,
      .high = 1e9,

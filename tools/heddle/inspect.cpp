@@ -175,10 +175,9 @@ int run_inspect(const Arguments& args) {
   const ModelConfig& config = checkpoint.config;
   const Totals totals = add_up(*checkpoint.weights);
   if (options.context == 0) options.context = config.context;
-  if (options.context > config.context) {  // in the words of Engine::load
-    throw bad_input(
-        fmt::format("context of {} tokens: the checkpoint was trained for {}, allowed: 1 .. {}",
-                    options.context, config.context, config.context));
+  if (options.context > config.context) {
+    throw bad_input(fmt::format("context of {} tokens: the checkpoint allows 1 .. {}",
+                                options.context, config.context));
   }
   check_cache_memory(config, options);
   if (args.on("plan")) {

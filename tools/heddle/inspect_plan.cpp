@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "engine/memory_plan.h"
+#include "engine/require_between.h"
 #include "tools/heddle/io.h"
 
 namespace heddle::cli {
@@ -19,11 +20,17 @@ struct Planned {
   bool fits() const { return plan.total() <= available; }
 };
 
+/// Whole numbers without a fraction; compressed keys alone have others.
+Json number_json(double value) {
+  const auto whole = static_cast<std::int64_t>(value);
+  return static_cast<double>(whole) == value ? Json(whole) : Json(value);
+}
+
 Json group_json(const KvGroup& group) {
   return {{"group", name(group.kind)},
           {"window", group.window > 0 ? Json(group.window) : Json(nullptr)},
           {"layers", group.layers},
-          {"bytes_per_token", group.bytes_per_token},
+          {"bytes_per_token", number_json(group.bytes_per_token)},
           {"bytes_per_sequence", group.bytes_per_sequence},
           {"bytes", group.bytes}};
 }
@@ -36,6 +43,7 @@ Json plan_json(const std::string& model, const Planned& p, const EngineOptions& 
           {"seqs", options.max_sequences},
           {"kv_dtype", name(options.kv_dtype.value_or(DType::kF16))},
           {"block_tokens", options.block_tokens},
+          {"kv_tokens", options.kv_tokens},
           {"weights", p.plan.weights},
           {"kv", p.plan.kv},
           {"kv_bytes_per_token", p.plan.kv_bytes_per_token},
@@ -88,7 +96,7 @@ std::string in_windows(const MemoryPlan& plan) {
 std::string plan_text(const std::string& model,
                       const Planned& p,
                       const EngineOptions& options,
-                      std::int64_t trained) {
+                      std::int64_t allowed) {
   const MemoryPlan& plan = p.plan;
   const std::string sequences = counted(options.max_sequences, "sequence");
   std::string text =
@@ -96,12 +104,16 @@ std::string plan_text(const std::string& model,
                   name(options.kv_dtype.value_or(DType::kF16)));
   text += row("weights", plan.weights, "");
   text += row("KV", plan.kv,
-              fmt::format("{} bytes a token{}", plan.kv_bytes_per_token, in_windows(plan)));
+              fmt::format("{} tokens, {} bytes a token{}", options.kv_tokens,
+                          plan.kv_bytes_per_token, in_windows(plan)));
   for (const KvGroup& group : plan.kv_groups) text += group_row(group);
   text +=
       row("states", plan.state, fmt::format("{} bytes a sequence", plan.state_bytes_per_sequence));
   const std::uint64_t slot = plan.state_bytes_per_sequence + plan.window_bytes_per_sequence;
-  text += row("snapshots", plan.snapshots, slot > 0 ? fmt::format("{} bytes each", slot) : "");
+  text += row("snapshots", plan.snapshots,
+              slot > 0                      ? fmt::format("{} bytes each", slot)
+              : options.snapshot_memory > 0 ? "--snapshot-memory is not used: no states, no windows"
+                                            : "");
   if (plan.host_cache > 0) text += row("host cache", plan.host_cache, "");
   text +=
       row("workspace", plan.workspace(),
@@ -109,8 +121,8 @@ std::string plan_text(const std::string& model,
                       memory_text(plan.kernel_scratch), memory_text(plan.bookkeeping)));
   text += row("total", plan.total(), p.fits() ? "fits" : "does not fit");
   text += row("available", p.available, p.given ? "--memory" : "free on this machine");
-  text += fmt::format("largest context   {:>15} tokens, of {} (trained for {})\n",
-                      p.fit.max_context, sequences, trained);
+  text += fmt::format("largest context   {:>15} tokens, of {} (the checkpoint allows {})\n",
+                      p.fit.max_context, sequences, allowed);
   text += fmt::format("most sequences    {:>15} of {}\n", p.fit.max_sequences,
                       counted(options.context, "token"));
   return text;
@@ -121,12 +133,14 @@ std::string plan_text(const std::string& model,
 void print_plan(const Arguments& args,
                 const std::string& model,
                 const Checkpoint& checkpoint,
-                const EngineOptions& options) {
+                EngineOptions options) {
   const std::int64_t tokens = options.context * options.max_sequences;
   if (tokens > kMostKvTokens) {
     throw bad_input(fmt::format("--ctx {} and --seqs {}: got {} tokens together, allowed: 1 .. {}",
                                 options.context, options.max_sequences, tokens, kMostKvTokens));
   }
+  if (options.kv_tokens == 0) options.kv_tokens = derived_kv_tokens(options);
+  require_between("kv_tokens", options.kv_tokens, 1, kMostKvTokens);  // as Engine::load says it
   const ModelConfig config = for_context(checkpoint.config, options.context);
   const auto memory = static_cast<std::uint64_t>(args.integer("memory").value_or(0));
   Planned p;

@@ -12,6 +12,6 @@ namespace heddle::cli {
 void print_plan(const Arguments& args,
                 const std::string& model,
                 const Checkpoint& checkpoint,
-                const EngineOptions& options);
+                EngineOptions options);
 
 }  // namespace heddle::cli

@@ -117,10 +117,12 @@ EngineOptions engine_options(const Arguments& args) {
   }
   if (has_flag(args, "device")) {
     options.backend.device = device_of(args);
-    options.backend.threads = static_cast<int>(args.integer("threads").value_or(0));
     options.backend.forced = forced_variants(args);
     options.memory_limit = mebibytes(args, "memory-limit");
     options.allow_nonfinite = args.on("allow-nonfinite");
+  }
+  if (has_flag(args, "threads")) {
+    options.backend.threads = static_cast<int>(args.integer("threads").value_or(0));
   }
   if (has_flag(args, "snapshot-memory")) {
     options.snapshot_memory = mebibytes(args, "snapshot-memory");
