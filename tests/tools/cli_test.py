@@ -610,10 +610,15 @@ class Chat(Cli):
     def test_unknown_command_and_escape(self):
         rc, out, err = self.chat(["/nonsense", "/regen", "//clear"])
         self.assertEqual(rc, 0)
-        self.assertIn("/nonsense", err)
-        self.assertIn("/clear", err)
-        self.assertIn("no message", err)
+        self.assertIn("error: unknown command '/nonsense'; /help lists those there are\n", err)
+        self.assertIn("error: /regen: there is no message to answer\n", err)
         self.assertEqual(out, good("generate", MODEL, "-p", "/clear", "-n", 8, *GREEDY, "--ignore-eos"))
+
+    def test_help_has_a_line_for_each_command(self):
+        lines = heddle("chat", MODEL, stdin=b"/help\n")[2].splitlines()
+        for command in ("/clear", "/regen", "/history", "/edit N TEXT", "/system TEXT", "/stats", "/help", "/exit"):
+            self.assertEqual(sum(line.startswith(command + " ") for line in lines), 1, command)
+        self.assertLessEqual(max(map(len, lines)), 80)
 
     def test_full_context_goes_on_after_clear(self):
         rc, out, err = self.chat(["x " * 200, "hi", "/clear", "hi"], "--ctx", 64)
@@ -639,7 +644,10 @@ class Chat(Cli):
         options = ("-n", 8, *GREEDY, "--ignore-eos")
         rc, out, err = heddle("chat", plain, *options, stdin=b"one\ntwo\n/system S\n")
         self.assertEqual(rc, 0, err)
-        self.assertIn("/system needs a chat template", err)
+        self.assertIn("error: /system needs a chat template", err)
+        words = "the model has no chat template: turns are joined by newlines\n"
+        for model, flags, said in ((plain, ["-v"], True), (plain, ["-v", "--raw"], False), (MODEL, ["-v"], False)):
+            self.assertEqual(words in heddle("chat", model, *flags, stdin=b"")[2], said)
         first = good("generate", plain, "-", *options, stdin=b"one\n")[:-1]
         second = good("generate", plain, "-", *options, stdin=f"one\n{first}\ntwo\n".encode())
         self.assertEqual(out, f"{first}\n{second}")
@@ -700,9 +708,9 @@ class ChatEdit(Cli):
 
     def test_history_numbers_the_messages(self):
         def history(*lines):
-            return [x for x in self.chat([*lines, "/history"])[1].splitlines() if re.match(r"\d+: |/history", x)]
-        self.assertEqual(history(), ["/history: there is no message yet"])
-        self.assertEqual(history("one", "/clear"), ["/history: there is no message yet"])
+            return [x for x in self.chat([*lines, "/history"])[1].splitlines() if re.match(r"\d+: |error: /history", x)]
+        self.assertEqual(history(), ["error: /history: there is no message yet"])
+        self.assertEqual(history("one", "/clear"), ["error: /history: there is no message yet"])
         self.assertEqual(history("one", "it's two", "/regen", "//x"), ["1: one", "2: it's two", "3: /x"])
         self.assertEqual(history("one", "two", "three", "/edit 2 zwei"), ["1: one", "2: zwei"])
         self.assertEqual(history("a\x1b[31m" + "\u00e9" * 100), ["1: a\\x1b[31m" + "\u00e9" * 33 + "..."])
@@ -727,7 +735,7 @@ class ChatEdit(Cli):
             line = f"error: /edit: message number, got '{shown}', allowed 1 to 2 (/history lists them)"
             self.assertEqual(err.splitlines().count(line), 2, line)
         out, err = self.chat(["/edit 1 x", "/edit"])
-        self.assertEqual((out, err.count("/edit: there is no message to change\n")), ("", 2))
+        self.assertEqual((out, err.count("error: /edit: there is no message to change\n")), ("", 2))
 
     def test_the_text_is_taken_as_it_stands(self):
         for text in ("/clear", "//clear", " two  words ", "2 TEXT"):

@@ -143,6 +143,12 @@ class Session(Cli):
         self.assertNotIn("warning", heddle(*run, "pear")[2], "that is what it holds now")
         self.assertIn("are kept", heddle("chat", LLAMA, *CHAT, "--session", self.file, stdin=TEXT.encode())[2])
 
+    def test_chat_says_that_the_conversation_begins_anew(self):
+        run = ["chat", LLAMA, *CHAT, "-v", "--session", self.file]
+        for begins_anew in (False, True):
+            _, _, err = heddle(*run, stdin=b"a pear\n/exit\n")
+            self.assertEqual("the conversation begins anew" in err, begins_anew, err)
+
     def test_the_prompts_speed_is_that_of_the_computed_tokens(self):
         cold = generate(LLAMA, TEXT, "--session", self.file)
         warm = generate(LLAMA, TEXT, "--session", self.file)

@@ -25,11 +25,16 @@ namespace heddle::cli {
 namespace {
 
 constexpr std::string_view kCommands =
-    "/clear forgets the conversation, /regen answers the last message again, /history lists your "
-    "messages with their numbers, /edit N TEXT replaces message N, drops what came after it and "
-    "answers (without TEXT: shows it), /system TEXT sets the system message (without TEXT: removes "
-    "it), /stats tells what was reused and what the caches hold, /help, /exit; a message that "
-    "begins with a slash is written with two";
+    "/clear         forgets the conversation\n"
+    "/regen         answers the last message again\n"
+    "/history       lists your messages with their numbers\n"
+    "/edit N TEXT   replaces message N, drops what came after it and answers anew\n"
+    "/edit N        shows message N\n"
+    "/system TEXT   sets the system message; without TEXT: removes it\n"
+    "/stats         tells what was reused and what the caches hold\n"
+    "/help          lists these\n"
+    "/exit          leaves\n"
+    "A message that begins with a slash is written with two.";
 
 void say(std::string_view line) {
   write_stderr(std::string(line) + "\n");
@@ -113,13 +118,13 @@ class Conversation {
   }
 
   void set_system(const std::string& text) {
-    if (raw_) return say("/system needs a chat template, which is not in use");
+    if (raw_) return say("error: /system needs a chat template, which is not in use");
     system_ = text;
     say(text.empty() ? "no system message" : "the system message is set");
   }
 
   void regenerate() {
-    if (turns_.empty()) return say("/regen: there is no message to answer");
+    if (turns_.empty()) return say("error: /regen: there is no message to answer");
     // Other random numbers: greedy answers stay the same.
     answer(turns_.size() - 1, turns_.back().message, choice_ + 1);
   }
@@ -127,7 +132,7 @@ class Conversation {
   void message(const std::string& text) { answer(turns_.size(), text, 0); }
 
   void history() const {
-    if (turns_.empty()) return say("/history: there is no message yet");
+    if (turns_.empty()) return say("error: /history: there is no message yet");
     for (std::size_t i = 0; i < turns_.size(); ++i) {
       say(fmt::format("{}: {}", i + 1, preview(turns_[i].message)));
     }
@@ -137,7 +142,7 @@ class Conversation {
 
   /// `rest` is "N TEXT", with TEXT as it stands; blanks alone are no text.
   void edit(const std::string& rest) {
-    if (turns_.empty()) return say("/edit: there is no message to change");
+    if (turns_.empty()) return say("error: /edit: there is no message to change");
     const std::size_t begin = std::min(rest.find_first_not_of(' '), rest.size());
     const std::size_t end = std::min(rest.find(' ', begin), rest.size());
     std::size_t n = 0;
@@ -261,7 +266,7 @@ bool handle(Conversation& conversation, const std::string& line) {
   } else if (command == "/help") {
     say(kCommands);
   } else {
-    say(fmt::format("error: unknown command {}; {}", quote_text(command), kCommands));
+    say(fmt::format("error: unknown command {}; /help lists those there are", quote_text(command)));
   }
   return true;
 }
@@ -275,7 +280,13 @@ int run_chat(const Arguments& args) {
   session.restore(*engine);
   Conversation conversation(*engine, args, session);
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
-  if (interactive) say(fmt::format("{}", kCommands));
+  if (!args.on("raw") && engine->chat_template() == nullptr) {
+    note("the model has no chat template: turns are joined by newlines");
+  }
+  if (session.restored()) {
+    note("the conversation begins anew; what is said in the same words is not computed again");
+  }
+  if (interactive) say("/help lists the commands");
   LineReader reader(session.on());
   std::optional<std::string> line;
   do {
