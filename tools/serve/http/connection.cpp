@@ -143,7 +143,7 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   asio::steady_timer timer_;
   std::function<void()> on_gone_;
   bool chunked_ = false;
-  std::atomic<bool> gone_ = false;  // asked by workers, too
+  std::atomic<bool> gone_{false};
 };
 
 Connection::Connection(asio::io_context& io,

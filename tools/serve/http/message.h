@@ -35,8 +35,8 @@ struct HttpReply {
 /// The standard phrase: "Not Found".
 std::string_view reason_phrase(int status);
 
-/// One request that is being answered. Everything but post(), gone() and request() is for the thread
-/// that the exchange was handed out on; it may outlive its connection, and then does nothing.
+/// One request that is being answered. Everything but post(), gone(), peer() and request() is for
+/// the thread that the exchange was handed out on; it may outlive its connection, and then does nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;

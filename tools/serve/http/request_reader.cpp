@@ -128,7 +128,9 @@ std::size_t RequestReader::Impl::push_body(std::string_view bytes) {
   if (!facts.chunked) return parse(bytes);
   const std::size_t before = pending.size();
   pending.append(bytes);
-  const std::size_t used = parse(pending);
+  // What was left is the begin of a chunk's head; the parser asserts that it sees the last one's
+  // second time in five bytes ("0", CRLF, CRLF), and no chunk ends the body with fewer.
+  const std::size_t used = before > 0 && pending.size() < 5 ? 0 : parse(pending);
   if (state == State::kComplete) return used - before;
   pending.erase(0, used);
   if (state != State::kBody) return bytes.size();
