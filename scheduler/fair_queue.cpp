@@ -1,7 +1,6 @@
 #include "scheduler/fair_queue.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/error.h"
 
@@ -26,16 +25,10 @@ FairQueue::Client& FairQueue::enter(const std::string& client) {
     return found->second;
   }
   if (n_away_ > kRemembered) forget();
-  std::int64_t least = std::numeric_limits<std::int64_t>::max();
-  for (const auto& [name, other] : clients_) {
-    if (other.n_live > 0) least = std::min(least, other.counter);
-  }
-  if (n_clients() > 0) floor_ = std::max(floor_, least);
   // So add() has room for it.
   if (waiting_.capacity() <= clients_.size()) waiting_.reserve(2 * clients_.size() + 8);
   const auto [it, is_new] = clients_.try_emplace(client);
   if (!is_new) --n_away_;
-  it->second.counter = std::max(it->second.counter, floor_);
   it->second.n_live = 1;
   return it->second;
 }
@@ -49,19 +42,26 @@ void FairQueue::leave(Client& client) {
 
 /// Those away that would gain nothing by it; if these are few, half of the others too.
 void FairQueue::forget() {
-  std::vector<std::int64_t> counters;
+  std::vector<double> counters;
   for (const auto& [name, client] : clients_) {
     if (client.n_live == 0) counters.push_back(client.counter);
   }
   const auto middle = counters.begin() + static_cast<std::ptrdiff_t>(counters.size() / 2);
   std::nth_element(counters.begin(), middle, counters.end());
-  const std::int64_t bound = std::max(floor_, *middle);
+  const double bound = std::max(now_, *middle);
   n_away_ -= std::erase_if(clients_, [&](const auto& entry) {
     return entry.second.n_live == 0 && entry.second.counter <= bound;
   });
 }
 
+void FairQueue::charge(Client& client, std::int64_t n_tokens) {
+  const auto n = static_cast<double>(n_tokens);
+  now_ += n / static_cast<double>(n_clients());
+  client.counter = std::min(client.counter + n, now_ + most_owed_);
+}
+
 void FairQueue::add(Client& client, SequenceId id, int priority) {
+  if (client.waiting.empty()) client.counter = std::max(client.counter, now_);
   HEDDLE_CHECK(client.waiting.emplace(place(id, priority), id).second);
   if (client.waiting.size() == 1) waiting_.push_back(&client);
   ++n_waiting_;
@@ -83,10 +83,11 @@ void FairQueue::clear() {
 std::optional<SequenceId> FairQueue::front() const {
   if (!preempted_.empty()) return *preempted_.begin();
   std::optional<SequenceId> best;
-  std::pair<std::int64_t, SequenceId> least;
+  std::pair<double, SequenceId> least;
   for (const Client* client : waiting_) {
     const auto& head = *client->waiting.begin();
-    const std::pair rank(client->counter + priority_of(head) * kPriorityTokens, head.second);
+    const double offset = static_cast<double>(priority_of(head) * kPriorityTokens);
+    const std::pair rank(client->counter + offset, head.second);
     if (best && rank > least) continue;
     best = head.second;
     least = rank;

@@ -14,28 +14,38 @@
 
 namespace heddle {
 
-/// Virtual token counters (one for each client: tokens computed for it), as in "Fairness in Serving
-/// Large Language Models" (Sheng et al., 2024): the client that got least goes first, and one that
-/// was away has saved nothing up. A step of priority is worth kPriorityTokens tokens of the counter
-/// between clients, and kPriorityRequests places between requests of one client. Both are finite:
-/// each token that others get, and each request that comes later, ages what waits. Sequences that
-/// were preempted come before all that never ran, oldest first. Owned by the Scheduler; one thread.
+/// Token counters, one for each client: tokens computed for it, as in "Fairness in Serving Large
+/// Language Models" (Sheng et al., 2024). The client that got least goes first. Beside them runs a
+/// virtual time, as in weighted fair queueing (Demers et al., 1989): of each token that is computed
+/// it rises by one part in as many as there are clients present, so it says what each would have
+/// had of equal shares. A client of which nothing waits has saved nothing up: when it asks, it
+/// begins no lower than there. Nor does it owe more than `most_owed` tokens beyond there. So
+/// however many others come and go, each begins higher than the one before it, and passes what
+/// waits only until then: while a client waits, others get at most so many tokens for each that is
+/// present as it owed, and its priority is worth.
+///
+/// A step of priority is worth kPriorityTokens tokens of the counter between clients, and
+/// kPriorityRequests places between requests of one client: each request that comes later ages what
+/// waits. Sequences that were preempted come before all that never ran, oldest first. Owned by the
+/// Scheduler; one thread.
 class FairQueue {
  public:
   static constexpr std::int64_t kPriorityTokens = 4096;
   static constexpr std::int64_t kPriorityRequests = 16;
 
   struct Client {
-    std::int64_t counter = 0;  // tokens
-    std::int64_t n_live = 0;   // its sequences between enter() and leave()
+    double counter = 0.0;     // tokens
+    std::int64_t n_live = 0;  // its sequences between enter() and leave()
     std::set<std::pair<std::int64_t, SequenceId>> waiting = {};  // place, id
   };
+
+  explicit FairQueue(std::int64_t most_owed) : most_owed_(static_cast<double>(most_owed)) {}
 
   /// A client's sequence comes; the reference is good until that sequence leaves.
   Client& enter(const std::string& client);
   void leave(Client& client);
   /// Tokens that are computed for it.
-  void charge(Client& client, std::int64_t n_tokens) { client.counter += n_tokens; }
+  void charge(Client& client, std::int64_t n_tokens);
 
   /// `priority`: lower goes first.
   void add(Client& client, SequenceId id, int priority);
@@ -59,7 +69,8 @@ class FairQueue {
   std::set<SequenceId> preempted_;
   std::size_t n_waiting_ = 0;
   std::size_t n_away_ = 0;
-  std::int64_t floor_ = 0;  // no client begins below: the least counter of those present
+  double most_owed_;
+  double now_ = 0.0;  // virtual time, in tokens
 };
 
 }  // namespace heddle

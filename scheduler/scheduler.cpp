@@ -27,7 +27,8 @@ Scheduler::Scheduler(const SchedulerOptions& options)
               .block_copy_tokens = options.block_copy_tokens,
               .state_copy_tokens = options.state_copy_tokens},
              pool_,
-             states_) {
+             states_),
+      queue_(options.max_sequence_tokens) {
   HEDDLE_CHECK(options.max_step_tokens > 0 && options.max_chunk > 0 && options.max_running > 0);
   HEDDLE_CHECK(options.max_step_outputs >= std::min(options.max_running, options.max_step_tokens));
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);

@@ -55,6 +55,7 @@ TEST_P(RandomStreams, KeepTheContract) {
     sum.forks += o.forks;
     sum.from_host += o.from_host;
     sum.overtaken += o.overtaken;
+    sum.flooded += o.flooded;
     sum.adopted += o.adopted;
     sum.shared += o.shared;
     sum.found += o.found;
@@ -77,6 +78,7 @@ TEST_P(RandomStreams, KeepTheContract) {
   reached(sum.forks, 500);
   reached(sum.from_host, 500);
   reached(sum.overtaken, 50);
+  reached(sum.flooded, 100);
   reached(sum.adopted, 20);
   reached(sum.shared, 50);
   reached(sum.found, 2);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <utility>
 
@@ -14,19 +13,66 @@
 namespace heddle::test {
 
 void SchedulerModel::enter(const std::string& client) {
-  Account& account = accounts_[client];
-  if (account.n_live++ > 0) return;
-  std::optional<std::int64_t> least;  // of the others that are here
-  for (const auto& [name, other] : accounts_) {
-    if (&other == &account || other.n_live == 0) continue;
-    least = std::min(least.value_or(other.counter), other.counter);
-  }
-  floor_ = std::max(floor_, least.value_or(floor_));
-  account.counter = std::max(account.counter, floor_);
+  ++accounts_[client].n_live;
 }
 
 void SchedulerModel::leave(const std::string& client) {
-  --accounts_.at(client).n_live;
+  Account& account = accounts_.at(client);
+  if (--account.n_live == 0) account.passed = 0.0;
+}
+
+/// Who has nothing waiting has saved nothing up.
+void SchedulerModel::asks(SequenceId id, std::set<SequenceId>& waiting) {
+  const std::string& client = live_.at(id).client;
+  const bool waits = std::ranges::any_of(
+      waiting, [&](SequenceId w) { return !live_.at(w).ran && live_.at(w).client == client; });
+  waiting.insert(id);
+  if (waits) return;
+  Account& account = accounts_.at(client);
+  account.counter = std::max(account.counter, now_);
+  account.passed = 0.0;
+}
+
+/// Tokens that are computed for it: of each, all that are present would have had an equal part.
+void SchedulerModel::charge(SequenceId id, std::int64_t n, const std::set<SequenceId>& waiting) {
+  std::int64_t present = 0;
+  for (const auto& [name, account] : accounts_) present += account.n_live > 0 ? 1 : 0;
+  most_present_ = std::max(most_present_, present);
+  Account& mine = accounts_.at(live_.at(id).client);
+  now_ += static_cast<double>(n) / static_cast<double>(present);
+  mine.counter = std::min(mine.counter + static_cast<double>(n),
+                          now_ + static_cast<double>(options_.scheduler.max_sequence_tokens));
+  std::set<Account*> passed;
+  for (const SequenceId w : waiting) {
+    if (!live_.at(w).ran) passed.insert(&accounts_.at(live_.at(w).client));
+  }
+  passed.erase(&mine);
+  for (Account* account : passed) account->passed += static_cast<double>(n);
+}
+
+/// Those that wait for a place, not for another's prompt.
+std::set<SequenceId> SchedulerModel::waiting() const {
+  std::set<SequenceId> waiting;
+  for (const auto& [id, t] : live_) {
+    const Sequence* s = scheduler_.find(id);
+    if (s != nullptr && s->state == SequenceState::kWaiting && s->fork_of == 0) waiting.insert(id);
+  }
+  return waiting;
+}
+
+/// I6: while a client waits and none of its sequences begins, others get so much and no more.
+void SchedulerModel::check_passed() const {
+  const SchedulerOptions& o = options_.scheduler;
+  const auto longest = static_cast<double>(o.max_sequence_tokens);
+  const double priorities =
+      static_cast<double>((most_priority_ - least_priority_) * FairQueue::kPriorityTokens);
+  const double allowed = static_cast<double>(most_present_) * (3 * longest + 2 * priorities) +
+                         3.0 * static_cast<double>(o.max_running) * longest;
+  for (const auto& [client, account] : accounts_) {
+    require(account.passed <= allowed, "I6 bound",
+            "client '{}' waits, and {} tokens of others passed it: at most {}", client,
+            account.passed, allowed);
+  }
 }
 
 /// I5: the oldest is none.
@@ -50,53 +96,64 @@ void SchedulerModel::check_order(const BatchPlan& plan, const Befores& before) {
   for (const auto& [id, b] : before) {
     const Sequence& s = *scheduler_.find(id);
     const bool victim = b.running && (s.state != SequenceState::kRunning || s.run != b.run);
-    if (victim || (!b.running && !b.forks)) waiting.insert(id);
+    if (victim || (!b.running && b.fork_of == 0)) waiting.insert(id);
   }
-  const auto charge = [this](SequenceId id, std::int64_t n) {
-    accounts_.at(live_.at(id).client).counter += n;
-  };
   const auto admitted = [&](const BatchPlan::Item& item) {
     return !before.at(item.sequence).running || before.at(item.sequence).run != item.run;
   };
   const std::int64_t n_old = std::ranges::find_if(plan.items, admitted) - plan.items.begin();
-  const auto charge_forks = [&](bool of_old) {
-    for (const BatchPlan::Fork& fork : plan.forks) {
-      if ((fork.item < n_old) == of_old) charge(fork.sequence, 1);
+  const auto begun = [&plan](SequenceId id) {
+    return std::ranges::any_of(plan.forks, [id](const auto& fork) { return fork.sequence == id; });
+  };
+  // In their order: those that begin, and those that wait from now on.
+  const auto forks_of = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const BatchPlan::Item& item = plan.items[static_cast<std::size_t>(i)];
+      for (const auto& [id, b] : before) {
+        if (b.fork_of != item.sequence) continue;
+        if (begun(id)) {
+          charge(id, 1, waiting);
+        } else if (scheduler_.find(id)->fork_of == 0) {
+          asks(id, waiting);
+        }
+      }
     }
   };
   for (std::int64_t i = 0; i < std::ssize(plan.items); ++i) {
     const BatchPlan::Item& item = plan.items[static_cast<std::size_t>(i)];
     require(live_.contains(item.sequence), "I3 one end", "{} is planned", item.sequence);
-    if (i == n_old) charge_forks(true);
+    if (i == n_old) forks_of(0, n_old);
     if (i >= n_old) {
       require(admitted(item), "plan", "{} runs, and comes behind {}", item.sequence,
               plan.items[static_cast<std::size_t>(n_old)].sequence);
-      check_front(item.sequence, waiting, before);
+      check_front(item.sequence, waiting);
       waiting.erase(item.sequence);
       const Tracked& t = live_.at(item.sequence);
-      if (!t.ran) charge(item.sequence, t.n_prompt - item.start);
+      if (!t.ran) {
+        accounts_.at(t.client).passed = 0.0;
+        charge(item.sequence, t.n_prompt - item.start, waiting);
+      }
     }
-    if (item.sample) charge(item.sequence, 1);
+    if (item.sample) charge(item.sequence, 1, waiting);
   }
-  if (n_old == std::ssize(plan.items)) charge_forks(true);
-  charge_forks(false);
+  if (n_old == std::ssize(plan.items)) forks_of(0, n_old);
+  forks_of(n_old, std::ssize(plan.items));
+  check_passed();
 }
 
 /// `id` may be the next of those that wait.
-void SchedulerModel::check_front(SequenceId id,
-                                 const std::set<SequenceId>& waiting,
-                                 const Befores& before) {
+void SchedulerModel::check_front(SequenceId id, const std::set<SequenceId>& waiting) {
   const Tracked& t = live_.at(id);
-  using Rank = std::pair<std::int64_t, SequenceId>;
+  using Place = std::pair<std::int64_t, SequenceId>;
   const auto place = [this](SequenceId w) {
-    return Rank(w + live_.at(w).priority * FairQueue::kPriorityRequests, w);
+    return Place(w + live_.at(w).priority * FairQueue::kPriorityRequests, w);
   };
   const auto rank = [this](SequenceId w) {
     const Tracked& other = live_.at(w);
-    return Rank(accounts_.at(other.client).counter + other.priority * FairQueue::kPriorityTokens,
-                w);
+    return accounts_.at(other.client).counter +
+           static_cast<double>(other.priority * FairQueue::kPriorityTokens);
   };
-  std::map<std::string, Rank> heads;
+  std::map<std::string, Place> heads;
   for (const SequenceId w : waiting) {
     const Tracked& other = live_.at(w);
     if (w == id) continue;
@@ -109,16 +166,15 @@ void SchedulerModel::check_front(SequenceId id,
     }
   }
   if (t.ran) return;
-  // One that has just left another's prompt may be its client's first.
-  for (const auto& [w, b] : before) {
-    if (b.forks && live_.at(w).client != t.client) heads.erase(live_.at(w).client);
-  }
+  constexpr double kRounding = 0.001;
   for (const auto& [client, head] : heads) {
+    const SequenceId w = head.second;
     if (client == t.client) {
-      require(place(id) < head, "I6 order", "{} came before {}", id, head.second);
+      require(place(id) < head, "I6 order", "{} came before {}", id, w);
     } else {
-      require(rank(id) < rank(head.second), "I6 fair", "{} came before {}: {} and {} tokens", id,
-              head.second, accounts_.at(t.client).counter, accounts_.at(client).counter);
+      require(rank(id) <= rank(w) + kRounding && (id < w || rank(id) < rank(w)), "I6 fair",
+              "{} came before {}: {} and {} tokens", id, w, accounts_.at(t.client).counter,
+              accounts_.at(client).counter);
     }
   }
 }
@@ -148,13 +204,13 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
   for (const auto& [id, b] : before) {
     const Tracked& t = live_.at(id);
     const Sequence& s = *scheduler_.find(id);
-    if (!b.running && !b.forks) {
+    if (!b.running && b.fork_of == 0) {
       waits = true;
       if (b.remaining(t) == 0) return;  // nobody passes it
       most = std::max(most, (b.n_tokens + o.block_tokens - 1) / o.block_tokens);
     }
     const bool lost = b.running && (s.state != SequenceState::kRunning || s.run != b.run);
-    const bool left = b.forks && s.fork_of == 0 && s.state == SequenceState::kWaiting;
+    const bool left = b.fork_of != 0 && s.fork_of == 0 && s.state == SequenceState::kWaiting;
     newly = newly || lost || left;
     if (lost || !b.running || b.remaining(t) < 2) continue;
     scores = scores || t.all_outputs;

@@ -42,6 +42,7 @@ Outcome replay(const OpStream& stream, std::int64_t broken_copy) {
   };
   try {
     for (; at < stream.ops.size(); ++at) model.apply(stream.ops[at]);
+    if (stream.header[19] % 4 == 0) model.flood();
     model.drain();
   } catch (const Violation& v) {
     return broken(v.rule, v.what());
@@ -140,6 +141,7 @@ void SchedulerModel::add(const Op& op) {
   std::ranges::sort(request.snapshot_at);
   request.priority = choose(a[7], std::array{0, 0, 0, 0, 0, 1, -1, 2, -100, 100});
   request.client = scope_name(choose(a[8], std::array{0, 0, 0, 1, 2, 3}));
+  if (a[8] >= 208) request.client = fmt::format("visitor {}", n_names_++);
   request.counted = a[8] % 16 != 15;
   const SequenceId id = submit(request, a[6] % 3);
   // Others that begin with the same prompt.
@@ -191,7 +193,11 @@ SequenceId SchedulerModel::submit(SequenceRequest request, std::uint64_t choice)
     texts_.push_back(t.text);
   }
   enter(t.client);
+  least_priority_ = std::min(least_priority_, t.priority);
+  most_priority_ = std::max(most_priority_, t.priority);
+  std::set<SequenceId> others = waiting();
   live_.emplace(id, std::move(t));
+  if (scheduler_.find(id)->fork_of == 0) asks(id, others);
   return id;
 }
 
@@ -386,55 +392,6 @@ void SchedulerModel::committed(const BatchPlan::Fork& fork) {
   }
 }
 
-void SchedulerModel::failed(const Flight& flight) {
-  watch(false);
-  scheduler_.abandon(flight.plan);
-  watch(true);
-  lossless_ =
-      lossless_ && scheduler_.stats().cache.evicted_blocks == 0;  // what is on the host goes
-  for (const BatchPlan::Item& item : flight.plan.items) {
-    const auto it = live_.find(item.sequence);
-    if (it == live_.end()) continue;
-    Tracked& t = it->second;
-    --t.awaiting;
-    t.valid = 0;
-    const std::int64_t end_row = item.start + static_cast<std::int64_t>(item.tokens.size());
-    if (t.all_outputs && item.n_outputs > 0)
-      t.scored = std::min(t.scored, end_row - item.n_outputs);
-    if (flight.end_them) end(item.sequence, true);
-  }
-  for (const SequenceId id : flight.dragged) {
-    const auto it = live_.find(id);
-    if (it == live_.end()) continue;
-    --it->second.awaiting;
-    it->second.valid = 0;
-  }
-  for (const BatchPlan::Fork& fork : flight.plan.forks) {
-    const auto it = live_.find(fork.sequence);
-    if (it == live_.end()) continue;
-    --it->second.awaiting;
-    it->second.valid = 0;
-    if (flight.end_them) end(fork.sequence, true);
-  }
-}
-
-/// What the engine does when something throws behind the commit.
-void SchedulerModel::late_failure() {
-  if (flights_.empty() || flights_.front().failed) return;
-  const BatchPlan plan = flights_.front().plan;
-  scheduler_.commit(plan, flights_.front().sampled);
-  flights_.pop_front();
-  watch(false);
-  scheduler_.abandon(plan);
-  watch(true);
-  for (const BatchPlan::Item& item : plan.items) {
-    if (live_.contains(item.sequence)) end(item.sequence, true);
-  }
-  for (const BatchPlan::Fork& fork : plan.forks) {
-    if (live_.contains(fork.sequence)) end(fork.sequence, true);
-  }
-}
-
 void SchedulerModel::step() {
   plan_step(false, {});
   if (static_cast<int>(flights_.size()) >= options_.flight || scheduler_.idle()) commit_oldest();
@@ -450,7 +407,12 @@ void SchedulerModel::end(SequenceId id, bool faulty) {
   } else {
     remember(t, true, id);
   }
+  const Befores before = look();
+  std::set<SequenceId> others = waiting();
   scheduler_.remove(id, faulty);
+  for (const auto& [fork, b] : before) {  // the first of them waits for a place now
+    if (b.fork_of == id && scheduler_.find(fork)->fork_of == 0) asks(fork, others);
+  }
   leave(t.client);
   live_.erase(id);
   gone_.push_back(id);
@@ -476,35 +438,6 @@ void SchedulerModel::preempt(SequenceId id) {
   if (s->state != SequenceState::kWaiting || !s->blocks.empty() || s->state_slot >= 0) {
     throw Violation("I4 preempt", fmt::format("sequence {} has kept something", id));
   }
-}
-
-/// Only where no other sequence can have found its wrong rows before they are seen to be wrong.
-void SchedulerModel::sicken(SequenceId id) {
-  Tracked& t = live_.at(id);
-  if (!t.shares || t.max_new == 0 || t.sick_from >= 0 || t.awaiting > 0) return;
-  const std::int64_t from = t.planned;
-  if (from >= t.text.size()) return;
-  for (const auto& [other, o] : live_) {
-    if (other == id || !o.shares || o.text.scope != t.text.scope) continue;
-    if (common_prefix(o.text, t.text) > last_sound(from)) return;
-  }
-  t.sick_from = from;
-}
-
-/// A wrong state may be found by who goes back in it, too.
-std::int64_t SchedulerModel::last_sound(std::int64_t sick_from) const {
-  const SchedulerOptions& o = options_.scheduler;
-  // The decoder spoils a state as a whole, also what of it was folded before.
-  return o.n_state_slots == 0 ? sick_from
-                              : sick_from / o.state_block_tokens * o.state_block_tokens - 1;
-}
-
-bool SchedulerModel::meets_sick(const Text& text) const {
-  return std::ranges::any_of(live_, [&](const auto& entry) {
-    const Tracked& t = entry.second;
-    return t.sick_from >= 0 && t.text.scope == text.scope &&
-           common_prefix(t.text, text) > last_sound(t.sick_from);
-  });
 }
 
 void SchedulerModel::remember(const Tracked& t, bool ends, SequenceId id) {
@@ -556,48 +489,6 @@ void SchedulerModel::adopt(const Op& op) {
 SequenceId SchedulerModel::pick(std::uint8_t which) const {
   if (live_.empty()) return 0;
   return std::next(live_.begin(), static_cast<std::ptrdiff_t>(which % live_.size()))->first;
-}
-
-void SchedulerModel::run_out() {
-  std::int64_t most = 4 + options_.flight;
-  for (const auto& [id, t] : live_) most += t.text.size() + 1;
-  // A step in flight may have failed: its sequences start again once.
-  if (!flights_.empty()) most *= 2;
-  while (!live_.empty() || !flights_.empty()) {
-    if (plan_step(false, {})) {
-      if (--most < 0) throw Violation("I5 progress", "more steps than there are tokens");
-    } else {
-      commit_oldest();
-    }
-  }
-  if (!scheduler_.idle()) throw Violation("I5 progress", "nothing is left, but it is not idle");
-}
-
-void SchedulerModel::drain() {
-  run_out();
-  // Whatever the cache holds by now, each text is asked for once more.
-  for (std::size_t i = 0; i < texts_.size() && i < 24; ++i) {
-    SequenceRequest request;
-    request.prompt = texts_[texts_.size() - 1 - i].tokens;
-    request.scope = texts_[texts_.size() - 1 - i].scope;
-    submit(std::move(request), 0);
-    run_out();
-  }
-  check_memory();
-  outcome_.stats = scheduler_.stats();
-  scheduler_.clear_cache();
-  scheduler_.check();
-  const SchedulerStats s = scheduler_.stats();
-  if (s.free_blocks != options_.scheduler.n_blocks || s.clients != 0 ||
-      s.free_state_slots != options_.scheduler.n_state_slots || s.cache.blocks != 0 ||
-      s.cache.snapshots != 0 || s.cache.host_blocks != 0 || s.cache.host_snapshots != 0 ||
-      s.waiting != 0 || s.running != 0) {
-    throw Violation(
-        "I10 all zero",
-        fmt::format("free {} of {} blocks, {} of {} slots; cached {} and {}", s.free_blocks,
-                    options_.scheduler.n_blocks, s.free_state_slots,
-                    options_.scheduler.n_state_slots, s.cache.blocks, s.cache.snapshots));
-  }
 }
 
 }  // namespace heddle::test

@@ -12,6 +12,7 @@
 // I6  who waits is admitted as scheduler/fair_queue.h promises: those that ran before first, oldest
 //     first; of one client with equal priority nobody is overtaken, with another one by 16 places a
 //     step at most; of several clients the one for which least was computed, 4096 tokens a step.
+//     While a client waits others get a bounded number of tokens, however many names they have.
 //     And prompts share a step: a later one, or one that waits, gets its part beside a long one.
 // I7  every row read, every state read and every token sampled is what the sequence alone gives.
 // I8  so also behind a hit: rows of other scopes differ in content. And a hit is as long as
@@ -49,6 +50,7 @@ struct Outcome {
   std::int64_t forks = 0;      // that began with what another one computed
   std::int64_t from_host = 0;  // copies
   std::int64_t overtaken = 0;  // admissions before one that came earlier
+  std::int64_t flooded = 0;    // visitors that came beside what had to end
   std::int64_t adopted = 0;    // tokens
   std::int64_t shared = 0;     // steps in which a later prompt had to get its part
   std::int64_t evicted = 0;    // prompts that had to be told that more was there
@@ -65,6 +67,8 @@ class SchedulerModel {
   void apply(const Op& op);
   /// Ends everything, asks for every text once more, ends that, and wants all memory back.
   void drain();
+  /// Those that live end, too, while others come in their place without end.
+  void flood();
   const Outcome& outcome() const { return outcome_; }
 
  private:
@@ -115,7 +119,7 @@ class SchedulerModel {
   };
   struct Before {  // plan()
     bool running = false;
-    bool forks = false;  // waits for another's prompt
+    SequenceId fork_of = 0;  // it waits for that one's prompt
     int run = 0;
     std::int64_t n_tokens = 0;
     std::int64_t n_computed = 0;
@@ -125,13 +129,15 @@ class SchedulerModel {
   };
   using Befores = std::map<SequenceId, Before>;
   struct Account {  // of a client
-    std::int64_t counter = 0;
+    double counter = 0.0;
+    double passed = 0.0;  // tokens of others while it waits and none of it begins
     int n_live = 0;
   };
 
-  // scheduler_model.cpp: what happens
+  // scheduler_model.cpp, faults.cpp, endings.cpp: what happens
   void add(const Op& op);
   SequenceId submit(SequenceRequest request, std::uint64_t choice);
+  bool visit(int priority);
   bool plan_step(bool fails, const Op& op);
   void execute(Flight& flight, int mode, const Op& op);
   void execute_forks(Flight& flight);
@@ -179,8 +185,12 @@ class SchedulerModel {
   // queue_rules.cpp: who comes first
   void check_victims(const Befores& before);
   void check_order(const BatchPlan& plan, const Befores& before);
-  void check_front(SequenceId id, const std::set<SequenceId>& waiting, const Befores& before);
+  void check_front(SequenceId id, const std::set<SequenceId>& waiting);
+  void check_passed() const;
   void check_share(const BatchPlan& plan, const Befores& before, int free_blocks);
+  std::set<SequenceId> waiting() const;
+  void asks(SequenceId id, std::set<SequenceId>& waiting);
+  void charge(SequenceId id, std::int64_t n, const std::set<SequenceId>& waiting);
   void enter(const std::string& client);
   void leave(const std::string& client);
 
@@ -211,7 +221,11 @@ class SchedulerModel {
   std::int64_t computed_ = 0;
   SchedulerStats told_;  // what SchedulerStats must say of prompts and of moves to the host
   std::map<std::string, Account> accounts_;
-  std::int64_t floor_ = 0;  // no account begins below
+  double now_ = 0.0;        // what a client would have that was present all along, at equal parts
+  int least_priority_ = 0;  // of all
+  int most_priority_ = 0;
+  std::int64_t most_present_ = 0;
+  std::int64_t n_names_ = 0;  // clients that come once
   Outcome outcome_;
 };
 

@@ -26,7 +26,7 @@ SchedulerModel::Befores SchedulerModel::look() const {
     const Sequence* s = scheduler_.find(id);
     require(s != nullptr, "I3 one end", "sequence {} is gone", id);
     before[id] = {.running = s->state == SequenceState::kRunning,
-                  .forks = s->fork_of != 0,
+                  .fork_of = s->fork_of,
                   .run = s->run,
                   .n_tokens = static_cast<std::int64_t>(s->tokens.size()),
                   .n_computed = s->n_computed};
