@@ -13,9 +13,18 @@
 #include "scheduler/recovery.h"
 
 namespace heddle {
+namespace {
+
+/// No more run than a step has tokens, so that each that generates has its row.
+SchedulerOptions with_rows_for_all(SchedulerOptions options) {
+  options.max_running = std::min(options.max_running, options.max_step_tokens);
+  return options;
+}
+
+}  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options),
+    : options_(with_rows_for_all(options)),
       pool_(options.n_blocks, options.shuffle_seed),
       states_(options.n_state_slots, options.shuffle_seed),
       cache_({.block_tokens = options.block_tokens,
@@ -30,7 +39,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
              states_),
       queue_(options.max_sequence_tokens) {
   HEDDLE_CHECK(options.max_step_tokens > 0 && options.max_chunk > 0 && options.max_running > 0);
-  HEDDLE_CHECK(options.max_step_outputs >= std::min(options.max_running, options.max_step_tokens));
+  HEDDLE_CHECK(options.max_step_outputs >= options_.max_running);
   HEDDLE_CHECK(options.block_tokens > 0 && options.max_sequence_tokens > 0);
   HEDDLE_CHECK(options.n_state_slots == 0 || options.n_state_slots >= options.max_running);
   HEDDLE_CHECK(options.state_block_tokens > 0);
@@ -103,11 +112,12 @@ std::int64_t Scheduler::outputs_left(const BatchPlan& plan) const {
   return options_.max_step_outputs - plan.n_outputs - static_cast<std::int64_t>(plan.forks.size());
 }
 
-/// `reserved` rows are for decoding sequences; with `share`, half of the rest is for other prompts.
+/// `reserved` tokens and rows with logits are for decoding sequences, half of the rest for other
+/// prompts if there are `others`: in any case a row for each of them.
 std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
                                     const Sequence& s,
                                     std::int64_t reserved,
-                                    bool share) const {
+                                    std::int64_t others) const {
   std::int64_t n = std::min(remaining(s), options_.max_chunk);
   if (options_.chunk_seed != 0 && n > 0) {
     const double u = philox_uniform(options_.chunk_seed, static_cast<std::uint32_t>(s.id),
@@ -115,9 +125,12 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
     n = 1 + static_cast<std::int64_t>(u * static_cast<double>(n));
   }
   std::int64_t budget = options_.max_step_tokens - plan.n_tokens - reserved;
-  if (share && budget > options_.block_tokens) budget = (budget + 1) / 2;
+  if (others > 0 && budget > options_.block_tokens) budget = (budget + 1) / 2;
   n = std::min({n, budget, next_snapshot(s) - s.n_computed});
-  const std::int64_t outputs = outputs_left(plan) - reserved;
+  std::int64_t outputs = outputs_left(plan) - reserved;
+  if (others > 0 && outputs > 1) {
+    outputs = std::clamp<std::int64_t>(outputs - others, 1, (outputs + 1) / 2);
+  }
   if (s.all_outputs && s.n_computed + n > s.n_scored) {
     n = std::min(n, outputs + std::max<std::int64_t>(0, s.n_scored - s.n_computed));
   } else if (outputs < 1 && n == remaining(s)) {
@@ -163,21 +176,20 @@ std::optional<BatchPlan> Scheduler::plan() {
 
 void Scheduler::plan_running(BatchPlan& plan) {
   std::int64_t decoding = 0;
-  std::size_t last_prompt = 0;
-  for (std::size_t i = 0; i < running_.size(); ++i) {
-    const std::int64_t n = remaining(*running_[i]);
+  std::int64_t prompts = front_has_room() ? 1 : 0;  // the one that waits has its share, too
+  for (const Sequence* s : running_) {
+    const std::int64_t n = remaining(*s);
     if (n == 1) ++decoding;
-    if (n > 1) last_prompt = i;
+    if (n > 1) ++prompts;
   }
-  const bool waits = front_has_room();
   // running_ shrinks from the end when a victim is preempted, so the index stays right.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
     const std::int64_t left = remaining(s);
     if (left == 1) --decoding;
-    const bool is_prompt = left > 1;
+    if (left > 1) --prompts;
     const std::int64_t n =
-        chunk_limit(plan, s, is_prompt ? decoding : 0, is_prompt && (waits || i < last_prompt));
+        left > 1 ? chunk_limit(plan, s, decoding, prompts) : chunk_limit(plan, s, 0, 0);
     if (n == 0 || !grow(s, n, plan)) continue;
     append_item(plan, s, n);
   }
@@ -204,7 +216,7 @@ bool Scheduler::admit(Sequence& s, BatchPlan& plan) {
   const bool share = queue_.size() > 1 && remaining(s) > 1 &&
                      static_cast<std::int64_t>(running_.size()) + 1 < options_.max_running;
   const std::optional<std::size_t> n_copies = start(s);
-  const std::int64_t n = n_copies ? chunk_limit(plan, s, 0, share) : 0;
+  const std::int64_t n = n_copies ? chunk_limit(plan, s, 0, share ? 1 : 0) : 0;
   if (n == 0) {
     copies_.resize(copies_.size() - n_copies.value_or(0));
     drop_blocks(s);

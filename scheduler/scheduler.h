@@ -21,7 +21,8 @@ namespace heddle {
 struct SchedulerOptions {
   std::int64_t max_step_tokens = 512;    // token budget of one step
   std::int64_t max_step_outputs = 512;   // rows with logits of one step; at least max_running
-  std::int64_t max_running = 64;         // sequences that compute at one time
+  std::int64_t max_running = 64;         // sequences that compute at one time; no more than
+                                         // max_step_tokens do
   std::int64_t max_chunk = 512;          // most tokens of one sequence in one step
   std::int64_t max_sequence_tokens = 0;  // context limit, prompt and generated together
   int block_tokens = 16;
@@ -76,13 +77,14 @@ struct AdoptedPath {
 };
 
 /// Policy. Running sequences come first, oldest first: each decoding one is certain of its row, and
-/// each prompt takes what is left of the budget, or half of it if others follow: a short prompt
-/// does not wait for a long one. Then waiting sequences, as FairQueue orders them, if blocks for
-/// all their known tokens are free. If a running sequence finds no free block, cached prefixes that
-/// nobody uses lose theirs first, then the youngest running sequence is preempted: it waits at the
-/// front, and its blocks and state are such a prefix now, which moves to host memory where that is
-/// cheaper than to compute it again, else goes (same tokens, so the same bits). The oldest is never
-/// a victim, so every step makes progress. Owned by the engine thread.
+/// each prompt takes what is left of the budget (tokens, and rows with logits if it is scored), or
+/// half of it if others follow: a short prompt does not wait for a long one. Then waiting
+/// sequences, as FairQueue orders them, if blocks for all their known tokens are free. If a running
+/// sequence finds no free block, cached prefixes that nobody uses lose theirs first, then the
+/// youngest running sequence is preempted: it waits at the front, and its blocks and state are such
+/// a prefix now, which moves to host memory where that is cheaper than to compute it again, else
+/// goes (same tokens, so the same bits). The oldest is never a victim, so every step makes
+/// progress. Owned by the engine thread.
 ///
 /// Reuse: what committed steps have computed is in the prefix cache, block by block; a sequence
 /// that is admitted begins behind the longest prefix that it finds there. States (recurrent ones,
@@ -194,7 +196,7 @@ class Scheduler {
   std::int64_t chunk_limit(const BatchPlan& plan,
                            const Sequence& s,
                            std::int64_t reserved,
-                           bool share) const;
+                           std::int64_t others) const;
   void void_samples(SequenceId id);
   std::string describe() const;
 

@@ -18,8 +18,8 @@ namespace heddle {
 namespace {
 
 /// A server under more load than it can take. Held to the contract alone (scheduler/fair_queue.h):
-/// while a client waits and has no admission, others get no more than so many tokens for each client
-/// that is present as it can owe and its priority is worth.
+/// while a client waits and has no admission, others get no more than so many tokens for each
+/// client that is present as it can owe and its priority is worth.
 class Flood {
  public:
   struct Traffic {
@@ -74,7 +74,8 @@ class Flood {
   }
 
   double most_passed() const {
-    const double range = static_cast<double>((traffic_.priorities - 1) * FairQueue::kPriorityTokens);
+    const double range =
+        static_cast<double>((traffic_.priorities - 1) * FairQueue::kPriorityTokens);
     const double present = traffic_.most_waiting + traffic_.max_running;
     return present * (3 * kContext + 2 * range) + 3.0 * traffic_.max_running * kContext;
   }
@@ -95,14 +96,15 @@ class Flood {
 
   void come() {
     while (true) {
-      const auto n_waiting = std::ranges::count_if(
-          asked_, [](const auto& entry) { return !entry.second.began; });
+      const auto n_waiting =
+          std::ranges::count_if(asked_, [](const auto& entry) { return !entry.second.began; });
       if (n_waiting >= traffic_.most_waiting) return;
       const int who = drawn(3 * traffic_.stayers + 3);
       std::string client = "stays " + std::to_string(who);
       if (who >= traffic_.stayers || waits(client)) client = std::to_string(n_names_++);
       SequenceRequest request;
-      request.prompt.assign(static_cast<std::size_t>(1 + drawn(who == 0 ? 100 : traffic_.most_prompt)), 1);
+      request.prompt.assign(
+          static_cast<std::size_t>(1 + drawn(who == 0 ? 100 : traffic_.most_prompt)), 1);
       request.max_new_tokens = 1 + drawn(8);
       request.client = client;
       request.priority = drawn(traffic_.priorities);
@@ -134,10 +136,9 @@ TEST(SchedulerStarvation, NoClientIsPassedWithoutEndByNewOnes) {
   for (const int max_running : {1, 4}) {
     for (const int priorities : {1, 2, 3}) {
       for (const int most_waiting : {4, 12}) {
-        Flood flood({.max_running = max_running,
-                     .priorities = priorities,
-                     .most_waiting = most_waiting},
-                    static_cast<unsigned>(priorities));
+        Flood flood(
+            {.max_running = max_running, .priorities = priorities, .most_waiting = most_waiting},
+            static_cast<unsigned>(priorities));
         const double worst = flood.worst(kSteps);
         EXPECT_LE(worst, 1.0) << max_running << " run, " << priorities << " priorities, "
                               << most_waiting << " wait";
@@ -146,8 +147,8 @@ TEST(SchedulerStarvation, NoClientIsPassedWithoutEndByNewOnes) {
   }
 }
 
-/// How many others with new names are served before a client that waits, with this priority or after it was served
-/// so many tokens. -1: it starves.
+/// How many others with new names are served before a client that waits, with this priority or
+/// after it was served so many tokens. -1: it starves.
 int others_before(int priority, std::int64_t served_before) {
   SchedulerOptions options{.max_step_tokens = 512,
                            .max_step_outputs = 64,

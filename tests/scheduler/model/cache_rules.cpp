@@ -193,7 +193,7 @@ void SchedulerModel::check_adopted(const AdoptedPath& adopted,
       require(!blocks.contains(block), "adopt", "block {} is sequence {}'s", block, id);
     }
   }
-  require(adopted.snapshots.empty() || after.free_state_slots >= o.max_running - before.running,
+  require(adopted.snapshots.empty() || after.free_state_slots >= options_.places() - before.running,
           "adopt", "{} slots are left", after.free_state_slots);
 }
 

@@ -45,7 +45,8 @@ void SchedulerModel::flood() {
   // Each that is present may get what one can owe, and what it asks for, before the last begins;
   // what is computed again for want of room comes beside.
   const std::int64_t most =
-      computed_ + 8 * left + 4 * (std::ssize(stay) + 2 * o.max_running + 6) * o.max_sequence_tokens;
+      computed_ + 8 * left +
+      4 * (std::ssize(stay) + 2 * options_.places() + 6) * o.max_sequence_tokens;
   const auto stays = [&](const auto& entry) { return stay.contains(entry.first); };
   while (std::ranges::any_of(live_, stays)) {
     const auto n_waiting = std::ranges::count_if(

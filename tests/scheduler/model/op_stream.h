@@ -2,6 +2,7 @@
 // Operation streams of the scheduler's property test: plain bytes, so that random generators,
 // libFuzzer and files of found cases feed one interpreter (scheduler_model.h).
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <random>
@@ -49,6 +50,8 @@ struct StreamOptions {
   SchedulerOptions scheduler;
   int vocab = 2;   // few tokens: many common prefixes
   int flight = 1;  // plans in flight
+  /// Sequences that may run at one time.
+  std::int64_t places() const { return std::min(scheduler.max_running, scheduler.max_step_tokens); }
 };
 
 OpStream decode(std::span<const std::uint8_t> bytes);  // missing bytes are 0

@@ -67,7 +67,7 @@ void SchedulerModel::check_passed() const {
   const double priorities =
       static_cast<double>((most_priority_ - least_priority_) * FairQueue::kPriorityTokens);
   const double allowed = static_cast<double>(most_present_) * (3 * longest + 2 * priorities) +
-                         3.0 * static_cast<double>(o.max_running) * longest;
+                         3.0 * static_cast<double>(options_.places()) * longest;
   for (const auto& [client, account] : accounts_) {
     require(account.passed <= allowed, "I6 bound",
             "client '{}' waits, and {} tokens of others passed it: at most {}", client,
@@ -199,7 +199,6 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
   int n_prompts = 0;
   bool waits = false;
   bool newly = false;  // some wait since this plan, and may come first: there was no room for them
-  bool scores = false;
   std::int64_t most = 0;  // blocks for any that waits
   for (const auto& [id, b] : before) {
     const Tracked& t = live_.at(id);
@@ -213,9 +212,7 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
     const bool left = b.fork_of != 0 && s.fork_of == 0 && s.state == SequenceState::kWaiting;
     newly = newly || lost || left;
     if (lost || !b.running || b.remaining(t) < 2) continue;
-    scores = scores || t.all_outputs;
-    if (budget >> n_prompts > o.block_tokens && !scores &&
-        (id != youngest || after.free_blocks > 0)) {
+    if (budget >> n_prompts > o.block_tokens && (id != youngest || after.free_blocks > 0)) {
       require(planned(id), "I6 share", "prompt {} of {} has nothing of {} tokens", n_prompts, id,
               budget);
       outcome_.shared += n_prompts > 0 ? 1 : 0;
@@ -225,9 +222,11 @@ void SchedulerModel::check_share(const BatchPlan& plan, const Befores& before, i
   const bool admits = std::ranges::any_of(plan.items, [&](const auto& item) {
     return !before.at(item.sequence).running || before.at(item.sequence).run != item.run;
   });
+  // No prompt takes the last rows, whatever it wants logits of; forks may.
   const std::int64_t rows = o.max_step_outputs - plan.n_outputs - std::ssize(plan.forks);
-  if (!waits || newly || admits || n_running >= o.max_running || after.running >= o.max_running ||
-      std::min(free_blocks, after.free_blocks) < most || rows < 1 ||
+  const std::int64_t places = options_.places();
+  if (!waits || newly || admits || n_running >= places || after.running >= places ||
+      std::min(free_blocks, after.free_blocks) < most || (rows < 1 && !plan.forks.empty()) ||
       (o.n_state_slots > 0 && after.free_state_slots == 0)) {
     return;
   }

@@ -284,12 +284,6 @@ void SchedulerModel::check_forks(const BatchPlan& plan, const Befores& before) {
 
 /// A decoding sequence is certain of its row, unless it is the youngest and there is no block.
 void SchedulerModel::check_decoding(const BatchPlan& plan, const Befores& before) const {
-  std::int64_t decoding = 0;
-  for (const BatchPlan::Item& item : plan.items) {
-    const Before& b = before.at(item.sequence);
-    if (b.running && b.run == item.run && b.n_tokens - b.n_computed == 1) ++decoding;
-  }
-  if (decoding >= options_.scheduler.max_step_tokens) return;
   SequenceId youngest = 0;
   for (const auto& [id, b] : before) {
     if (scheduler_.find(id)->state == SequenceState::kRunning && b.running) youngest = id;
@@ -326,7 +320,7 @@ void SchedulerModel::check_memory() const {
           "{} running, {} waiting of {}", s.running, s.waiting, live_.size());
   require(s.used_blocks == n_used, "stats", "{} blocks used, by sequences {}", s.used_blocks,
           n_used);
-  require(running <= o.max_running, "plan budget", "{} running", running);
+  require(running <= options_.places(), "plan budget", "{} running", running);
   require(
       s.free_blocks + n_used <= o.n_blocks && s.free_blocks + n_used + s.cache.blocks >= o.n_blocks,
       "I1 blocks", "{} free, {} used, {} cached of {}", s.free_blocks, n_used, s.cache.blocks,
