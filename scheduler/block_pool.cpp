@@ -24,6 +24,7 @@ void BlockPool::reset() {
   std::ranges::fill(references_, 0);
   std::ranges::fill(cached_, char{0});
   n_idle_ = 0;
+  n_gained_ += n_blocks();
   free_.clear();
   for (int i = n_blocks() - 1; i >= 0; --i) free_.push_back(i);
 }
@@ -46,9 +47,13 @@ void BlockPool::release(BlockId block) {
   HEDDLE_CHECK(references(block) > 0);
   const auto at = static_cast<std::size_t>(block);
   const int left = --references_[at];
-  if (left == 1) n_idle_ += cached_[at];
+  if (left == 1 && cached_[at] != 0) {
+    ++n_idle_;
+    ++n_gained_;
+  }
   if (left > 0) return;
   HEDDLE_CHECK(cached_[at] == 0);
+  ++n_gained_;
   free_.push_back(block);
 }
 
@@ -56,7 +61,9 @@ void BlockPool::set_cached(BlockId block, bool cached) {
   const auto at = static_cast<std::size_t>(block);
   HEDDLE_CHECK(references(block) > 0 && (cached_[at] != 0) != cached);
   cached_[at] = cached ? 1 : 0;
-  if (references_[at] == 1) n_idle_ += cached ? 1 : -1;
+  if (references_[at] > 1) return;
+  n_idle_ += cached ? 1 : -1;
+  n_gained_ += cached ? 1 : -1;  // what was idle is released next, and is no gain
 }
 
 int BlockPool::references(BlockId block) const {

@@ -30,6 +30,8 @@ class BlockPool {
   int n_blocks() const { return static_cast<int>(references_.size()); }
   int n_free() const { return static_cast<int>(free_.size()); }
   int n_idle() const { return n_idle_; }  // the cache's alone
+  /// How often a block that was in use became free or idle.
+  std::int64_t n_gained() const { return n_gained_; }
   /// Free and used add up, no block is both: throws kRuntime otherwise (tests, idle checks).
   void check() const;
 
@@ -38,6 +40,7 @@ class BlockPool {
   std::vector<BlockId> free_;
   std::vector<char> cached_;
   int n_idle_ = 0;
+  std::int64_t n_gained_ = 0;
 };
 
 }  // namespace heddle

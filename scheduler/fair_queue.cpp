@@ -30,6 +30,7 @@ FairQueue::Client& FairQueue::enter(const std::string& client) {
   const auto [it, is_new] = clients_.try_emplace(client);
   if (!is_new) --n_away_;
   it->second.n_live = 1;
+  share_ = 1.0 / static_cast<double>(n_clients());
   return it->second;
 }
 
@@ -38,6 +39,7 @@ void FairQueue::leave(Client& client) {
   if (--client.n_live > 0) return;
   HEDDLE_CHECK(client.waiting.empty());
   ++n_away_;
+  share_ = 1.0 / static_cast<double>(std::max<std::size_t>(1, n_clients()));
 }
 
 /// Those away that would gain nothing by it; if these are few, half of the others too.
@@ -52,12 +54,6 @@ void FairQueue::forget() {
   n_away_ -= std::erase_if(clients_, [&](const auto& entry) {
     return entry.second.n_live == 0 && entry.second.counter <= bound;
   });
-}
-
-void FairQueue::charge(Client& client, std::int64_t n_tokens) {
-  const auto n = static_cast<double>(n_tokens);
-  now_ += n / static_cast<double>(n_clients());
-  client.counter = std::min(client.counter + n, now_ + most_owed_);
 }
 
 void FairQueue::add(Client& client, SequenceId id, int priority) {

@@ -1,6 +1,7 @@
 #pragma once
 // Which waiting sequence is admitted next: fair between clients, by priority, nobody waits forever.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -45,7 +46,11 @@ class FairQueue {
   Client& enter(const std::string& client);
   void leave(Client& client);
   /// Tokens that are computed for it.
-  void charge(Client& client, std::int64_t n_tokens);
+  void charge(Client& client, std::int64_t n_tokens) {
+    const auto n = static_cast<double>(n_tokens);
+    now_ += n * share_;
+    client.counter = std::min(client.counter + n, now_ + most_owed_);
+  }
 
   /// `priority`: lower goes first.
   void add(Client& client, SequenceId id, int priority);
@@ -70,7 +75,8 @@ class FairQueue {
   std::size_t n_waiting_ = 0;
   std::size_t n_away_ = 0;
   double most_owed_;
-  double now_ = 0.0;  // virtual time, in tokens
+  double now_ = 0.0;    // virtual time, in tokens
+  double share_ = 1.0;  // of each token: one part in as many as are present
 };
 
 }  // namespace heddle

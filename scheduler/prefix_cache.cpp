@@ -4,30 +4,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "scheduler/prefix_children.h"
 
 namespace heddle {
-std::string_view name(ReuseMiss miss) {
-  switch (miss) {
-    case ReuseMiss::kNone:
-      return "none";
-    case ReuseMiss::kNoPrefix:
-      return "no_prefix";
-    case ReuseMiss::kDiverged:
-      return "diverged_at";
-    case ReuseMiss::kNoSnapshot:
-      return "no_snapshot";
-    case ReuseMiss::kEvicted:
-      return "evicted";
-    case ReuseMiss::kScope:
-      return "scope";
-    case ReuseMiss::kTooShort:
-      return "too_short";
-    case ReuseMiss::kDisabled:
-      break;
-  }
-  return "disabled";
-}
-
 PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, BlockPool& states)
     : options_(options),
       blocks_(blocks),
@@ -82,12 +61,7 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   n.n_tokens = static_cast<int>(tokens.size());
   std::ranges::copy(tokens, tokens_.begin() + std::ptrdiff_t{node} * options_.block_tokens);
   if (parent == kNoNode) return node;
-  Node& p = at(parent);
-  n.parent = parent;
-  n.begin = p.end();
-  n.next = p.first_child;
-  if (n.next != kNoNode) at(n.next).previous = node;
-  p.first_child = node;
+  link(node, parent);
   set_block(node, block);
   return node;
 }
@@ -99,143 +73,12 @@ PrefixNode PrefixCache::full_child(PrefixNode parent, std::span<const Token> tok
   return same ? node : kNoNode;
 }
 
-std::int64_t PrefixCache::common(PrefixNode node, std::span<const Token> tokens) const {
-  const std::span<const Token> mine = tokens_of(node);
-  const auto end = mine.begin() + static_cast<std::ptrdiff_t>(std::min(mine.size(), tokens.size()));
-  return std::mismatch(mine.begin(), end, tokens.begin()).first - mine.begin();
-}
-
-/// The last position up to `most` that the snapshot has the state of; -1: none.
-std::int64_t PrefixCache::served(const Snapshot& snapshot, std::int64_t most) const {
-  const std::int64_t position = std::min(snapshot.position, most);
-  const std::int64_t first =
-      snapshot.position / options_.state_block_tokens * options_.state_block_tokens;
-  return position >= first ? position : -1;
-}
-
-PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const Token> tokens) {
-  Match match;
-  const auto n_tokens = static_cast<std::int64_t>(tokens.size());
-  const std::int64_t most = n_tokens - 1;
-  const auto it = roots_.find(scope);
-  if (it == roots_.end() || most < 1) {
-    match.reuse.miss = why(scope, tokens, match.reuse, {});
-    return match;
-  }
-  const auto block = static_cast<std::size_t>(options_.block_tokens);
-  std::vector<PrefixNode> path = {it->second};
-  std::span<const Token> rest = tokens;
-  for (; rest.size() >= block; rest = rest.subspan(block)) {
-    const PrefixNode next = full_child(path.back(), rest.first(block));
-    if (next == kNoNode) break;
-    path.push_back(next);
-  }
-  const std::int64_t path_end = at(path.back()).end();
-  // What lies past the full blocks: the child that agrees longest.
-  PrefixNode tail = kNoNode;
-  std::int64_t n_known = path_end;
-  for (PrefixNode c = at(path.back()).first_child; c != kNoNode; c = at(c).next) {
-    const std::int64_t known = path_end + common(c, rest);
-    if (known <= n_known) continue;
-    n_known = known;
-    tail = c;
-  }
-  std::int64_t cached = options_.states ? 0 : std::min(n_known, most);
-  PrefixNode state_node = kNoNode;
-  // A state may lie in any child that agrees far enough; the deepest have the last ones.
-  for (std::size_t i = path.size(); options_.states && i-- > 0;) {
-    const std::int64_t begin = at(path[i]).end();
-    for (PrefixNode c = at(path[i]).first_child; c != kNoNode; c = at(c).next) {
-      if (at(c).snapshots.empty()) continue;
-      const std::int64_t known = begin + common(c, tokens.subspan(static_cast<std::size_t>(begin)));
-      for (const Snapshot& snapshot : at(c).snapshots) {
-        const std::int64_t position = served(snapshot, std::min(known, most));
-        if (position <= cached) continue;
-        cached = position;
-        match.state = snapshot.slot;
-        state_node = c;
-      }
-    }
-    if (cached > 0 && cached >= begin) break;
-  }
-  match.reuse.n_known = n_known;
-  match.reuse.n_cached = cached;
-  const std::int64_t n_full = cached / options_.block_tokens;
-  if (cached % options_.block_tokens != 0) {
-    const bool in_path = n_full + 1 < static_cast<std::int64_t>(path.size());
-    const PrefixNode source = in_path           ? path[static_cast<std::size_t>(n_full + 1)]
-                              : options_.states ? state_node
-                                                : tail;
-    match.partial = place(source);
-    refresh(source);
-  }
-  refresh(path.back());  // those above are as recent once they are leaves
-  if (state_node != kNoNode) {
-    refresh(state_node);
-    for (Snapshot& s : at(state_node).snapshots) {
-      if (s.slot != match.state) continue;
-      s.credit = evictable_[s.tier()].state_credit;
-      s.used = ++clock_;
-      list(state_node, s);
-    }
-  }
-  match.path.assign(path.begin() + 1, path.begin() + 1 + n_full);
-  match.reuse.miss = why(scope, tokens, match.reuse, path);
-  return match;
-}
-
-ReuseMiss PrefixCache::why(std::string_view scope,
-                           std::span<const Token> tokens,
-                           const Reuse& reuse,
-                           std::span<const PrefixNode> path) const {
-  const auto n_tokens = static_cast<std::int64_t>(tokens.size());
-  if (n_tokens < 2) return ReuseMiss::kTooShort;
-  if (reuse.n_cached == n_tokens - 1) return ReuseMiss::kNone;
-  // A scope of which all was evicted has no root.
-  if (path.empty() && was_evicted(root_hash(scope), 0, tokens, reuse)) return ReuseMiss::kEvicted;
-  for (std::size_t i = path.size(); i-- > 0;) {
-    const Node& n = at(path[i]);
-    if (n.end() + options_.block_tokens <= reuse.n_cached) break;
-    if (was_evicted(n.hash, n.end(), tokens, reuse)) return ReuseMiss::kEvicted;
-  }
-  if (path.empty()) return scope.empty() ? ReuseMiss::kNoPrefix : ReuseMiss::kScope;
-  if (reuse.n_cached < std::min(reuse.n_known, n_tokens - 1)) return ReuseMiss::kNoSnapshot;
-  return reuse.n_known > 0 ? ReuseMiss::kDiverged : ReuseMiss::kNoPrefix;
-}
-
-/// Of what began at `begin`, more of these tokens than are known, or a state behind n_cached.
-bool PrefixCache::was_evicted(const Hash128& before,
-                              std::int64_t begin,
-                              std::span<const Token> tokens,
-                              const Reuse& reuse) const {
-  const auto most = static_cast<std::int64_t>(tokens.size()) - 1;
-  const std::int64_t n = std::min<std::int64_t>(options_.block_tokens, most + 1 - begin);
-  tokens = tokens.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(n));
-  const std::int64_t blocks = begin + lost_.common(before, LostPrefixes::kBlock, tokens);
-  if (std::min(blocks, most) > reuse.n_known) return true;
-  if (!options_.states) return false;
-  const std::int64_t fold = options_.state_block_tokens;
-  for (std::int64_t group = begin / fold; group <= (begin + options_.block_tokens) / fold;
-       ++group) {
-    const std::int64_t common = lost_.common(before, group, tokens);
-    const std::int64_t position = std::min(begin + common, most);
-    if (common >= 0 && position >= group * fold && position > reuse.n_cached) return true;
-  }
-  return false;
-}
-
 PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens, BlockId block) {
   const auto n = static_cast<std::int64_t>(tokens.size());
   HEDDLE_CHECK(n >= 1 && n <= options_.block_tokens);
   HEDDLE_CHECK(at(parent).end() % options_.block_tokens == 0);
   const bool full = n == options_.block_tokens;
-  PrefixNode node = full ? full_child(parent, tokens) : kNoNode;
-  for (PrefixNode c = at(parent).first_child; !full && c != kNoNode; c = at(c).next) {
-    if (common(c, tokens) == n) {
-      node = c;
-      break;
-    }
-  }
+  PrefixNode node = full ? full_child(parent, tokens) : child_from(parent, tokens);
   if (node != kNoNode) {
     if (full && at(node).host >= 0) set_block(node, block);  // it is back
     refresh(node);
@@ -254,23 +97,19 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
   return node;
 }
 
-/// Siblings that are only the begin of `node` are not needed beside it.
+/// A sibling that is only the begin of `node` is not needed beside it.
 void PrefixCache::absorb(PrefixNode node) {
-  const std::span<const Token> tokens = tokens_of(node);
-  for (PrefixNode c = at(node).next; c != kNoNode;) {
-    const PrefixNode next = at(c).next;
-    Node& old = at(c);
-    if (old.n_tokens < at(node).n_tokens && common(c, tokens) == old.n_tokens) {
-      for (Snapshot snapshot : std::exchange(old.snapshots, {})) {
-        evictable_[snapshot.tier()].snapshots.erase(snapshot.key);
-        list(node, snapshot);
-        at(node).snapshots.push_back(snapshot);
-      }
-      if (at(node).key) list(node);
-      erase(c);
-    }
-    c = next;
+  const PrefixNode begin = child_within(at(node).parent, tokens_of(node), node);
+  if (begin == kNoNode) return;
+  for (Snapshot snapshot : std::exchange(at(begin).snapshots, {})) {
+    evictable_[snapshot.tier()].snapshots.erase(snapshot.key);
+    list(node, snapshot);
+    at(node).snapshots.push_back(snapshot);
   }
+  note_states(begin);
+  note_states(node);
+  if (at(node).key) list(node);
+  erase(begin);
 }
 
 bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId slot) {
@@ -288,6 +127,8 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
   list(node, snapshot);
   mine.push_back(snapshot);
   ++stats_.snapshots;
+  note_states(node);
+  has_more_ = has_more_ || (position > last_cached_ && on_last_path(at(node).parent));
   refresh_states(node);
   if (at(node).key) list(node);
   return true;
@@ -325,16 +166,16 @@ void PrefixCache::discard(std::string_view scope,
   std::vector<PrefixNode> path;
   const auto block = static_cast<std::size_t>(options_.block_tokens);
   for (PrefixNode last = it->second; last != kNoNode;) {
-    PrefixNode next = kNoNode;
     // A state that it left inside a block may lie in a node that goes on otherwise.
-    for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
-      const std::int64_t known = common(c, tokens);
-      drop_snapshots(c, from, at(c).begin + known);
-      if (known != at(c).n_tokens) continue;
-      path.push_back(c);
-      if (is_full(c)) next = c;
-    }
-    last = next;
+    std::vector<std::pair<PrefixNode, std::int64_t>> states;
+    with_states(last, tokens, [&](PrefixNode c, std::int64_t known) {
+      states.emplace_back(c, at(c).begin + known);
+      return true;
+    });
+    for (const auto& [c, to] : states) drop_snapshots(c, from, to);
+    const PrefixNode within = child_within(last, tokens);
+    if (within != kNoNode) path.push_back(within);
+    last = within != kNoNode && is_full(within) ? within : kNoNode;
     if (last != kNoNode) tokens = tokens.subspan(block);
   }
   // The deepest first: ends of sequences, then the blocks before them.
@@ -356,6 +197,9 @@ void PrefixCache::reset() {
   unused_.clear();
   roots_.clear();
   full_.clear();
+  wide_.clear();
+  last_path_.clear();
+  has_more_ = true;
   for (Evictable& tier : evictable_) {
     tier.leaves.clear();
     tier.snapshots.clear();
@@ -402,12 +246,7 @@ void PrefixCache::check() const {
     const auto node = static_cast<PrefixNode>(i);
     if (unused.contains(node)) continue;
     const Node& n = at(node);
-    int on_device = 0;
-    for (PrefixNode c = n.first_child; c != kNoNode; c = at(c).next) {
-      HEDDLE_CHECK(!unused.contains(c) && at(c).parent == node && at(c).begin == n.end());
-      on_device += at(c).block >= 0 ? 1 : 0;
-    }
-    HEDDLE_CHECK(n.n_on_device == on_device);
+    check_children(node);
     if (n.parent == kNoNode) continue;
     ++blocks[n.tier()];
     leaves[n.tier()] += n.key ? 1 : 0;

@@ -2,7 +2,6 @@
 // Which prefixes need not be computed again: a tree of KV blocks over token ids, with snapshots of
 // recurrent states at exact positions.
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -12,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "base/sip_hash.h"
@@ -19,73 +19,13 @@
 #include "scheduler/block_pool.h"
 #include "scheduler/lost_prefixes.h"
 #include "scheduler/node_table.h"
+#include "scheduler/prefix_cache_options.h"
+#include "scheduler/reuse.h"
 
 namespace heddle {
 
-/// Why a prompt was not reused further than it was.
-enum class ReuseMiss : std::uint8_t {
-  kNone,        // all of it was, but the last token, which gives the first logits
-  kNoPrefix,    // nothing that was computed begins like it
-  kDiverged,    // what was computed goes on otherwise from Reuse::n_known on, or ends there
-  kNoSnapshot,  // keys and values are there up to n_known, a state only up to n_cached
-  kEvicted,     // more of it was there, or a state, and had to make room
-  kScope,       // nothing is there in this scope
-  kTooShort,    // one token
-  kDisabled,    // the cache is off, or the request wants logits of every token
-};
-inline constexpr std::size_t kReuseMisses = static_cast<std::size_t>(ReuseMiss::kDisabled) + 1;
-std::string_view name(ReuseMiss miss);  // "none", "no_prefix", "diverged_at", "no_snapshot", ...
-
-/// What a prompt finds. `n_cached` tokens need not be computed; `n_known` (at least n_cached) were
-/// computed before: those between are replayed.
-struct Reuse {
-  std::int64_t n_cached = 0;
-  std::int64_t n_known = 0;
-  ReuseMiss miss = ReuseMiss::kNone;
-  std::int64_t n_replayed(std::int64_t n_prompt) const {
-    return std::max<std::int64_t>(0, std::min(n_known, n_prompt - 1) - n_cached);
-  }
-};
-
-/// Where the first n_tokens of a text lie: what a session file saves.
-struct CachedPath {
-  struct Snapshot {
-    std::int64_t position = 0;
-    CachePlace slot;  // the state after `position` tokens; may hold later tokens of the same block
-                      // of state_block_tokens
-  };
-  std::int64_t n_tokens = 0;
-  std::vector<CachePlace> blocks;   // ascending; the last may hold more than the text's tokens
-  std::vector<Snapshot> snapshots;  // ascending
-};
-
 using PrefixNode = std::int32_t;
 inline constexpr PrefixNode kNoNode = -1;
-
-struct PrefixCacheOptions {
-  int block_tokens = 16;
-  bool states = false;         // the model has states, so that a prefix is of use at snapshots only
-  int state_block_tokens = 1;  // a state of n tokens serves any position from n / this * this to n
-  std::array<std::uint64_t, 2> key = {};   // of the hashes; random in production
-  std::size_t remembered_bytes = 1 << 22;  // for what was evicted: LostPrefixes::bytes_of() each
-  int host_blocks = 0;                     // room in host memory for what is evicted
-  int host_slots = 0;
-  /// What it costs to copy one there and back, in tokens that could be computed meanwhile: what
-  /// saves fewer is not worth it.
-  double block_copy_tokens = 0.0;
-  double state_copy_tokens = 0.0;
-};
-
-struct PrefixCacheStats {
-  std::int64_t blocks = 0;
-  std::int64_t snapshots = 0;
-  std::int64_t host_blocks = 0;
-  std::int64_t host_snapshots = 0;
-  std::int64_t evicted_blocks = 0;  // and gone
-  std::int64_t evicted_snapshots = 0;
-  std::int64_t moved_blocks = 0;  // to the host
-  std::int64_t moved_snapshots = 0;
-};
 
 /// Each node is a block: full ones have children; a node with fewer tokens is what a sequence ended
 /// in. The tree is one owner of its blocks and slots (BlockPool::share), sequences that use them
@@ -110,6 +50,9 @@ class PrefixCache {
   /// The longest reusable prefix of `tokens`, at most tokens.size() - 1; refreshes what it finds.
   /// What it names is safe until the next allocation from a pool.
   Match match(std::string_view scope, std::span<const Token> tokens);
+  /// The text of the last match() could find more now: of tokens or states, or on the device what
+  /// was on the host.
+  bool has_more() const { return has_more_; }
 
   /// All that is there of a text, whether or not it could be reused.
   CachedPath path(std::string_view scope, std::span<const Token> tokens) const;
@@ -172,7 +115,9 @@ class PrefixCache {
     BlockId block = -1;  // one of both
     BlockId host = -1;
     int n_on_device = 0;  // children
-    Hash128 hash;
+    Hash128 hash;         // the last that lookups read
+    int n_children = 0;
+    bool wide = false;  // they are in wide_
     double credit = 0.0;
     std::uint64_t used = 0;
     std::optional<LeafKey> key;  // in leaves; a leaf in use may have none
@@ -180,6 +125,20 @@ class PrefixCache {
     std::vector<Snapshot> snapshots;
     std::int64_t end() const { return begin + n_tokens; }
     Tier tier() const { return host >= 0 ? kHost : kDevice; }
+  };
+  /// Of nodes that are one's children: those that agree longest with a text lie side by side,
+  /// around its own place. None is the begin of another.
+  struct ByTokens {
+    using is_transparent = void;
+    const PrefixCache* cache = nullptr;
+    bool operator()(PrefixNode a, PrefixNode b) const;
+    bool operator()(PrefixNode a, std::span<const Token> b) const;
+    bool operator()(std::span<const Token> a, PrefixNode b) const;
+  };
+  using InOrder = std::set<PrefixNode, ByTokens>;
+  struct Children {
+    InOrder all;
+    InOrder with_states;
   };
   /// What can be evicted from a tier, the first before the others: nodes without children in it,
   /// and states.
@@ -211,6 +170,19 @@ class PrefixCache {
   Hash128 root_hash(std::string_view scope) const;
   PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
+  // prefix_children.cpp
+  void link(PrefixNode node, PrefixNode parent);
+  void detach(PrefixNode node);
+  void make_wide(PrefixNode parent);
+  void note_states(PrefixNode node);
+  PrefixNode longest_child(PrefixNode parent, std::span<const Token> tokens) const;
+  PrefixNode child_from(PrefixNode parent, std::span<const Token> tokens) const;
+  PrefixNode child_within(PrefixNode parent,
+                          std::span<const Token> tokens,
+                          PrefixNode except = kNoNode) const;
+  template <typename Visit>
+  void with_states(PrefixNode parent, std::span<const Token> tokens, const Visit& visit) const;
+  void check_children(PrefixNode parent) const;
   std::int64_t served(const Snapshot& snapshot, std::int64_t most) const;
   ReuseMiss why(std::string_view scope,
                 std::span<const Token> tokens,
@@ -243,6 +215,7 @@ class PrefixCache {
   bool move_snapshot(const SnapshotKey& key, std::vector<BatchPlan::Copy>& moves);
   bool evict_snapshot(Tier tier, double below, std::vector<BatchPlan::Copy>* moves);
   void release_slot(const CachePlace& slot);
+  bool on_last_path(PrefixNode node) const;
   void check_node(PrefixNode node) const;
 
   PrefixCacheOptions options_;
@@ -256,7 +229,11 @@ class PrefixCache {
   std::array<Evictable, kTiers> evictable_;
   BlockPool host_blocks_;
   BlockPool host_slots_;
-  std::vector<PrefixNode> node_of_;  // of each block
+  std::vector<PrefixNode> node_of_;                // of each block
+  std::unordered_map<PrefixNode, Children> wide_;  // of nodes that have many
+  std::vector<PrefixNode> last_path_;  // of the last match: the root, and full nodes that agree
+  std::int64_t last_cached_ = 0;
+  bool has_more_ = true;
   LostPrefixes lost_;
   std::uint64_t clock_ = 0;
   PrefixCacheStats stats_;

@@ -105,6 +105,7 @@ void PrefixCache::drop_snapshot(PrefixNode node, std::size_t index) {
   evictable_[n.snapshots[index].tier()].snapshots.erase(n.snapshots[index].key);
   release_slot(n.snapshots[index].slot);
   n.snapshots.erase(n.snapshots.begin() + static_cast<std::ptrdiff_t>(index));
+  note_states(node);
   if (n.key) list(node);
 }
 
@@ -117,6 +118,7 @@ void PrefixCache::set_block(PrefixNode node, BlockId block) {
     host_blocks_.release(n.host);
     --stats_.host_blocks;
     n.host = -1;
+    has_more_ = has_more_ || on_last_path(node);
   }
   n.block = block;
   n.credit = evictable_[kDevice].block_credit;
@@ -288,8 +290,11 @@ void PrefixCache::erase(PrefixNode node) {
     } else {
       leave_device(node);
     }
-    (n.previous == kNoNode ? at(parent).first_child : at(n.previous).next) = n.next;
-    if (n.next != kNoNode) at(n.next).previous = n.previous;
+    detach(node);
+  }
+  if (!last_path_.empty() && last_path_.back() == node) {
+    last_path_.pop_back();  // from the end only: who has children stays
+    has_more_ = has_more_ || last_path_.empty();
   }
   at(node) = Node{};
   unused_.push_back(node);

@@ -1,8 +1,13 @@
-// What is left of the scheduler when memory runs out in the middle of a call: the texts.
+// What is left of the scheduler when a step fails, or memory runs out in the middle of a call: the
+// texts.
 
 #include "scheduler/recovery.h"
 
+#include <algorithm>
+#include <new>
 #include <utility>
+
+#include "base/error.h"
 
 namespace heddle {
 
@@ -24,6 +29,7 @@ void Scheduler::rebuild() {
   queue_.clear();
   running_.clear();
   copies_.clear();
+  refused_ = {};
   ends_forks_ = false;
   for (InFlight& flight : in_flight_) {
     flight.lost = true;
@@ -47,6 +53,62 @@ void Scheduler::rebuild() {
     }
   }
   broken_ = false;
+}
+
+void Scheduler::abandon(const BatchPlan& plan) {
+  // Or it was committed, and what came after failed.
+  const auto it = std::find_if(in_flight_.begin(), in_flight_.end(),
+                               [&](const InFlight& f) { return f.step == plan.step; });
+  const bool uncommitted = it != in_flight_.end() && !it->lost;
+  if (it != in_flight_.end()) in_flight_.erase(it);
+  if (broken_) return;  // nothing of it will count
+  const Recovery recovery(*this);
+  try {
+    void_plan(plan, uncommitted);
+  } catch (const std::bad_alloc&) {
+    broken_ = true;
+  }
+}
+
+void Scheduler::void_plan(const BatchPlan& plan, bool uncommitted) {
+  const bool moved = std::ranges::any_of(
+      plan.copies_before, [](const BatchPlan::Copy& copy) { return copy.to.on_host; });
+  // What the step behind it begins with what failed is void as well.
+  const auto in_plan = [&](SequenceId id) {
+    return std::ranges::any_of(plan.items, [id](const auto& item) { return item.sequence == id; });
+  };
+  std::vector<SequenceId> dragged;
+  for (const InFlight& behind : in_flight_) {
+    for (const auto& [from, fork] : behind.forks) {
+      if (in_plan(from)) dragged.push_back(fork);
+    }
+  }
+  for (const BatchPlan::Item& item : plan.items) {
+    if (uncommitted && item.snapshot >= 0) states_.release(item.snapshot);
+    const auto it = sequences_.find(item.sequence);
+    if (it != sequences_.end() && item.n_outputs > 0) {  // nobody has seen these logits
+      Sequence& s = it->second;
+      s.n_scored = std::min(s.n_scored, item.end() - item.n_outputs);
+      s.n_delivered = std::min(s.n_delivered, s.n_scored);
+    }
+    void_samples(item.sequence);
+  }
+  for (const BatchPlan::Fork& fork : plan.forks) void_samples(fork.sequence);
+  for (const SequenceId fork : dragged) void_samples(fork);
+  if (!uncommitted || !moved) return;
+  // What was to go to the host may not be there, and the step behind may have read it.
+  while (!running_.empty()) void_samples(running_.back()->id);
+  cache_.clear_host();
+}
+
+/// Of a step that failed, and of the step behind it too: it computes on what failed.
+void Scheduler::void_samples(SequenceId id) {
+  const auto it = sequences_.find(id);
+  if (it == sequences_.end()) return;
+  Sequence& s = it->second;
+  while (!s.tokens.empty() && is_pending(s)) s.tokens.pop_back();
+  s.void_run = s.run;
+  preempt(id);
 }
 
 std::vector<BatchPlan::Copy> Scheduler::take_copies() {

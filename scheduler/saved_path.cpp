@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "scheduler/prefix_cache.h"
+#include "scheduler/prefix_children.h"
 #include "scheduler/recovery.h"
 #include "scheduler/scheduler.h"
 
@@ -52,26 +53,19 @@ CachedPath PrefixCache::path(std::string_view scope, std::span<const Token> toke
   const auto it = roots_.find(scope);
   if (it == roots_.end()) return found;
   const auto block = static_cast<std::size_t>(options_.block_tokens);
-  const auto add_states = [&](PrefixNode node, std::int64_t known) {
-    for (const Snapshot& snapshot : at(node).snapshots) {
-      const std::int64_t position = served(snapshot, known);
-      if (position > 0) found.snapshots.push_back({position, snapshot.slot});
-    }
-  };
   PrefixNode last = it->second;
   for (PrefixNode next = last; next != kNoNode; last = next) {
     const std::span<const Token> rest = tokens.subspan(static_cast<std::size_t>(found.n_tokens));
     next = rest.size() >= block ? full_child(last, rest.first(block)) : kNoNode;
-    // The child that agrees longest: `next`, or what the path ends in.
-    PrefixNode longest = kNoNode;
-    std::int64_t n = 0;
-    for (PrefixNode c = at(last).first_child; c != kNoNode; c = at(c).next) {
-      const std::int64_t known = common(c, rest);
-      add_states(c, found.n_tokens + known);
-      if (known <= n) continue;
-      n = known;
-      longest = c;
-    }
+    with_states(last, rest, [&](PrefixNode c, std::int64_t known) {
+      for (const Snapshot& snapshot : at(c).snapshots) {
+        const std::int64_t position = served(snapshot, found.n_tokens + known);
+        if (position > 0) found.snapshots.push_back({position, snapshot.slot});
+      }
+      return true;
+    });
+    const PrefixNode longest = next != kNoNode ? next : longest_child(last, rest);
+    const std::int64_t n = longest == kNoNode ? 0 : common(longest, rest);
     HEDDLE_CHECK(next == kNoNode || n == options_.block_tokens);
     if (n > 0) found.blocks.push_back(place(longest));
     found.n_tokens += n;

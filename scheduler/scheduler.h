@@ -38,6 +38,7 @@ struct SchedulerOptions {
   double state_copy_tokens = 0.0;
   std::int64_t snapshot_every = 1024;           // tokens from snapshot to snapshot; 0: at ends only
   std::array<std::uint64_t, 2> cache_key = {};  // PrefixCacheOptions
+  int few_children = 16;                        // PrefixCacheOptions
   std::uint64_t shuffle_seed = 0;               // BlockPool
   std::uint64_t chunk_seed = 0;  // tests: other than 0, chunks of random size up to max_chunk
   int leaked_blocks = 0;         // tests: so many belong to nobody and are never free, as if lost
@@ -160,6 +161,14 @@ class Scheduler {
     bool lost = false;                                     // rebuilt since: nothing of it counts
   };
 
+  /// The last sequence that found no room: so many blocks too few. Meaningless with `sequence` 0.
+  struct Refused {
+    SequenceId sequence = 0;
+    std::int64_t n_known = 0;  // of its tokens
+    std::int64_t n_missing = 0;
+    std::int64_t n_gained = 0;  // of the pool, then
+  };
+
   void rebuild();
   void leave_cache(Sequence& s, bool faulty);
   void void_plan(const BatchPlan& plan, bool uncommitted);
@@ -172,6 +181,7 @@ class Scheduler {
   bool has_states() const { return options_.n_state_slots > 0; }
   bool take_state(Sequence& s);
   std::optional<std::size_t> start(Sequence& s);
+  bool still_refused(const Sequence& s) const;
   bool take_room(Sequence& s);
   bool grow(Sequence& s, std::int64_t n_tokens, const BatchPlan& plan);
   std::optional<BlockId> take_block();
@@ -212,6 +222,7 @@ class Scheduler {
   std::vector<InFlight> in_flight_;  // of each uncommitted plan, oldest first
   /// copies_before of the next plan: what was evicted moves even if nothing else is planned.
   std::vector<BatchPlan::Copy> copies_;
+  Refused refused_;
   bool broken_ = false;  // a call was cut short: the next one rebuilds
   SchedulerStats stats_;
 };

@@ -79,6 +79,10 @@ inline std::int64_t length(const Sequence& s) {
 inline bool is_pending(const Sequence& s) {
   return s.tokens.back() == kPendingToken;
 }
+/// Tokens that are known.
+inline std::int64_t known(const Sequence& s) {
+  return length(s) - (is_pending(s) ? 1 : 0);
+}
 inline bool older(const Sequence* a, const Sequence* b) {
   return a->id < b->id;
 }

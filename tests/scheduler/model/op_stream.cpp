@@ -67,6 +67,7 @@ StreamOptions options_of(const OpStream& stream) {
   s.prefix_cache = h[12] % 16 != 15;
   s.cache_key = {h[12], 7};
   s.shuffle_seed = h[13];
+  s.few_children = choose(static_cast<std::uint8_t>(h[18] / 13), std::array{16, 1, 4});
   s.chunk_seed = h[14] % 2 == 0 ? 0 : h[14];
   o.vocab = 2 + (h[15] % 4);
   o.flight = h[15] % 8 < 4 ? 1 : 2;
