@@ -49,8 +49,11 @@ void print(const Section& section, const std::vector<Row>& rows) {
 nlohmann::json json_of(const std::vector<Row>& rows) {
   auto list = nlohmann::json::array();
   for (const Row& row : rows) {
-    list.push_back({{"what", row.what}, {"value", row.value}, {"unit", row.unit},
-                    {"asked", asked_of(row)}, {"holds", row.holds()}});
+    list.push_back({{"what", row.what},
+                    {"value", row.value},
+                    {"unit", row.unit},
+                    {"asked", asked_of(row)},
+                    {"holds", row.holds()}});
   }
   return list;
 }

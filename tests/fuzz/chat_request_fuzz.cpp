@@ -72,7 +72,8 @@ void check_request(const Request& request, const ServerLimits& limits) {
   }
   fuzz::require(request.n_logprobs <= limits.top_logprobs);
   fuzz::require(request.prompt_logprobs <= limits.top_logprobs);
-  fuzz::require(request.sampling.logit_bias.size() <= static_cast<std::size_t>(limits.logit_biases));
+  fuzz::require(request.sampling.logit_bias.size() <=
+                static_cast<std::size_t>(limits.logit_biases));
   const SamplingParams& s = request.sampling;
   fuzz::require(s.temperature >= 0.0F && s.temperature <= 2.0F);
   fuzz::require(s.top_p > 0.0F && s.top_p <= 1.0F && s.top_k >= 0);
@@ -83,8 +84,7 @@ void check_request(const Request& request, const ServerLimits& limits) {
 }
 
 void check(unsigned flags, std::string_view body) {
-  constexpr Endpoint kEndpoints[] = {Endpoint::kChat, Endpoint::kCompletions,
-                                     Endpoint::kResponses};
+  constexpr Endpoint kEndpoints[] = {Endpoint::kChat, Endpoint::kCompletions, Endpoint::kResponses};
   const Endpoint endpoint = kEndpoints[flags % 3];
   const ServerLimits limits = small_limits();
   GrammarStore grammars;

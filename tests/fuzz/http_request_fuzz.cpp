@@ -78,14 +78,14 @@ void check_request(const HttpRequest& request) {
   fuzz::require(request.headers.size() <= 8);
   fuzz::require(request.minor_version == 0 || request.header("host").has_value());
   for (const auto& [name, value] : request.headers) {
-    fuzz::require(!name.empty() && value.find_first_of(std::string_view("\r\n\0", 3)) == value.npos);
+    fuzz::require(!name.empty() &&
+                  value.find_first_of(std::string_view("\r\n\0", 3)) == value.npos);
   }
 }
 
 bool same(const HttpRequest& a, const HttpRequest& b) {
-  return a.method == b.method && a.path == b.path && a.query == b.query &&
-         a.headers == b.headers && a.body == b.body && a.minor_version == b.minor_version &&
-         a.keep_alive == b.keep_alive;
+  return a.method == b.method && a.path == b.path && a.query == b.query && a.headers == b.headers &&
+         a.body == b.body && a.minor_version == b.minor_version && a.keep_alive == b.keep_alive;
 }
 
 void check(unsigned cut, std::string_view bytes) {

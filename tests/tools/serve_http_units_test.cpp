@@ -45,9 +45,9 @@ TEST(ServeHeadCheck, RefusesWhatTwoReadersCouldReadInTwoWays) {
   EXPECT_EQ(refusal_of(head_of(get, "Host: a\r\nTransfer-Encoding: Chunked\r\n")), 0);
   for (const char* headers :
        {"", "Host: a\r\nHost: a\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host : a\r\n",
-        "Host: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n", "Host: a\r\nContent-Length: +3\r\n",
-        "Host: a\r\nContent-Length: 3, 3\r\n", "Host: a\r\nContent-Length: \r\n",
-        "Host: a\r\nContent-Length: 0x3\r\n",
+        "Host: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n",
+        "Host: a\r\nContent-Length: +3\r\n", "Host: a\r\nContent-Length: 3, 3\r\n",
+        "Host: a\r\nContent-Length: \r\n", "Host: a\r\nContent-Length: 0x3\r\n",
         "Host: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n",
         "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         "Host: a\r\n folded\r\n", "Host: a\r\nX\r\n", "Host: a\r\nX: \x01\r\n",
@@ -90,9 +90,9 @@ TEST(ServeHeadCheck, LimitsHoldToTheByte) {
   };
   EXPECT_EQ(status(length(limits.body_bytes)), 0);
   EXPECT_EQ(status(length(limits.body_bytes + 1)), 413);
-  EXPECT_EQ(status(head_of("POST / HTTP/1.1",
-                           "Host: a\r\nContent-Length: 99999999999999999999999\r\n")),
-            413);
+  EXPECT_EQ(
+      status(head_of("POST / HTTP/1.1", "Host: a\r\nContent-Length: 99999999999999999999999\r\n")),
+      413);
 }
 
 /// All that a reader says of a stream of bytes, cut at these places.
@@ -133,7 +133,8 @@ const std::vector<std::string>& streams_of_bytes() {
   static const std::vector<std::string> kStreams = {
       "GET /a?b=c HTTP/1.1\r\nHost: a\r\nX-Y:  z \r\n\r\n",
       "\r\nGET / HTTP/1.0\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: "
+      "b\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
       "a;x=y\r\n0123456789\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
@@ -141,6 +142,9 @@ const std::vector<std::string>& streams_of_bytes() {
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n0a\r\n0123456789\r\n00\r\n\r\n",
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na;x=\"y\r\n0123456789\r\n",
       "GET / HTTP/1.1\nHost: a\n\n",
       "GET / HTTP/3.1\r\nHost: a\r\n\r\n",
       "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"};
@@ -251,9 +255,9 @@ TEST(ServeUrl, IsReadStrictly) {
   const Url url = parse_url("http://host:8000/v1/", "--url");
   EXPECT_EQ(url.host + "|" + url.port + "|" + url.path, "host|8000|/v1");
   EXPECT_EQ(parse_url("https://[::1]", "x").host + parse_url("https://[::1]", "x").port, "::1443");
-  for (const char* text : {"", "host", "ftp://a", "http://", "http://:80", "http://a:0",
-                           "http://a:65536", "http://a:x", "http://a b", "http://u@a",
-                           "http://[::1", "http://a/?q"}) {
+  for (const char* text :
+       {"", "host", "ftp://a", "http://", "http://:80", "http://a:0", "http://a:65536",
+        "http://a:x", "http://a b", "http://u@a", "http://[::1", "http://a/?q"}) {
     try {
       parse_url(text, "--url");
       ADD_FAILURE() << text;
@@ -266,10 +270,9 @@ TEST(ServeUrl, IsReadStrictly) {
 
 // Fields: every row of the table at its edges.
 
-constexpr Endpoint kEndpoints[] = {Endpoint::kChat,       Endpoint::kCompletions,
-                                   Endpoint::kResponses,  Endpoint::kEmbeddings,
-                                   Endpoint::kTokenize,   Endpoint::kDetokenize,
-                                   Endpoint::kTemplate};
+constexpr Endpoint kEndpoints[] = {
+    Endpoint::kChat,     Endpoint::kCompletions, Endpoint::kResponses, Endpoint::kEmbeddings,
+    Endpoint::kTokenize, Endpoint::kDetokenize,  Endpoint::kTemplate};
 
 /// A body with all that is required, and the field.
 Json body_with(Endpoint endpoint, const FieldSpec& field, const Json& value) {
@@ -433,7 +436,8 @@ TEST(ServeRoutes, EveryRowIsFoundByItsPathAndMethod) {
   for (const RouteSpec& route : route_table()) {
     std::string path(route.path);
     const std::size_t at = path.find("{}");
-    if (at != std::string::npos) path.replace(at, 2, route.id == RouteId::kSession ? "s/save" : "m");
+    if (at != std::string::npos)
+      path.replace(at, 2, route.id == RouteId::kSession ? "s/save" : "m");
     const RouteMatch match = match_route(route.method, path);
     EXPECT_EQ(match.id, route.id) << path;
     EXPECT_TRUE(match.allowed);
@@ -447,10 +451,10 @@ TEST(ServeRoutes, EveryRowIsFoundByItsPathAndMethod) {
 
 TEST(ServeRoutes, AParameterIsDecodedOnceAndNothingElseIs) {
   EXPECT_EQ(match_route("GET", "/v1/models/a%2Fb%2520").parameter, "a/b%20");
-  for (const char* path : {"/v1/models/", "/v1/models/%", "/v1/models/%4", "/v1/models/%zz",
-                           "/v1/models/%00", "/v1/models/%0a", "/v1%2Fmodels", "//v1/models",
-                           "/v1/sessions/a", "/v1/sessions/a/b", "/v1/sessions//save",
-                           "/v1/sessions/../save", "/v1/sessions/a.b/save", "/V1/models", ""}) {
+  for (const char* path :
+       {"/v1/models/", "/v1/models/%", "/v1/models/%4", "/v1/models/%zz", "/v1/models/%00",
+        "/v1/models/%0a", "/v1%2Fmodels", "//v1/models", "/v1/sessions/a", "/v1/sessions/a/b",
+        "/v1/sessions//save", "/v1/sessions/../save", "/v1/sessions/a.b/save", "/V1/models", ""}) {
     EXPECT_EQ(match_route("GET", path).id, RouteId::kNone) << path;
     EXPECT_EQ(match_route("POST", path).id, RouteId::kNone) << path;
   }
@@ -481,8 +485,8 @@ TEST(ServeJsonString, IsJsonAndSafeWhereverLinesAreSplit) {
 
 TEST(ServeErrors, EveryStatusHasATypeAndABody) {
   for (const int status : {400, 401, 403, 404, 413, 415, 417, 429, 431, 500, 501, 503, 505}) {
-    const HttpReply reply = error_reply(
-        {.status = status, .code = "c", .message = "a \"text\"\n", .retry_after_s = 3});
+    const HttpReply reply =
+        error_reply({.status = status, .code = "c", .message = "a \"text\"\n", .retry_after_s = 3});
     const Json error = Json::parse(reply.body)["error"];
     EXPECT_EQ(error["code"], "c");
     EXPECT_EQ(error["message"], "a \"text\"\n");

@@ -53,8 +53,8 @@ std::vector<serve::LoadPrompt> prompts_of(const Arguments& args) {
     if (args.has("input-len") || args.on("no-salt")) {
       throw bad_input("bench serve: --dataset, and --input-len or --no-salt, exclude each other");
     }
-    return serve::prompts_of_lines(read_input(*file), *file, args.integer("num-prompts").value_or(0),
-                                   n_output);
+    return serve::prompts_of_lines(read_input(*file), *file,
+                                   args.integer("num-prompts").value_or(0), n_output);
   }
   return serve::random_prompts(args.integer("num-prompts").value_or(kDefaultPrompts),
                                args.integer("input-len").value_or(256), n_output,
@@ -113,16 +113,15 @@ Json json_of(const Arguments& args,
 
 int run_bench_serve(const Arguments& args) {
   if (!args.has("url")) throw bad_input("bench serve: --url is missing");
-  serve::LoadOptions options{
-      .url = serve::parse_url(*args.text("url"), "--url"),
-      .chat = args.text("endpoint").value_or("completions") == "chat",
-      .model = args.text("model").value_or(""),
-      .api_key = api_key(args),
-      .ignore_eos = args.on("ignore-eos"),
-      .request_rate = request_rate(args),
-      .max_concurrency = args.integer("max-concurrency").value_or(0),
-      .seed = static_cast<std::uint64_t>(args.integer("seed").value_or(0)),
-      .timeout_seconds = args.number("timeout").value_or(600.0)};
+  serve::LoadOptions options{.url = serve::parse_url(*args.text("url"), "--url"),
+                             .chat = args.text("endpoint").value_or("completions") == "chat",
+                             .model = args.text("model").value_or(""),
+                             .api_key = api_key(args),
+                             .ignore_eos = args.on("ignore-eos"),
+                             .request_rate = request_rate(args),
+                             .max_concurrency = args.integer("max-concurrency").value_or(0),
+                             .seed = static_cast<std::uint64_t>(args.integer("seed").value_or(0)),
+                             .timeout_seconds = args.number("timeout").value_or(600.0)};
   serve::GoodputBounds bounds;
   if (const auto text = args.text("goodput")) bounds = serve::read_goodput(*text);
   const std::vector<serve::LoadPrompt> prompts = prompts_of(args);

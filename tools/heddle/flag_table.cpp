@@ -572,8 +572,8 @@ constexpr FlagSpec kFlags[] = {
      .high = 1e9,
      .env = true},
     {.name = "json",
-     .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kBenchServe | kPull | kVersion |
-                 kSelftest,
+     .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kBenchServe | kPull |
+                 kVersion | kSelftest,
      .help = "print one JSON value"},
 
     // Sampling.

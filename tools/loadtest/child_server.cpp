@@ -118,12 +118,11 @@ std::int64_t ChildServer::rss_bytes() const {
 Counters ChildServer::counters() const {
   Counters c;
   const std::string text = fetch(port_, "/metrics");
-  c.open_requests = metric(text, "vllm:num_requests_running") +
-                    metric(text, "vllm:num_requests_waiting");
+  c.open_requests =
+      metric(text, "vllm:num_requests_running") + metric(text, "vllm:num_requests_waiting");
   c.connections = metric(text, "heddle:http_connections") - 1;  // this one's
   c.threads = number_of_line(fmt::format("/proc/{}/status", pid_), "Threads:");
-  for (const auto& entry :
-       std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid_))) {
+  for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", pid_))) {
     (void)entry;
     ++c.fds;
   }

@@ -1,9 +1,10 @@
 #pragma once
 // The server under load: a process of its own with an engine that computes nothing.
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
-#include <sys/types.h>
 
 namespace heddle::loadtest {
 

@@ -30,7 +30,9 @@ constexpr std::uint32_t kLoopback = 0x7f000001;
 }  // namespace
 
 PeerLoop::PeerLoop(std::uint16_t port, std::size_t n_peers, Handler handler)
-    : port_(port), handler_(std::move(handler)), epoll_(epoll_create1(EPOLL_CLOEXEC)),
+    : port_(port),
+      handler_(std::move(handler)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
       buffer_(65536) {
   for (std::size_t i = 0; i < n_peers; ++i) {
     peers_.push_back(std::make_unique<Peer>());
@@ -79,8 +81,8 @@ void PeerLoop::send(Peer& peer, std::string_view bytes) {
 
 void PeerLoop::flush(Peer& peer) {
   while (peer.sent < peer.out.size()) {
-    const ssize_t n = ::send(peer.fd, peer.out.data() + peer.sent, peer.out.size() - peer.sent,
-                             MSG_NOSIGNAL);
+    const ssize_t n =
+        ::send(peer.fd, peer.out.data() + peer.sent, peer.out.size() - peer.sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EAGAIN) return watch(peer, true, false);
     if (n < 0) break;  // reading tells
     peer.sent += static_cast<std::size_t>(n);

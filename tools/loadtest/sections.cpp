@@ -110,9 +110,9 @@ std::vector<Row> run_streams(const LoadOptions& options) {
     Stream& s = streams[peer.index];
     if (what == Happening::kClosed) return end(s, false);
     if (what != Happening::kBytes) return;
-    const auto now = std::chrono::duration_cast<std::chrono::microseconds>(
-                         Clock::now().time_since_epoch())
-                         .count();
+    const auto now =
+        std::chrono::duration_cast<std::chrono::microseconds>(Clock::now().time_since_epoch())
+            .count();
     s.reader.push(bytes, [&](std::string_view body) {
       s.events.push(body, [&](std::string_view event) {
         if (event == "[DONE]") s.done = true;

@@ -18,7 +18,8 @@ using Asked = Row::Asked;
 class Quitters {
  public:
   Quitters(std::uint16_t port, std::size_t n_at_once, std::size_t n_all)
-      : n_all_(n_all), clients_(n_at_once),
+      : n_all_(n_all),
+        clients_(n_at_once),
         loop_(port, n_at_once, [this](Peer& peer, Happening what, std::string_view bytes) {
           happened(peer, what, bytes);
         }) {}
@@ -116,7 +117,9 @@ class Quitters {
 class Askers {
  public:
   Askers(const ChildServer& server, std::size_t n_peers, std::size_t n_all)
-      : server_(server), n_all_(n_all), readers_(n_peers),
+      : server_(server),
+        n_all_(n_all),
+        readers_(n_peers),
         loop_(server.port(), n_peers, [this](Peer& peer, Happening what, std::string_view bytes) {
           if (what == Happening::kClosed) ++n_errors_;
           if (what == Happening::kBytes) received(peer, bytes);
@@ -156,7 +159,10 @@ class Askers {
   void ask(Peer& peer) {
     if (n_sent_ >= n_all_) return;
     const std::size_t i = n_sent_++;
-    loop_.send(peer, i % 100 == 99 ? metrics_ : i % 100 == 49 ? wrong_ : i % 2 == 0 ? whole_ : stream_);
+    loop_.send(peer, i % 100 == 99   ? metrics_
+                     : i % 100 == 49 ? wrong_
+                     : i % 2 == 0    ? whole_
+                                     : stream_);
   }
 
   void received(Peer& peer, std::string_view bytes) {
@@ -201,10 +207,11 @@ std::vector<Row> run_aborts(const LoadOptions& options) {
   quitters.run();
   const double seconds = ms_between(start, Clock::now()) / 1000.0;
   const Counters after = server.wait_for(before, 10.0);
-  std::vector<Row> rows = {{"clients", static_cast<double>(n)},
-                           {"seconds", seconds, "s"},
-                           {"answers that were complete", static_cast<double>(quitters.n_complete())},
-                           {"closed by the server", static_cast<double>(quitters.n_cut())}};
+  std::vector<Row> rows = {
+      {"clients", static_cast<double>(n)},
+      {"seconds", seconds, "s"},
+      {"answers that were complete", static_cast<double>(quitters.n_complete())},
+      {"closed by the server", static_cast<double>(quitters.n_cut())}};
   add_counters(rows, before, after);
   return rows;
 }

@@ -24,8 +24,8 @@ std::uint64_t key_of(std::span<const std::int32_t> prompt) {
 }
 
 char letter(std::uint64_t key, std::uint32_t choice, std::int64_t at) {
-  std::uint64_t x = key + choice * 0x9e3779b97f4a7c15U +
-                    static_cast<std::uint64_t>(at) * 0xbf58476d1ce4e5b9U;
+  std::uint64_t x =
+      key + choice * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(at) * 0xbf58476d1ce4e5b9U;
   x = (x ^ (x >> 31U)) * 0x94d049bb133111ebU;
   const auto n = static_cast<unsigned>((x >> 40U) % 32);
   return n < 26 ? static_cast<char>('a' + n) : ' ';
@@ -180,8 +180,8 @@ bool FakeDriver::advance(RequestId id, Entry& entry) {
       event.token = c;
       event.text = {c};
       if (options_.stamps) {
-        const auto us = std::chrono::duration_cast<std::chrono::microseconds>(
-            due_.time_since_epoch());
+        const auto us =
+            std::chrono::duration_cast<std::chrono::microseconds>(due_.time_since_epoch());
         event.text = std::to_string(us.count()) + " ";
       }
       if (entry.request.n_logprobs >= 0) event.logprob = {c, -0.5F};

@@ -41,12 +41,14 @@ class ByteTokenizer : public Tokenizer {
 struct FakeDriverOptions {
   std::string id = "fake";
   std::vector<std::string> aliases = {};
-  std::int64_t max_running = 16;    // sequences (choices) at a time
-  double tokens_per_second = 0.0;   // of each sequence; 0: a token a step
+  std::int64_t max_running = 16;   // sequences (choices) at a time
+  double tokens_per_second = 0.0;  // of each sequence; 0: a token a step
   std::int64_t context = 32768;
   std::int64_t natural_length = 0;  // > 0: answers end by themselves after so many tokens
-  bool stamps = false;  // a token's text is the time that it was due, in us of steady_clock, and " "
-  std::function<void()> before_step = {};  // on the engine's thread; what it throws kills the engine
+  bool stamps =
+      false;  // a token's text is the time that it was due, in us of steady_clock, and " "
+  std::function<void()> before_step =
+      {};  // on the engine's thread; what it throws kills the engine
 };
 
 /// Answers are letters that follow from the prompt, the choice and the place alone.
@@ -74,8 +76,8 @@ class FakeDriver : public Driver {
   struct Entry {
     Request request;
     EventSink sink;
-    std::uint64_t key = 0;     // of its text
-    std::int64_t n_done = 0;   // tokens of each choice
+    std::uint64_t key = 0;    // of its text
+    std::int64_t n_done = 0;  // tokens of each choice
     std::int64_t n_wanted = 0;
     FinishReason finish = FinishReason::kLength;
   };

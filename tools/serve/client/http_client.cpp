@@ -204,9 +204,8 @@ void HttpClient::Impl::read(const CallPtr& call) {
 void HttpClient::Impl::received(const CallPtr& call, error_code error, std::size_t n) {
   ResponseReader& reader = call->reader;
   const std::string_view bytes(call->link->buffer.data(), n);
-  const std::size_t used = reader.push(bytes, [&](std::string_view body) {
-    call->callbacks.received(reader.status(), body);
-  });
+  const std::size_t used = reader.push(
+      bytes, [&](std::string_view body) { call->callbacks.received(reader.status(), body); });
   if (error && reader.state() != ResponseReader::State::kComplete) reader.end();
   switch (reader.state()) {
     case ResponseReader::State::kComplete: {

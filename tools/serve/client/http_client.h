@@ -40,8 +40,8 @@ struct ClientCallbacks {
   std::function<void(const ClientResult&)> done;  // once, last
 };
 
-/// Used, and its callbacks called, on the thread that runs `io`. What runs when it is destroyed ends
-/// without a callback.
+/// Used, and its callbacks called, on the thread that runs `io`. What runs when it is destroyed
+/// ends without a callback.
 class HttpClient {
  public:
   /// Looks the host up. Throws kBadInput that begins with `name` for one that there is not.

@@ -13,13 +13,13 @@ namespace heddle::serve {
 
 /// One request, as its client saw it. Times are seconds from its sending.
 struct CallRecord {
-  std::string error = {};        // "": it succeeded
-  double first_s = 0.0;          // to the first piece of text
-  double last_s = 0.0;           // to the last
+  std::string error = {};           // "": it succeeded
+  double first_s = 0.0;             // to the first piece of text
+  double last_s = 0.0;              // to the last
   std::vector<double> gaps_s = {};  // between two pieces
   std::int64_t n_prompt = 0;
   std::int64_t n_output = 0;
-  std::int64_t n_cached = 0;     // of the prompt
+  std::int64_t n_cached = 0;  // of the prompt
 };
 
 /// Upper bounds in ms of what counts as good; absent: any.

@@ -83,7 +83,8 @@ class Answer {
 
   void received(int status, std::string_view bytes) {
     if (status != 200) {
-      error_body_.append(bytes.substr(0, kMostErrorBytes - std::min(kMostErrorBytes, error_body_.size())));
+      error_body_.append(
+          bytes.substr(0, kMostErrorBytes - std::min(kMostErrorBytes, error_body_.size())));
       return;
     }
     const auto now = Clock::now();
@@ -161,8 +162,12 @@ class Answer {
 class Run {
  public:
   Run(const LoadOptions& options, const std::vector<LoadPrompt>& prompts)
-      : options_(options), prompts_(prompts), client_(io_, options.url, "--url"), arrival_(io_),
-        look_(io_), random_(options.seed) {}
+      : options_(options),
+        prompts_(prompts),
+        client_(io_, options.url, "--url"),
+        arrival_(io_),
+        look_(io_),
+        random_(options.seed) {}
 
   LoadResult run() {
     result_.model = options_.model.empty() ? ask_model() : options_.model;
@@ -189,8 +194,8 @@ class Run {
                   .done = [&](const ClientResult& result) { end = result; }});
     io_.run();
     const auto failed = [](const std::string& why) {
-      return runtime_failure(
-          fmt::format("--url: which model is served there is not known: {} (--model names it)", why));
+      return runtime_failure(fmt::format(
+          "--url: which model is served there is not known: {} (--model names it)", why));
     };
     if (!end.error.empty()) throw failed(end.error);
     if (end.status != 200) throw failed(http_error(end.status, body));
@@ -233,22 +238,22 @@ class Run {
   void send(const LoadPrompt& prompt) {
     ++n_running_;
     const auto answer = std::make_shared<Answer>(options_.chat, Clock::now());
-    client_.send({.target = target_of(options_.url,
-                                      options_.chat ? "/chat/completions" : "/completions"),
-                  .headers = headers_of(options_),
-                  .body = body_of(prompt),
-                  .timeout_seconds = options_.timeout_seconds},
-                 {.received = [answer](int status, std::string_view bytes) {
-                    answer->received(status, bytes);
-                  },
-                  .done = [this, answer, &prompt](const ClientResult& result) {
-                    --n_running_;
-                    last_end_ = Clock::now();
-                    result_.records.push_back(answer->end(result, prompt));
-                    if (options_.progress) options_.progress(result_.records.size());
-                    if (result_.records.size() == prompts_.size()) look_.cancel();
-                    send_due();
-                  }});
+    client_.send(
+        {.target = target_of(options_.url, options_.chat ? "/chat/completions" : "/completions"),
+         .headers = headers_of(options_),
+         .body = body_of(prompt),
+         .timeout_seconds = options_.timeout_seconds},
+        {.received = [answer](int status,
+                              std::string_view bytes) { answer->received(status, bytes); },
+         .done =
+             [this, answer, &prompt](const ClientResult& result) {
+               --n_running_;
+               last_end_ = Clock::now();
+               result_.records.push_back(answer->end(result, prompt));
+               if (options_.progress) options_.progress(result_.records.size());
+               if (result_.records.size() == prompts_.size()) look_.cancel();
+               send_due();
+             }});
   }
 
   std::string body_of(const LoadPrompt& prompt) const {
@@ -293,12 +298,13 @@ class Run {
 };
 
 constexpr std::string_view kWords[] = {
-    "time", "way",   "day",   "man",   "thing", "world", "life",  "hand",  "part",  "child", "eye",
-    "place", "work", "week",  "case",  "point", "group", "number", "night", "water", "room", "book",
-    "line", "name",  "house", "side",  "story", "fact",  "month", "right", "study", "kind",  "head",
-    "hour", "game",  "end",   "law",   "car",   "city",  "team",  "minute", "idea", "kid",   "body",
-    "back", "face",  "level", "door",  "art",   "war",   "party", "result", "change", "morning",
-    "reason", "girl", "moment", "air", "teacher", "force"};
+    "time",   "way",   "day",    "man",   "thing",   "world", "life",   "hand",   "part",
+    "child",  "eye",   "place",  "work",  "week",    "case",  "point",  "group",  "number",
+    "night",  "water", "room",   "book",  "line",    "name",  "house",  "side",   "story",
+    "fact",   "month", "right",  "study", "kind",    "head",  "hour",   "game",   "end",
+    "law",    "car",   "city",   "team",  "minute",  "idea",  "kid",    "body",   "back",
+    "face",   "level", "door",   "art",   "war",     "party", "result", "change", "morning",
+    "reason", "girl",  "moment", "air",   "teacher", "force"};
 
 }  // namespace
 

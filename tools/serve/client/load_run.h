@@ -1,6 +1,6 @@
 #pragma once
-// Requests against an OpenAI-compatible server, so many at a time or in a second, and what became of
-// each.
+// Requests against an OpenAI-compatible server, so many at a time or in a second, and what became
+// of each.
 
 #include <cstdint>
 #include <functional>
@@ -20,14 +20,14 @@ struct LoadPrompt {
 
 struct LoadOptions {
   Url url = {};
-  bool chat = false;              // else /v1/completions
-  std::string model = {};         // "": what /v1/models lists first
-  std::string api_key = {};       // "": none
-  bool ignore_eos = false;        // sent as a field
-  double request_rate = 0.0;      // a second, the times between them random; 0: all at once
+  bool chat = false;                 // else /v1/completions
+  std::string model = {};            // "": what /v1/models lists first
+  std::string api_key = {};          // "": none
+  bool ignore_eos = false;           // sent as a field
+  double request_rate = 0.0;         // a second, the times between them random; 0: all at once
   std::int64_t max_concurrency = 0;  // 0: any
-  std::uint64_t seed = 0;         // of the times
-  double timeout_seconds = 0.0;   // of one request; 0: none
+  std::uint64_t seed = 0;            // of the times
+  double timeout_seconds = 0.0;      // of one request; 0: none
   std::function<void(std::size_t n_done)> progress = {};
   std::function<bool()> stop = {};  // looked at now and then: what runs then is left out
 };

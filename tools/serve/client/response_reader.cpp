@@ -8,7 +8,7 @@ namespace heddle::serve {
 namespace {
 
 constexpr std::size_t kMostHead = std::size_t{256} << 10U;
-constexpr std::size_t kMostLine = 4096;                     // of chunk framing
+constexpr std::size_t kMostLine = 4096;  // of chunk framing
 constexpr std::size_t kMostEvent = std::size_t{64} << 20U;
 
 char lower(char c) {
@@ -46,7 +46,8 @@ std::size_t ResponseReader::push(std::string_view bytes,
     } else if (framing_ == Framing::kChunked) {
       used += push_chunked(rest, on_body);
     } else {
-      const std::size_t n = framing_ == Framing::kLength ? std::min(left_, rest.size()) : rest.size();
+      const std::size_t n =
+          framing_ == Framing::kLength ? std::min(left_, rest.size()) : rest.size();
       on_body(rest.substr(0, n));
       used += n;
       left_ -= framing_ == Framing::kLength ? n : 0;

@@ -47,8 +47,8 @@ class ResponseReader {
   Framing framing_ = Framing::kLength;
   ChunkPart part_ = ChunkPart::kSize;
   std::string head_;
-  std::string line_;         // of chunk framing, as far as it has come
-  std::size_t left_ = 0;     // bytes of the body or chunk
+  std::string line_;      // of chunk framing, as far as it has come
+  std::size_t left_ = 0;  // bytes of the body or chunk
   int status_ = 0;
   bool keeps_alive_ = true;
 };

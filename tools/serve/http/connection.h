@@ -78,10 +78,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool reading_ = false;
   bool no_more_input_ = false;
   bool draining_ = false;
-  std::string input_;  // read ahead of the request that is being answered
+  std::string input_;             // read ahead of the request that is being answered
   std::size_t window_bytes_ = 0;  // of a body since the timer was set
-  std::string unsent_;   // what write() takes next
-  std::string sending_;  // what it has
+  std::string unsent_;            // what write() takes next
+  std::string sending_;           // what it has
   bool writing_ = false;
   bool answered_ = false;   // all of the answer is in unsent_ or gone
   bool keep_alive_ = true;  // after it

@@ -184,8 +184,8 @@ std::optional<Refusal> check_partial_head(std::string_view bytes,
   }
   // What no line of HTTP begins with: a TLS hello, or the preface of HTTP/2.
   if (!bytes.empty() && bytes[0] == 0x16) return bad("this port does not speak TLS");
-  const std::size_t line = bytes.find('\r');
-  if (line == std::string_view::npos && bytes.size() > limits.target_bytes + 64) {
+  const std::size_t line = std::min(bytes.find('\r'), bytes.size());
+  if (line > limits.target_bytes + 64) {
     return Refusal{414, "uri_too_long", "the request line is too long"};
   }
   if (bytes.size() > limits.header_bytes) return too_large(limits);

@@ -21,6 +21,22 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr std::size_t kChunkHeadBytes = 256;  // of one chunk: its size and extensions
 
+/// What the parser leaves of chunked bytes is the begin of a chunk's head, behind the line end of
+/// the chunk before. A whole line is left of the last chunk only, whose trailers follow: of another
+/// it is one that no further bytes mend (a quoted string that goes on).
+bool is_bad_chunk_head(std::string_view pending) {
+  if (pending.size() > 2 * kChunkHeadBytes) return true;
+  if (pending.starts_with("\r\n")) pending.remove_prefix(2);
+  const std::size_t line_end = pending.find('\n');
+  if (line_end == std::string_view::npos) return false;
+  if (line_end == 0 || pending[line_end - 1] != '\r') return true;
+  const std::size_t digit = pending.find_first_not_of('0');
+  const auto is_hex = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+  };
+  return digit == 0 || is_hex(pending[digit]);
+}
+
 }  // namespace
 
 struct RequestReader::Impl {
@@ -128,16 +144,14 @@ std::size_t RequestReader::Impl::push_body(std::string_view bytes) {
   if (!facts.chunked) return parse(bytes);
   const std::size_t before = pending.size();
   pending.append(bytes);
-  // What was left is the begin of a chunk's head; the parser asserts that it sees the last one's
-  // second time in five bytes ("0", CRLF, CRLF), and no chunk ends the body with fewer.
-  const std::size_t used = before > 0 && pending.size() < 5 ? 0 : parse(pending);
+  // The parser asserts that a last chunk whose line it has seen comes again in five bytes at least,
+  // the fewest that can end it: "0", CRLF, CRLF.
+  const bool too_early = pending.size() == 4 && pending.starts_with("0\r\n");
+  const std::size_t used = too_early ? 0 : parse(pending);
   if (state == State::kComplete) return used - before;
   pending.erase(0, used);
   if (state != State::kBody) return bytes.size();
-  // What is left is the begin of a chunk's head.
-  const std::size_t line_end = pending.find('\n');
-  const bool bare = line_end == 0 || (line_end != std::string::npos && pending[line_end - 1] != '\r');
-  if (bare || pending.size() > 2 * kChunkHeadBytes) {
+  if (is_bad_chunk_head(pending)) {
     refuse({400, "bad_request", "the body's chunks are not those of HTTP/1.1"});
   }
   return bytes.size();
@@ -152,8 +166,7 @@ void RequestReader::Impl::check_done() {
   state = State::kComplete;
 }
 
-RequestReader::RequestReader(const ServerLimits& limits)
-    : impl_(std::make_unique<Impl>(limits)) {}
+RequestReader::RequestReader(const ServerLimits& limits) : impl_(std::make_unique<Impl>(limits)) {}
 RequestReader::~RequestReader() = default;
 
 std::size_t RequestReader::push(std::string_view bytes) {
