@@ -68,7 +68,7 @@ void CacheCheck::record(RequestId id, std::int64_t index, std::span<const float>
     const auto bytes = logits.size_bytes();
     const double room = kShareOfRows * static_cast<double>(options_.memory);
     if (at == hit.rows.size() && static_cast<double>(kept_bytes_ + bytes) <= room) {
-      hit.rows.emplace_back();
+      hit.rows.emplace_back(logits.size());  // counted once it is there, as release() counts it
       kept_bytes_ += bytes;
     }
   }
@@ -94,8 +94,8 @@ void CacheCheck::end(RequestId id,
                      std::int64_t cached_tokens) {
   const auto it = running_.find(id);
   if (it == running_.end()) return;  // it ended before its first row
-  Hit hit = std::move(it->second);
-  running_.erase(it);
+  auto entry = running_.extract(it);
+  Hit& hit = entry.mapped();
   const std::size_t n = static_cast<std::size_t>(n_prompt) + hit.hashes.size() - 1;
   const double room = (1.0 - kShareOfRows) * static_cast<double>(options_.memory);
   const std::uint64_t bytes = n * sizeof(std::int32_t);
@@ -104,11 +104,18 @@ void CacheCheck::end(RequestId id,
     ++stats_.skipped;
     return;
   }
-  hit.tokens.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(n));
+  try {
+    std::vector<std::int32_t> text(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(n));
+    waiting_.emplace_back();
+    hit.tokens = std::move(text);
+  } catch (...) {
+    release(hit);  // it is gone, and so is what it took
+    throw;
+  }
   hit.n_prompt = n_prompt;
   hit.cached_tokens = cached_tokens;
+  waiting_.back() = std::move(hit);
   used_bytes_ += bytes;
-  waiting_.push_back(std::move(hit));
 }
 
 Request CacheCheck::begin() {

@@ -120,6 +120,10 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
     for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(shared->n); ++i) {
       choices.push_back(scheduler.add(wanted));
       wanted.fork_of = choices.front();
+      if (scores_prompt(*shared)) {  // the first one does, and the others begin with what it has
+        wanted.all_outputs = shared->all_logits;
+        wanted.reuse = false;
+      }
       Live entry{.id = id,
                  .choice = i,
                  .request = shared,

@@ -37,6 +37,7 @@ struct Live {
   TextAssembler text;
   TokenCounts counts = {};
   std::int64_t n_generated = 0;
+  std::int64_t progress = 0;              // tokens of the prompt that were reported as computed
   std::shared_ptr<MaskJob> grammar = {};  // of the request, and where the answer stands in it
   std::vector<std::int32_t> ends = {};    // that min_new_tokens excludes
   bool observed = false;                  // by request->on_logits
@@ -57,6 +58,7 @@ struct Engine::Impl {
   std::vector<SampleRow> observe(const BatchPlan& plan, const TensorView& logits);
   void emit(const BatchPlan& plan, const std::vector<std::int32_t>& tokens);
   void emit_token(Live& live, std::int32_t token);
+  void emit_progress(Live& live, const BatchPlan::Item& item);
   void emit_scores(Live& live,
                    const BatchPlan::Item& item,
                    std::int64_t first_row,

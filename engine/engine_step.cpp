@@ -257,16 +257,13 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     if (item.sample && token < 0) entry->faulty = true;
     // One that a callback has ended gets no more tokens, nor one whose grammar failed.
     if (is_over(*entry)) continue;
+    if (!entry->faulty) emit_progress(*entry, item);
+    if (is_over(*entry)) continue;
     if (item.sample) {
       emit_token(*entry, token);
     } else if (entry->request->score &&
                item.end() == static_cast<std::int64_t>(entry->request->prompt.size())) {
       finish(*entry, {.finish = FinishReason::kLength});
-    } else if (entry->request->report_progress) {
-      notify(*entry, {.request = entry->id,
-                      .choice = entry->choice,
-                      .prompt_computed = item.end(),
-                      .reuse = report_of(*scheduler.find(item.sequence))});
     }
   }
   for (const BatchPlan::Fork& fork : plan.forks) {
@@ -276,6 +273,19 @@ void Engine::Impl::emit(const BatchPlan& plan, const std::vector<std::int32_t>& 
     if (token < 0) entry->faulty = true;
     if (!is_over(*entry)) emit_token(*entry, token);
   }
+}
+
+/// What is computed again after a preemption is no news, nor is the answer.
+void Engine::Impl::emit_progress(Live& entry, const BatchPlan::Item& item) {
+  const auto n_prompt = static_cast<std::int64_t>(entry.request->prompt.size());
+  if (!entry.request->report_progress || item.end() > n_prompt || item.end() <= entry.progress) {
+    return;
+  }
+  entry.progress = item.end();
+  notify(entry, {.request = entry.id,
+                 .choice = entry.choice,
+                 .prompt_computed = item.end(),
+                 .reuse = report_of(*scheduler.find(item.sequence))});
 }
 
 bool Engine::Impl::ends_answer(const Request& request, std::int32_t token) const {

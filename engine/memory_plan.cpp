@@ -11,6 +11,7 @@
 #include "engine/cache_check.h"
 #include "engine/cache_rings.h"
 #include "engine/cache_storage.h"
+#include "engine/host_tier.h"
 #include "models/mixers/mixer.h"
 #include "models/scratch_shape.h"
 #include "scheduler/prefix_cache.h"
@@ -173,7 +174,9 @@ std::uint64_t kernel_scratch(const ModelConfig& config,
 }
 
 /// What the host keeps of requests and of a step.
-std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
+std::uint64_t bookkeeping(const ModelConfig& config,
+                          const EngineOptions& o,
+                          std::int64_t n_host_blocks) {
   const DecoderLimits limits = decoder_limits(o);
   const std::int64_t max_blocks = ceil_div(o.context, o.block_tokens);
   const std::uint64_t batch =
@@ -184,12 +187,13 @@ std::uint64_t bookkeeping(const ModelConfig& config, const EngineOptions& o) {
                    .block_tokens = o.block_tokens,
                    .rings = ring_sizes(placed_needs(config, o))});
   // A token as part of a prompt, of a sequence and of a count; a block in the pool and in a table,
-  // with its node in the prefix cache, which remembers so many evicted ones beside.
+  // with its node in the prefix cache and that one's place among others behind the same text; the
+  // cache remembers so many evicted ones beside.
   const std::int64_t tokens = o.context * o.max_sequences * 16;
   const std::int64_t n_blocks = ceil_div(o.kv_tokens, o.block_tokens);
-  std::int64_t blocks = (n_blocks + max_blocks * o.max_sequences) * 8;
+  std::int64_t blocks = (n_blocks + n_host_blocks + max_blocks * o.max_sequences) * 8;
   if (o.prefix_cache) {
-    blocks += n_blocks * (448 + 4 * o.block_tokens) +
+    blocks += (n_blocks + n_host_blocks) * (512 + 4 * o.block_tokens) +
               static_cast<std::int64_t>(PrefixCacheOptions{}.remembered_bytes);
   }
   const std::int64_t sampled = limits.max_outputs * 8;
@@ -332,7 +336,9 @@ MemoryPlan plan_memory(const ModelConfig& config,
   if (o.prefix_cache) plan.host_cache = o.host_cache;
   plan.activations = activation_bytes(config, decoder_limits(o));
   plan.kernel_scratch = kernel_scratch(config, weights, o);
-  plan.bookkeeping = bookkeeping(config, o);
+  EngineOptions typed = o;
+  typed.kv_dtype = kv_dtype;
+  plan.bookkeeping = bookkeeping(config, o, host_tier(config, weights, typed).n_blocks);
   return plan;
 }
 

@@ -63,7 +63,9 @@ struct Request {
   /// do, and `top_scores`, the n likeliest at each place, up to 20; of choice 0 alone. The answer
   /// follows. As with `score`, nothing is reused.
   int prompt_logprobs = -1;
-  bool report_progress = false;  // events that tell how much of the prompt is computed
+  /// Events that tell how much of the prompt is computed, ascending; the last says all of it, and
+  /// comes before the first token. Choices that begin with another one's prompt have none.
+  bool report_progress = false;
   /// score, prompt_logprobs, all_logits: the first position of the prompt whose row of logits is
   /// wanted (scores: of the tokens behind it); those before cost less.
   std::int64_t logits_from = 0;

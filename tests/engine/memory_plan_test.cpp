@@ -56,6 +56,26 @@ TEST_F(MemoryPlanOfLlama, CountsWhatShapesSay) {
   EXPECT_EQ(plan.total(), plan.weights + plan.kv + plan.workspace());
 }
 
+/// Who remembers what lies in host memory takes memory, too: a node of the prefix tree a block.
+TEST_F(MemoryPlanOfLlama, HostCacheBringsItsNodes) {
+  constexpr std::uint64_t kHostCache = std::uint64_t{96} << 20;
+  const MemoryPlan without = plan();
+  const MemoryPlan with = plan([](EngineOptions& o) { o.host_cache = kHostCache; });
+  EXPECT_EQ(with.host_cache, kHostCache);
+  const std::uint64_t host_blocks = kHostCache / (without.kv_bytes_per_token * 16);
+  const std::uint64_t kv_blocks = without.kv / (without.kv_bytes_per_token * 16);
+  const MemoryPlan twice = plan([](EngineOptions& o) { o.kv_tokens = 600; });  // as many once more
+  const std::uint64_t of_a_node = (twice.bookkeeping - without.bookkeeping) /
+                                  (twice.kv / (without.kv_bytes_per_token * 16) - kv_blocks);
+  EXPECT_GE(with.bookkeeping - without.bookkeeping, host_blocks * of_a_node);
+  EXPECT_LT(with.bookkeeping - without.bookkeeping, host_blocks * of_a_node * 11 / 10);
+  const MemoryPlan off = plan([](EngineOptions& o) {
+    o.host_cache = kHostCache;
+    o.prefix_cache = false;
+  });
+  EXPECT_LE(off.total(), without.total());
+}
+
 TEST_F(MemoryPlanOfLlama, StepHoldsEverySequence) {
   const auto of = [&](std::int64_t sequences, std::int64_t step) {
     return plan([&](EngineOptions& o) {

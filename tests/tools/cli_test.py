@@ -1,5 +1,6 @@
-"""The command line as a user meets it: the built executable on a tiny random model, and a few runs
-of the default model where it is there. HEDDLE names the executable; exit status 77: skipped."""
+""
+    "The command line as a user meets it: the built executable on a tiny random model, and a few runs
+    of the default model where it is there.HEDDLE names the executable; exit status 77: skipped."""
 import json
 import math
 import os
@@ -298,11 +299,22 @@ class Prompts(Cli):
 
     def test_a_system_message_of_the_line_wins(self):
         user = {"role": "user", "content": "hi"}
-        lines = [{"messages": m, "max_tokens": 1} for m in ([user], [{"role": "system", "content": "own"}, user])]
+        lines = [{
+  "messages" : m, "max_tokens" : 1} for m in ([user], [{"role": "system", "content": "own"}, user])]
         got = self.rows("\n".join(map(json.dumps, lines)), "--system", "S")
         for row, system in zip(got, ("S", "own")):
             alone = as_json("generate", MODEL, "-p", "hi", "--system", system, "-n", 1)
             self.assertEqual(row["prompt_token_ids"], alone["prompt_token_ids"])
+
+    def test_room_is_made_for_the_system_message(self):
+        system = "you are a helpful thing number seven " * 120
+        user = {"role": "user", "content": "hi"}
+        lines = [{"prompt": "hi"}, {"prompt": "there"}, {"messages": [user]},
+                 {"messages": [{"role": "system", "content": system}, user]}]
+        got = self.rows("\n".join(map(json.dumps, lines)), "--system", system, "-n", 8)
+        alone = as_json("generate", MODEL, "-p", "hi", "--system", system, "-n", 8, *GREEDY)
+        for i in (0, 2, 3):
+            self.assertEqual((got[i]["prompt_token_ids"], got[i]["tokens"]), (alone["prompt_token_ids"], alone["tokens"]))
 
     def test_a_bad_line_is_named_before_anything_runs(self):
         for bad, part in (("{", "JSON"), ('{"prompt": 1}', "prompt"), ("{}", "prompt"), ('{"prompt": "a", "x": 1}', "'x'"),
@@ -459,7 +471,8 @@ class Bench(Cli):
         rc, out, err = heddle("bench", "--kernels", "matmul/ref/q4_1", "--kernel-ms", 20, "-t", 1, "--json")
         self.assertEqual(rc, 0, err)
         read = float(re.search(r"memory read ([\d.]+) GB/s", err)[1])
-        peaks = {k: float(v) for k, v in re.findall(r", (v?[a-z][\w+ ]*) (\d+) GFLOP/s", err)}
+        peaks = {
+k: float(v) for k, v in re.findall(r", (v?[a-z][\w+ ]*) (\d+) GFLOP/s", err)}
         decode, prefill = json.loads(out)
         for n, x in ((1, decode), (512, prefill)):
             n_rows = int(re.fullmatch(rf"n {n} k 2048 rows (\d+)", x["shape"])[1])

@@ -58,21 +58,30 @@ void set_prompt(Request& request, ChatPrompt prompt) {
   request.snapshot_at = std::move(prompt.departures);
 }
 
-ChatPrompt encode_prompt(const Engine& engine,
-                         const std::string& text,
-                         const std::string& system,
-                         bool raw) {
-  if (raw || engine.chat_template() == nullptr) {
+std::optional<std::vector<ChatMessage>> conversation_of(bool has_template,
+                                                        const std::string& text,
+                                                        const std::string& system,
+                                                        bool raw) {
+  if (raw || !has_template) {
     if (!system.empty()) {
       throw bad_input(raw ? "--system needs the chat template, which --raw turns off"
                           : "--system needs a chat template, which this checkpoint does not have");
     }
-    return {.tokens = engine.tokenizer().encode(text, {})};
+    return std::nullopt;
   }
   std::vector<ChatMessage> messages;
   if (!system.empty()) messages.push_back({.role = "system", .content = system, .extra_json = ""});
   messages.push_back({.role = "user", .content = text, .extra_json = ""});
-  return engine.encode_conversation(messages);
+  return messages;
+}
+
+ChatPrompt encode_prompt(const Engine& engine,
+                         const std::string& text,
+                         const std::string& system,
+                         bool raw) {
+  const auto messages = conversation_of(engine.chat_template() != nullptr, text, system, raw);
+  if (messages) return engine.encode_conversation(*messages);
+  return {.tokens = engine.tokenizer().encode(text, {})};
 }
 
 void verify_hits(Engine& engine) {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,13 @@ void fit_to_context(const Engine& engine, Request& request);
 void verify_hits(Engine& engine);
 /// Throws kRuntime if one of them was not as it had to be.
 void require_verified(const Engine& engine);
+
+/// The messages of one text and the system message before it; nullopt: the text is the prompt as it
+/// stands. Throws kBadInput for a system message that has no place.
+std::optional<std::vector<ChatMessage>> conversation_of(bool has_template,
+                                                        const std::string& text,
+                                                        const std::string& system,
+                                                        bool raw);
 
 /// One text as generate sees it: a user message through the template, or raw.
 ChatPrompt encode_prompt(const Engine& engine,

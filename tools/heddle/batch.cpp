@@ -176,8 +176,7 @@ std::set<std::string> answered(const std::string& path) {
 class Output {
  public:
   explicit Output(const std::string& path)
-      : path_(path),
-        file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+      : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
     if (file_ < 0) throw bad_input(fmt::format("{}: cannot be written", path));
   }
   ~Output() { ::close(file_); }

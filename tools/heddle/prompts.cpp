@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/chat_prompt.h"
 #include "engine/engine.h"
 #include "models/checkpoint.h"
 #include "models/quote_text.h"
@@ -151,14 +152,35 @@ std::vector<ChatMessage> messages_of(const Line& line, const std::string& system
   return messages;
 }
 
-ChatPrompt encode_line(const Engine& engine, const Line& line, const Arguments& args) {
+/// nullopt: its prompt is a text as it stands.
+std::optional<std::vector<ChatMessage>> conversation_of(const Line& line,
+                                                        const Arguments& args,
+                                                        bool has_template) {
   const std::string system = args.text("system").value_or("");
   if (line.object.contains("messages")) {
     if (args.on("raw"))
       throw bad_input(line.where + "'messages' need the template: not with --raw");
-    return engine.encode_conversation(messages_of(line, system));
+    return messages_of(line, system);
   }
-  return encode_prompt(engine, line.object.at("prompt").get<std::string>(), system, args.on("raw"));
+  const std::string text = line.object.at("prompt").get<std::string>();
+  return cli::conversation_of(has_template, text, system, args.on("raw"));
+}
+
+ChatPrompt encode_line(const Engine& engine, const Line& line, const Arguments& args) {
+  const auto messages = conversation_of(line, args, engine.chat_template() != nullptr);
+  if (messages) return engine.encode_conversation(*messages);
+  return {.tokens = engine.tokenizer().encode(line.object.at("prompt").get<std::string>(), {})};
+}
+
+/// Calls encode(), whose errors say which line it was.
+template <typename Encode>
+void for_line(const Line& line, const Encode& encode) {
+  try {
+    encode();
+  } catch (const Error& e) {
+    const std::string text = e.what();
+    throw Error(e.kind(), text.starts_with(line.where) ? text : line.where + text);
+  }
 }
 
 /// Structure and values of every line; needs no model.
@@ -178,22 +200,34 @@ void check_lines(const std::vector<Line>& lines, const Arguments& args) {
   }
 }
 
-/// Enough cache for the `parallel` largest lines at the same time, from their bytes (a token has at
-/// least one); more than that is never used. 0: as the engine derives it.
+/// Enough cache for the `parallel` largest lines at the same time; more than that is never used.
 std::int64_t cache_tokens(const std::vector<Line>& lines,
                           const Arguments& args,
-                          std::int64_t parallel,
-                          std::int64_t context) {
-  constexpr std::int64_t kTemplateTokens = 512;
+                          const EngineOptions& options) {
+  const Checkpoint checkpoint = open_checkpoint(options.model);
+  const std::int64_t context = options.context == 0 ? checkpoint.config.context : options.context;
+  std::optional<ChatTemplate> chat_template;
+  if (!checkpoint.chat_template.empty()) {
+    chat_template.emplace(checkpoint.chat_template, TemplateLimits{},
+                          checkpoint.chat_template_source);
+  }
+  const Tokenizer& tokenizer = *checkpoint.tokenizer;
   std::vector<std::int64_t> needs;
   for (const Line& line : lines) {
     Request draft = request_template(args, {});
     apply_overrides(line, draft);
-    const std::int64_t answer = draft.max_new_tokens == 0 ? context : draft.max_new_tokens;
-    const auto bytes = static_cast<std::int64_t>(json_line(line.object).size());
-    needs.push_back(std::min(context, bytes + answer + kTemplateTokens));
+    for_line(line, [&] {
+      const auto messages = conversation_of(line, args, chat_template.has_value());
+      if (messages && !chat_template) throw bad_input("the checkpoint has no chat template");
+      const std::vector<TokenId> prompt =
+          messages ? encode_messages(*chat_template, tokenizer, *messages, true)
+                   : tokenizer.encode(line.object.at("prompt").get<std::string>(), {});
+      const std::int64_t answer = draft.max_new_tokens == 0 ? context : draft.max_new_tokens;
+      needs.push_back(std::min(context, std::ssize(prompt) + std::min(answer, context)));
+    });
   }
   std::sort(needs.rbegin(), needs.rend());
+  const std::int64_t parallel = options.max_sequences;
   std::int64_t total = 0;
   for (std::size_t i = 0; i < needs.size() && static_cast<std::int64_t>(i) < parallel; ++i) {
     total += needs[i] + 64;  // a block begun
@@ -213,15 +247,12 @@ class Batch {
     for (const Line& line : lines_) {
       Request request = common;
       apply_overrides(line, request);
-      try {
+      for_line(line, [&] {
         set_prompt(request, encode_line(engine_, line, args_));
         fit_to_context(engine_, request);
         // Queued and taken back: what the engine refuses shows before anything runs.
         engine_.cancel(engine_.submit(request, [](const RequestEvent&) {}));
-      } catch (const Error& e) {
-        const std::string text = e.what();
-        throw Error(e.kind(), text.starts_with(line.where) ? text : line.where + text);
-      }
+      });
       requests_.push_back(std::move(request));
     }
     answers_.resize(lines_.size());
@@ -309,9 +340,7 @@ int run_prompts(const Arguments& args) {
   options.max_sequences = std::min<std::int64_t>(args.integer("parallel").value_or(8),
                                                  static_cast<std::int64_t>(lines.size()));
   if (options.kv_tokens == 0) {
-    const std::int64_t trained = open_checkpoint(options.model).config.context;
-    const std::int64_t context = options.context == 0 ? trained : options.context;
-    options.kv_tokens = cache_tokens(lines, args, options.max_sequences, context);
+    options.kv_tokens = cache_tokens(lines, args, options);
   }
   const std::unique_ptr<Engine> engine = Engine::load(options);
   return Batch(*engine, args, lines, grammar).run(options.max_sequences);

@@ -25,7 +25,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kFlushSeconds = 2.0;      // for what was written to reach its clients
+constexpr double kFlushSeconds = 2.0;  // for what was written to reach its clients
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -125,11 +125,10 @@ int run_serve(const Arguments& args) {
   http.start();
   const std::string host_name = args.text("host").value_or("127.0.0.1");
   const bool tls = args.has("tls-cert");
-  write_stderr(fmt::format("{} at {}://{}:{} (ready in {:.1f} s)\n", host->facts().id,
-                           tls ? "https" : "http",
-                           host_name.find(':') == std::string::npos ? host_name
-                                                                    : "[" + host_name + "]",
-                           http.port(), seconds_since(start)));
+  write_stderr(fmt::format(
+      "{} at {}://{}:{} (ready in {:.1f} s)\n", host->facts().id, tls ? "https" : "http",
+      host_name.find(':') == std::string::npos ? host_name : "[" + host_name + "]", http.port(),
+      seconds_since(start)));
   if (!http.is_loopback() && !args.has("api-key")) {
     log_warning("anybody who reaches this address may use the model: --api-key asks for a key");
   }

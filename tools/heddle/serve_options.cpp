@@ -26,8 +26,7 @@ void set_kv_tokens(EngineOptions& options) {
   if (options.kv_tokens > 0) return;
   std::int64_t context = options.context;
   if (context == 0) context = open_model(options).config.context;
-  options.kv_tokens =
-      context * std::min(options.max_sequences, kDefaultKvSequences);
+  options.kv_tokens = context * std::min(options.max_sequences, kDefaultKvSequences);
 }
 
 }  // namespace

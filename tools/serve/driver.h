@@ -20,7 +20,7 @@ struct ModelFacts {
   const ChatTemplate* chat_template = nullptr;  // nullptr: none
   std::int64_t context = 0;
   std::int64_t vocab = 0;
-  bool recurrent = false;  // states are worth snapshots where conversations may depart
+  bool recurrent = false;        // states are worth snapshots where conversations may depart
   SamplingParams sampling = {};  // where a request says nothing
   std::string numerics_id = {};
   std::string family = {};

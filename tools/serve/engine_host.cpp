@@ -41,10 +41,10 @@ std::string_view name(HostState state) {
 struct EngineHost::Impl {
   struct Open {
     std::shared_ptr<EventReceiver> receiver;
-    RequestId id = 0;        // 0: not submitted yet
-    int choices_left = 0;    // that have not ended
+    RequestId id = 0;      // 0: not submitted yet
+    int choices_left = 0;  // that have not ended
     std::int64_t n_tokens = 0;
-    bool cancelled = false;  // its receiver has gone
+    bool cancelled = false;                 // its receiver has gone
     std::vector<RequestEvent> events = {};  // of this step
   };
 
@@ -135,16 +135,16 @@ void EngineHost::Impl::begin(Ticket ticket, Request request) {
     return end(ticket);
   }
   try {
-    entry.id = driver->submit(std::move(request),
-                              [this, ticket](const RequestEvent& event) { receive(ticket, event); });
+    entry.id = driver->submit(
+        std::move(request), [this, ticket](const RequestEvent& event) { receive(ticket, event); });
   } catch (const Error& e) {
-    receiver->post(
-        [receiver, kind = e.kind(), text = std::string(e.what())] { receiver->refused(kind, text); });
+    receiver->post([receiver, kind = e.kind(), text = std::string(e.what())] {
+      receiver->refused(kind, text);
+    });
     return end(ticket);
   } catch (const std::exception& e) {
-    receiver->post([receiver, text = std::string(e.what())] {
-      receiver->refused(ErrorKind::kRuntime, text);
-    });
+    receiver->post(
+        [receiver, text = std::string(e.what())] { receiver->refused(ErrorKind::kRuntime, text); });
     return end(ticket);
   }
   receiver->post([receiver] { receiver->accepted(); });

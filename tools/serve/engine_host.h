@@ -27,9 +27,9 @@ class EventReceiver {
 using Ticket = std::uint64_t;
 
 struct HostOptions {
-  std::int64_t most_open = 1280;         // requests that wait or run
+  std::int64_t most_open = 1280;            // requests that wait or run
   std::int64_t most_open_tokens = 4 << 20;  // of their prompts and answers
-  double stall_seconds = 60.0;           // a step that takes longer is a stalled engine
+  double stall_seconds = 60.0;              // a step that takes longer is a stalled engine
 };
 
 enum class HostState { kServing, kDraining, kStalled, kDead };
@@ -52,9 +52,7 @@ class EngineHost {
   };
   /// Counts one open request until its last event has been delivered. `n_tokens`: of its prompt and
   /// all its answers.
-  Submitted submit(Request request,
-                   std::int64_t n_tokens,
-                   std::shared_ptr<EventReceiver> receiver);
+  Submitted submit(Request request, std::int64_t n_tokens, std::shared_ptr<EventReceiver> receiver);
   /// Unknown and ended ones are ignored. What comes after it is not delivered.
   void cancel(Ticket ticket);
   /// Runs `task` on the engine thread between two steps. False: there is no engine any more.

@@ -28,13 +28,13 @@ struct ServerLimits {
   int json_depth = 64;
   std::size_t json_nodes = 1'000'000;
   // Requests
-  std::int64_t queue = 1024;          // requests that wait
+  std::int64_t queue = 1024;            // requests that wait
   std::int64_t queue_tokens = 4 << 20;  // prompt and answer tokens of all that wait or run
-  double queue_seconds = 600.0;       // a request that has not begun by then is told 503; 0: none
+  double queue_seconds = 600.0;         // a request that has not begun by then is told 503; 0: none
   std::int64_t messages = 4096;
   std::int64_t tools = 128;
-  std::int64_t choices = 16;          // n
-  std::int64_t prompts = 128;         // of one completions request
+  std::int64_t choices = 16;   // n
+  std::int64_t prompts = 128;  // of one completions request
   std::int64_t prompts_by_choices = 256;
   std::int64_t stops = 32;
   std::size_t stop_bytes = 1024;

@@ -8,11 +8,10 @@
 namespace heddle::serve {
 namespace {
 
-constexpr double kSeconds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5,
+constexpr double kSeconds[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,  0.25, 0.5,
                                0.75,  1.0,   2.5,  5.0,  7.5,  10.0, 20.0, 40.0, 80.0, 160.0};
-constexpr double kTokens[] = {1,    2,    5,     10,    20,    50,     100,    200,   500,
-                              1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000,
-                              1000000};
+constexpr double kTokens[] = {1,    2,    5,     10,    20,    50,     100,    200,    500,    1000,
+                              2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
 
 void head(std::string& out, std::string_view name, std::string_view type, std::string_view help) {
   fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
@@ -97,9 +96,9 @@ void write_reuse(std::string& out, std::string_view labels, const EngineStats& s
 }  // namespace
 
 std::string_view name(RouteLabel route) {
-  constexpr std::string_view kNames[] = {"chat",     "completions", "responses", "embeddings",
-                                         "models",   "tokens",      "sessions",  "health",
-                                         "metrics",  "page",        "other"};
+  constexpr std::string_view kNames[] = {"chat",    "completions", "responses", "embeddings",
+                                         "models",  "tokens",      "sessions",  "health",
+                                         "metrics", "page",        "other"};
   static_assert(std::size(kNames) == kRouteLabels);
   return kNames[static_cast<std::size_t>(route)];
 }
@@ -119,8 +118,9 @@ void Histogram::write(std::string& out, std::string_view name, std::string_view 
                    bounds_[i], n);
   }
   n += counts_[bounds_.size()].load(std::memory_order_relaxed);
-  fmt::format_to(std::back_inserter(out), "{0}_bucket{{{1},le=\"+Inf\"}} {2}\n{0}_sum{{{1}}} {3}\n"
-                                          "{0}_count{{{1}}} {2}\n",
+  fmt::format_to(std::back_inserter(out),
+                 "{0}_bucket{{{1},le=\"+Inf\"}} {2}\n{0}_sum{{{1}}} {3}\n"
+                 "{0}_count{{{1}}} {2}\n",
                  name, labels, n,
                  static_cast<double>(sum_micro_.load(std::memory_order_relaxed)) / 1e6);
 }

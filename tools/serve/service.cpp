@@ -40,8 +40,8 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
 
 bool is_request_id(std::string_view text, std::size_t most) {
   return !text.empty() && text.size() <= most && std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           c == '.' || c == '_' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+           c == '_' || c == '-';
   });
 }
 
@@ -228,11 +228,10 @@ std::string Service::Impl::client_of(const HttpRequest& request) const {
   if (options.api_keys.empty()) return "";
   const std::string_view header = request.header("authorization").value_or("");
   constexpr std::string_view kScheme = "bearer ";
-  const bool bearer =
-      header.size() > kScheme.size() &&
-      std::ranges::equal(header.substr(0, kScheme.size()), kScheme, {}, [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-      });
+  const bool bearer = header.size() > kScheme.size() &&
+                      std::ranges::equal(header.substr(0, kScheme.size()), kScheme, {}, [](char c) {
+                        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+                      });
   const std::string_view key = bearer ? header.substr(kScheme.size()) : std::string_view();
   std::size_t found = options.api_keys.size();
   for (std::size_t i = 0; i < options.api_keys.size(); ++i) {
@@ -320,17 +319,19 @@ void Service::Impl::body_route(Call call) {
   const HttpRequest& request = call.exchange->request();
   if (const auto type = request.header("content-type")) {
     std::string kind(type->substr(0, type->find(';')));
-    std::ranges::transform(kind, kind.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    std::ranges::transform(kind, kind.begin(), [](char c) {
+      return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+    });
     while (kind.ends_with(' ')) kind.pop_back();
     const std::size_t charset = type->find("charset=");
     const bool utf8 = charset == std::string_view::npos ||
                       type->substr(charset + 8, 5) == "utf-8" ||
                       type->substr(charset + 8, 5) == "UTF-8";
     if (kind != "application/json" || !utf8) {
-      throw ApiError({.status = 415,
-                      .code = "unsupported_media_type",
-                      .message = "the body must be application/json in UTF-8: header Content-Type"});
+      throw ApiError(
+          {.status = 415,
+           .code = "unsupported_media_type",
+           .message = "the body must be application/json in UTF-8: header Content-Type"});
     }
   }
   const HostState state = host.state();
@@ -342,8 +343,8 @@ void Service::Impl::body_route(Call call) {
   }
   // Where it would be refused in any case it need not be read: what is refused costs little.
   const RouteId route = call.route.id;
-  const bool generates = route == RouteId::kChat || route == RouteId::kCompletions ||
-                         route == RouteId::kResponses;
+  const bool generates =
+      route == RouteId::kChat || route == RouteId::kCompletions || route == RouteId::kResponses;
   if (generates && host.full()) throw ApiError(refusal_error(EngineHost::Refusal::kQueueFull));
   const auto shared = std::make_shared<Call>(std::move(call));
   const bool taken = workers.post([this, shared] {
@@ -388,8 +389,8 @@ void Service::Impl::work(const Call& call) {
 
 void Service::Impl::generate(const Call& call, Endpoint endpoint) {
   if (call.exchange->gone()) return;
-  auto plan = std::make_shared<GenerationPlan>(plan_generation(
-      call.exchange->request().body, endpoint, plan_context(call.client)));
+  auto plan = std::make_shared<GenerationPlan>(
+      plan_generation(call.exchange->request().body, endpoint, plan_context(call.client)));
   note_unknown(plan->unknown_fields);
   GenerationContext context{.host = host,
                             .metrics = metrics,
@@ -399,9 +400,9 @@ void Service::Impl::generate(const Call& call, Endpoint endpoint) {
     const auto n = std::min<std::size_t>(plan->unknown_fields.size(), 16);
     context.headers.emplace_back(
         "x-ignored-fields",
-        fmt::format("{}", fmt::join(plan->unknown_fields.begin(),
-                                    plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n),
-                                    ", ")));
+        fmt::format(
+            "{}", fmt::join(plan->unknown_fields.begin(),
+                            plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n), ", ")));
   }
   context.ended = [this, label = call.route.label,
                    id = call.headers[0].second](const GenerationEnd& end) {
@@ -480,8 +481,8 @@ void Service::Impl::session(const Call& call) {
     if (sessions.remove(id)) {
       return reply(call, json_reply({{"id", id}, {"object", "session"}, {"deleted", true}}));
     }
-    throw ApiError({.status = 404, .code = "session_not_found",
-                    .message = "there is no session of this id"});
+    throw ApiError(
+        {.status = 404, .code = "session_not_found", .message = "there is no session of this id"});
   }
   const SessionFolder::Done done = [this, call, id, action](const SessionReport* report,
                                                             const std::string& error,
@@ -501,8 +502,8 @@ void Service::Impl::session(const Call& call) {
     }
     call.exchange->post([this, call, out] { reply(call, out); });
   };
-  const bool taken = action == "save" ? sessions.save(host, id, done)
-                                      : sessions.restore(host, id, done);
+  const bool taken =
+      action == "save" ? sessions.save(host, id, done) : sessions.restore(host, id, done);
   if (!taken) health(call);
 }
 
@@ -511,8 +512,8 @@ void Service::Impl::note_unknown(const std::vector<std::string>& fields) {
   const std::scoped_lock lock(mutex);
   for (const std::string& field : fields) {
     if (told_unknown.size() >= 64 || !told_unknown.insert(field).second) continue;
-    log_warning(fmt::format("requests have a field '{}' that is not known here: it is ignored",
-                            field));
+    log_warning(
+        fmt::format("requests have a field '{}' that is not known here: it is ignored", field));
   }
 }
 

@@ -18,7 +18,8 @@ std::string random_id() {
   thread_local std::size_t n_left = 0;
   if (n_left == 0) {
     HEDDLE_CHECK(getentropy(pool.data(), 256) == 0 && getentropy(pool.data() + 256, 256) == 0 &&
-                 getentropy(pool.data() + 512, 256) == 0 && getentropy(pool.data() + 768, 256) == 0);
+                 getentropy(pool.data() + 512, 256) == 0 &&
+                 getentropy(pool.data() + 768, 256) == 0);
     n_left = pool.size();
   }
   n_left -= kBytes;

@@ -32,7 +32,7 @@ struct AnswerChoice {
   std::string text = {};  // all of it, thoughts and calls too
   Reply reply = {};       // the same, divided (chat, responses)
   std::unique_ptr<ReplyParser> parser = {};
-  std::vector<TokenInfo> tokens = {};       // if log probabilities are wanted
+  std::vector<TokenInfo> tokens = {};  // if log probabilities are wanted
   std::vector<std::int32_t> token_ids = {};
   std::int64_t n_tokens = 0;
   std::int64_t n_thought_tokens = 0;

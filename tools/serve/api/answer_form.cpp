@@ -16,15 +16,16 @@ namespace {
 struct Form {
   enum class Kind { kFree, kJsonObject, kSchema, kRegex, kChoice, kGrammar };
   Kind kind = Kind::kFree;
-  std::string source = {};                // schema, pattern, grammar
+  std::string source = {};  // schema, pattern, grammar
   std::vector<std::string> choices = {};
-  std::string param = {};                 // the field that says so
+  std::string param = {};  // the field that says so
 };
 
 bool is_schema_name(std::string_view name) {
-  return !name.empty() && name.size() <= 64 && name.find_first_not_of(
+  return !name.empty() && name.size() <= 64 &&
+         name.find_first_not_of(
              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
-                                                   std::string_view::npos;
+             std::string_view::npos;
 }
 
 /// {type, json_schema {name, schema}} of chat completions; in /v1/responses name and schema stand
@@ -74,8 +75,9 @@ Form read_structured(const Json& object) {
                                    : Form::Kind::kGrammar;
       form.source = value.get<std::string>();
     } else {
-      throw invalid_value(param, param + ": allowed: json (a schema), regex, choice, grammar, "
-                                         "json_object");
+      throw invalid_value(param, param +
+                                     ": allowed: json (a schema), regex, choice, grammar, "
+                                     "json_object");
     }
   }
   if (n_forms != 1) throw invalid_value(param, param + ": exactly one form is allowed");
@@ -92,8 +94,7 @@ Form read_form(const Fields& fields) {
   }
   if (const Json* structured = fields.find("structured_outputs")) {
     if (form.kind != Form::Kind::kFree) {
-      throw invalid_value("structured_outputs",
-                          "structured_outputs: not beside response_format");
+      throw invalid_value("structured_outputs", "structured_outputs: not beside response_format");
     }
     form = read_structured(*structured);
   }
@@ -153,11 +154,10 @@ GrammarNode after_thoughts(GrammarBuilder& builder, const ReplyStyle& style, Gra
 }
 
 std::string key_of(const Form& form, const ChatInput& input, const GenerationPlan& plan) {
-  Json key = Json::array({static_cast<int>(form.kind), form.source, form.choices,
-                          static_cast<int>(plan.style.tools), plan.style.newer_form,
-                          static_cast<int>(plan.style.reasoning), plan.style.reasoning_open,
-                          static_cast<int>(input.tool_choice), input.named_tool,
-                          plan.parallel_tools});
+  Json key = Json::array(
+      {static_cast<int>(form.kind), form.source, form.choices, static_cast<int>(plan.style.tools),
+       plan.style.newer_form, static_cast<int>(plan.style.reasoning), plan.style.reasoning_open,
+       static_cast<int>(input.tool_choice), input.named_tool, plan.parallel_tools});
   for (const ToolSpec& tool : input.tools) key.push_back({tool.name, tool.parameters_json});
   return key.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

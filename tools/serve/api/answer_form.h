@@ -1,5 +1,6 @@
 #pragma once
-// The form that an answer must have: response_format, structured_outputs, tools that must be called.
+// The form that an answer must have: response_format, structured_outputs, tools that must be
+// called.
 
 #include "engine/request.h"
 #include "tools/serve/api/chat_input.h"

@@ -25,7 +25,8 @@ constexpr ErrorRow kErrors[] = {
     {"400", "missing_required_parameter", "a field is missing"},
     {"400", "unsupported_parameter", "a field is known, but not to be had here"},
     {"400", "unknown_parameter", "with `--strict-fields`: a field is not known"},
-    {"400", "context_length_exceeded", "prompt and answer do not fit; the message has both numbers"},
+    {"400", "context_length_exceeded",
+     "prompt and answer do not fit; the message has both numbers"},
     {"400", "invalid_token_id", "a token id is none of the vocabulary"},
     {"400", "unsupported_schema", "a JSON Schema that cannot be kept to (structured_output.md)"},
     {"400", "chat_template_error", "the chat template refuses the messages, or there is none"},
@@ -90,11 +91,11 @@ void fields(std::string& out, std::string_view path, Endpoint endpoint) {
   std::string neutral;
   for (const FieldSpec* field : fields_of(endpoint)) {
     if (field->support == Support::kRefused) {
-      refused += fmt::format("{}`{}` ({}{})", refused.empty() ? "" : ", ", field->name, field->help,
-                             field->harmless.empty()
-                                 ? std::string()
-                                 : fmt::format("; taken: {}", field->harmless.substr(
-                                                                  1, field->harmless.size() - 2)));
+      refused += fmt::format(
+          "{}`{}` ({}{})", refused.empty() ? "" : ", ", field->name, field->help,
+          field->harmless.empty()
+              ? std::string()
+              : fmt::format("; taken: {}", field->harmless.substr(1, field->harmless.size() - 2)));
       continue;
     }
     if (field->support == Support::kNeutral) {

@@ -90,8 +90,7 @@ std::string_view error_type(int status) {
   if (status == 403) return "permission_error";
   if (status == 429) return "rate_limit_error";
   if (status == 503) return "service_unavailable_error";
-  return status >= 500 && status != 501 && status != 505 ? "server_error"
-                                                         : "invalid_request_error";
+  return status >= 500 && status != 501 && status != 505 ? "server_error" : "invalid_request_error";
 }
 
 std::string error_body(const ApiErrorSpec& spec) {

@@ -15,9 +15,9 @@ struct ApiErrorSpec {
   int status = 400;
   std::string code;  // "invalid_value"
   std::string message;
-  std::string param = {};      // the field, "" none: null in JSON
-  int retry_after_s = 0;       // > 0: header Retry-After
-  bool never_retry = false;    // the same request fails again: x-should-retry: false
+  std::string param = {};    // the field, "" none: null in JSON
+  int retry_after_s = 0;     // > 0: header Retry-After
+  bool never_retry = false;  // the same request fails again: x-should-retry: false
 };
 
 /// Thrown by what reads a request, caught where its answer is decided.

@@ -96,8 +96,7 @@ class ChatFormat : public AnswerFormat {
 
   void end(const Answer& answer, std::string& out) override {
     if (answer.plan->include_usage) {
-      append_event(out,
-                   head_ + R"(,"choices":[],"usage":)" + to_text(usage_json(answer)) + "}");
+      append_event(out, head_ + R"(,"choices":[],"usage":)" + to_text(usage_json(answer)) + "}");
     }
     append_event(out, "[DONE]");
   }
@@ -157,10 +156,10 @@ class ChatFormat : public AnswerFormat {
     } else if (answer.plan->include_usage) {
       usage = R"(,"usage":null)";
     }
-    append_event(out, fmt::format(R"({},"choices":[{{"index":{},"delta":{},{}"finish_reason":{}}}]{}{}}})",
-                                  head_, choice.index, delta,
-                                  extra.empty() ? R"("logprobs":null,)" : extra, finish, more,
-                                  usage));
+    append_event(
+        out, fmt::format(R"({},"choices":[{{"index":{},"delta":{},{}"finish_reason":{}}}]{}{}}})",
+                         head_, choice.index, delta, extra.empty() ? R"("logprobs":null,)" : extra,
+                         finish, more, usage));
   }
 
   static Json of(const Answer& answer, const AnswerChoice& choice) {

@@ -81,8 +81,8 @@ ChatMessage read_message(const Json& message, const std::string& where, bool kno
   }
   ChatMessage out{.role = message["role"].get<std::string>(), .content = {}, .extra_json = {}};
   if (std::ranges::find(kRoles, out.role) == std::end(kRoles)) {
-    throw invalid_value(where + ".role", fmt::format("{}.role: allowed: {}", where,
-                                                     fmt::join(kRoles, ", ")));
+    throw invalid_value(where + ".role",
+                        fmt::format("{}.role: allowed: {}", where, fmt::join(kRoles, ", ")));
   }
   if (out.role == "developer" && !knows_developer) out.role = "system";
   Json extra = Json::object();
@@ -112,12 +112,11 @@ std::vector<ChatMessage> read_messages(const Json& list,
                                        const ServerLimits& limits) {
   const auto n = static_cast<std::int64_t>(list.size());
   if (n < 1 || n > limits.messages) {
-    throw invalid_value(where, fmt::format("{}: got {} messages, allowed 1 to {}", where, n,
-                                           limits.messages));
+    throw invalid_value(
+        where, fmt::format("{}: got {} messages, allowed 1 to {}", where, n, limits.messages));
   }
-  const bool knows_developer =
-      facts.chat_template != nullptr &&
-      facts.chat_template->source().find("developer") != std::string::npos;
+  const bool knows_developer = facts.chat_template != nullptr &&
+                               facts.chat_template->source().find("developer") != std::string::npos;
   std::vector<ChatMessage> messages;
   for (std::size_t i = 0; i < list.size(); ++i) {
     messages.push_back(read_message(list[i], fmt::format("{}[{}]", where, i), knows_developer));
@@ -127,8 +126,8 @@ std::vector<ChatMessage> read_messages(const Json& list,
 
 bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           c == '_' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           c == '-';
   });
 }
 
@@ -182,14 +181,13 @@ void read_tool_choice(const Json* choice, ChatInput& input) {
   }
   const Json* name = nullptr;
   if (text_member(*choice, "type") == "function") {
-    const Json& holder =
-        choice->contains("function") && (*choice)["function"].is_object() ? (*choice)["function"]
-                                                                          : *choice;
+    const Json& holder = choice->contains("function") && (*choice)["function"].is_object()
+                             ? (*choice)["function"]
+                             : *choice;
     if (holder.contains("name") && holder["name"].is_string()) name = &holder["name"];
   }
   if (name == nullptr) {
-    throw invalid_type("tool_choice",
-                       "tool_choice: allowed: none, auto, required, or a function");
+    throw invalid_type("tool_choice", "tool_choice: allowed: none, auto, required, or a function");
   }
   input.tool_choice = ToolChoice::kNamed;
   input.named_tool = name->get<std::string>();
@@ -201,8 +199,8 @@ void read_tool_choice(const Json* choice, ChatInput& input) {
 void read_tools(const Fields& fields, const ServerLimits& limits, ChatInput& input) {
   const Json* tools = fields.find("tools");
   if (tools != nullptr && static_cast<std::int64_t>(tools->size()) > limits.tools) {
-    throw invalid_value("tools", fmt::format("tools: got {}, allowed at most {}", tools->size(),
-                                             limits.tools));
+    throw invalid_value(
+        "tools", fmt::format("tools: got {}, allowed at most {}", tools->size(), limits.tools));
   }
   Json list = Json::array();
   for (std::size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
@@ -276,8 +274,7 @@ ChatInput read_chat(const Fields& fields, const ModelFacts& facts, const ServerL
   read_tools(fields, limits, input);
   read_variables(fields, fields.text("reasoning_effort"), input);
   input.continue_final_message = fields.on("continue_final_message");
-  input.add_generation_prompt =
-      fields.on("add_generation_prompt", !input.continue_final_message);
+  input.add_generation_prompt = fields.on("add_generation_prompt", !input.continue_final_message);
   if (input.continue_final_message &&
       (input.add_generation_prompt || input.messages.back().role != "assistant")) {
     throw invalid_value("continue_final_message",
@@ -326,9 +323,8 @@ RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool w
   }
   RenderedChat out;
   try {
-    RenderedPrompt prompt =
-        render_messages(*facts.chat_template, *facts.tokenizer, input.messages,
-                        input.add_generation_prompt, input.variables);
+    RenderedPrompt prompt = render_messages(*facts.chat_template, *facts.tokenizer, input.messages,
+                                            input.add_generation_prompt, input.variables);
     if (input.continue_final_message) {
       const std::string& last = input.messages.back().content;
       const std::size_t at = prompt.text.rfind(last);
@@ -337,7 +333,8 @@ RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool w
                             "continue_final_message: the template changes the last message");
       }
       prompt.text.resize(at + last.size());
-      std::erase_if(prompt.untrusted, [&](const ByteRange& r) { return r.begin >= at + last.size(); });
+      std::erase_if(prompt.untrusted,
+                    [&](const ByteRange& r) { return r.begin >= at + last.size(); });
       for (ByteRange& r : prompt.untrusted) r.end = std::min(r.end, prompt.text.size());
     }
     out.tokens = encode_rendered(*facts.tokenizer, prompt);
@@ -346,8 +343,7 @@ RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool w
     throw;
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kBadInput) throw;
-    throw ApiError(
-        {.code = "chat_template_error", .message = e.what(), .param = "messages"});
+    throw ApiError({.code = "chat_template_error", .message = e.what(), .param = "messages"});
   }
   if (with_departures && facts.recurrent) {
     out.departures = chat_departures(*facts.chat_template, *facts.tokenizer, input.messages,

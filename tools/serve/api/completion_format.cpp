@@ -60,10 +60,10 @@ class LogprobLists {
 class CompletionFormat : public AnswerFormat {
  public:
   void begin(const Answer& answer, std::string&) override {
-    head_ = fmt::format(
-        R"({{"id":"cmpl-{}","object":"text_completion","created":{},"model":{},)"
-        R"("system_fingerprint":"{}")",
-        answer.id, answer.created, json_string(answer.plan->model), answer.facts->numerics_id);
+    head_ = fmt::format(R"({{"id":"cmpl-{}","object":"text_completion","created":{},"model":{},)"
+                        R"("system_fingerprint":"{}")",
+                        answer.id, answer.created, json_string(answer.plan->model),
+                        answer.facts->numerics_id);
     lists_.clear();
     echo_due_.clear();
     for (std::size_t i = 0; i < answer.choices.size(); ++i) {
@@ -111,8 +111,7 @@ class CompletionFormat : public AnswerFormat {
 
   void end(const Answer& answer, std::string& out) override {
     if (answer.plan->include_usage) {
-      append_event(out,
-                   head_ + R"(,"choices":[],"usage":)" + to_text(usage_json(answer)) + "}");
+      append_event(out, head_ + R"(,"choices":[],"usage":)" + to_text(usage_json(answer)) + "}");
     }
     append_event(out, "[DONE]");
   }
@@ -163,10 +162,10 @@ class CompletionFormat : public AnswerFormat {
     } else if (answer.plan->include_usage) {
       usage = R"(,"usage":null)";
     }
-    append_event(out,
-                 fmt::format(R"({},"choices":[{{"index":{},"text":{},{}"finish_reason":{}}}]{}{}}})",
-                             head_, choice.index, json_string(text),
-                             extra.empty() ? R"("logprobs":null,)" : extra, finish, more, usage));
+    append_event(
+        out, fmt::format(R"({},"choices":[{{"index":{},"text":{},{}"finish_reason":{}}}]{}{}}})",
+                         head_, choice.index, json_string(text),
+                         extra.empty() ? R"("logprobs":null,)" : extra, finish, more, usage));
   }
 
   static Json of(const Answer& answer, const AnswerChoice& choice) {

@@ -81,9 +81,8 @@ void check_number(const FieldSpec& field, const Json& value) {
   const bool in_range = (field.low_open ? number > field.low : number >= field.low) &&
                         number <= field.high && std::isfinite(number);
   if (in_range) return;
-  throw invalid_value(field.name,
-                      fmt::format("{}: got {}, allowed {}", field.name, value.dump().substr(0, 32),
-                                  range_text(field)));
+  throw invalid_value(field.name, fmt::format("{}: got {}, allowed {}", field.name,
+                                              value.dump().substr(0, 32), range_text(field)));
 }
 
 void check_choice(const FieldSpec& field, const Json& value) {
@@ -163,9 +162,9 @@ Fields Fields::read(std::string_view body,
   fields.values_.push_back(parse_body(body, limits));
   const Json& object = fields.values_[0];
   if (!object.is_object()) {
-    throw ApiError({.code = "invalid_json",
-                    .message = fmt::format("the body is {}, allowed an object",
-                                           object.type_name())});
+    throw ApiError(
+        {.code = "invalid_json",
+         .message = fmt::format("the body is {}, allowed an object", object.type_name())});
   }
   const auto specs = fields_of(endpoint);
   for (const auto& [name, value] : object.items()) {
@@ -235,8 +234,7 @@ Json field_schema(const FieldSpec& field, const ServerLimits& limits) {
   if (field.name == "logit_bias") schema["maxProperties"] = limits.logit_biases;
   if (field.support == Support::kRefused) {
     schema = Json::object();
-    const Json harmless =
-        field.harmless.empty() ? Json::array() : Json::parse(field.harmless);
+    const Json harmless = field.harmless.empty() ? Json::array() : Json::parse(field.harmless);
     schema["enum"] = harmless;
     schema["enum"].push_back(nullptr);
     schema["description"] = fmt::format("Not supported: {}", field.help);

@@ -24,7 +24,9 @@ ApiErrorSpec failure_of(const RequestEvent& event) {
     return {.status = 503, .code = "queue_timeout", .message = event.error, .retry_after_s = 10};
   }
   if (event.error.starts_with("draining")) {
-    return {.status = 503, .code = "draining", .message = "the server is shutting down",
+    return {.status = 503,
+            .code = "draining",
+            .message = "the server is shutting down",
             .retry_after_s = 5};
   }
   if (event.error.starts_with("engine_dead")) {
@@ -70,7 +72,9 @@ ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
 /// One prompt's. Holds the generation: it lives while the engine may call.
 class Generation::Receiver : public EventReceiver {
  public:
-  Receiver(std::shared_ptr<Generation> owner, std::shared_ptr<Exchange> exchange, std::size_t prompt)
+  Receiver(std::shared_ptr<Generation> owner,
+           std::shared_ptr<Exchange> exchange,
+           std::size_t prompt)
       : owner_(std::move(owner)), exchange_(std::move(exchange)), prompt_(prompt) {}
   void accepted() override { owner_->accepted(); }
   void refused(ErrorKind kind, const std::string& text) override { owner_->refused(kind, text); }
@@ -127,8 +131,8 @@ void Generation::submit() {
   exchange_->on_gone([self = shared_from_this()] { self->client_gone(); });
   for (std::size_t p = 0; p < plan_.requests.size(); ++p) {
     const Request& request = plan_.requests[p];
-    const std::int64_t n_tokens = static_cast<std::int64_t>(request.prompt.size()) +
-                                  request.n * request.max_new_tokens;
+    const std::int64_t n_tokens =
+        static_cast<std::int64_t>(request.prompt.size()) + request.n * request.max_new_tokens;
     const auto submitted = context_.host.submit(
         request, n_tokens, std::make_shared<Receiver>(shared_from_this(), exchange_, p));
     if (submitted.refusal != EngineHost::Refusal::kNone) {
@@ -179,8 +183,7 @@ void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>&
 }
 
 void Generation::take(std::size_t prompt, const RequestEvent& event, std::string& out) {
-  AnswerChoice& choice =
-      answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
+  AnswerChoice& choice = answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
   if (event.prompt_computed >= 0) {
     if (streaming_) format_->progress(answer_, choice, event, seconds(), out);
     return;
@@ -345,8 +348,7 @@ void Generation::ping_later() {
   exchange_->after(context_.ping_seconds, [self = weak_from_this()] {
     const auto alive = self.lock();
     if (!alive || alive->over_) return;
-    const double silent =
-        std::chrono::duration<double>(Clock::now() - alive->last_sent_).count();
+    const double silent = std::chrono::duration<double>(Clock::now() - alive->last_sent_).count();
     if (silent >= 0.9 * alive->context_.ping_seconds) {
       alive->exchange_->write(": ping\n\n");
       alive->last_sent_ = Clock::now();

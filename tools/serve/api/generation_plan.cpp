@@ -22,8 +22,8 @@ std::uint64_t fresh_seed() {
 
 bool is_salt(std::string_view text) {
   return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           c == '_' || c == '-';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+           c == '-';
   });
 }
 
@@ -62,18 +62,16 @@ std::vector<std::string> read_stops(const Fields& fields, const ServerLimits& li
   return stops;
 }
 
-std::vector<std::int32_t> read_ids(const Json& list,
-                                   const std::string& where,
-                                   std::int64_t vocab) {
+std::vector<std::int32_t> read_ids(const Json& list, const std::string& where, std::int64_t vocab) {
   std::vector<std::int32_t> ids;
   ids.reserve(list.size());
   for (std::size_t i = 0; i < list.size(); ++i) {
     const auto id = whole_number(list[i]);
     if (!id || *id < 0 || *id >= vocab) {
-      throw ApiError({.code = "invalid_token_id",
-                      .message = fmt::format("{}[{}] is not a token id, allowed 0 to {}", where, i,
-                                             vocab - 1),
-                      .param = where});
+      throw ApiError(
+          {.code = "invalid_token_id",
+           .message = fmt::format("{}[{}] is not a token id, allowed 0 to {}", where, i, vocab - 1),
+           .param = where});
     }
     ids.push_back(static_cast<std::int32_t>(*id));
   }
@@ -167,8 +165,9 @@ Request read_common(const Fields& fields, const PlanContext& context, Generation
   request.stop = read_stops(fields, context.limits);
   if (const Json* ids = fields.find("stop_token_ids")) {
     if (static_cast<std::int64_t>(ids->size()) > context.limits.logit_biases) {
-      throw invalid_value("stop_token_ids", fmt::format("stop_token_ids: got {}, allowed at most {}",
-                                                        ids->size(), context.limits.logit_biases));
+      throw invalid_value("stop_token_ids",
+                          fmt::format("stop_token_ids: got {}, allowed at most {}", ids->size(),
+                                      context.limits.logit_biases));
     }
     request.stop_ids = read_ids(*ids, "stop_token_ids", context.facts.vocab);
   }
@@ -214,8 +213,7 @@ void set_length(Request& request,
   request.max_new_tokens = asked >= 0 ? asked : std::min(fallback, room);
   // A request that no empty cache could hold.
   const std::int64_t all = n_prompt + request.max_new_tokens;
-  const std::int64_t blocks =
-      (all + context.facts.block_tokens - 1) / context.facts.block_tokens;
+  const std::int64_t blocks = (all + context.facts.block_tokens - 1) / context.facts.block_tokens;
   if (context.facts.kv_tokens > 0 &&
       blocks * context.facts.block_tokens > context.facts.kv_tokens) {
     throw ApiError({.code = "context_length_exceeded",
@@ -322,14 +320,14 @@ GenerationPlan plan_completions(const Fields& fields, const PlanContext& context
   const std::vector<Json> prompts = prompts_of(*fields.find("prompt"), context.limits);
   const auto n_answers = static_cast<std::int64_t>(prompts.size()) * plan.n;
   if (n_answers > context.limits.prompts_by_choices) {
-    throw invalid_value("n", fmt::format("{} prompts with n {}: allowed {} answers in all",
-                                         prompts.size(), plan.n,
-                                         context.limits.prompts_by_choices));
+    throw invalid_value(
+        "n", fmt::format("{} prompts with n {}: allowed {} answers in all", prompts.size(), plan.n,
+                         context.limits.prompts_by_choices));
   }
   common.n_logprobs = plan.logprobs;
-  common.prompt_logprobs =
-      plan.echo && plan.logprobs >= 0 ? std::max(plan.logprobs, plan.prompt_logprobs)
-                                      : plan.prompt_logprobs;
+  common.prompt_logprobs = plan.echo && plan.logprobs >= 0
+                               ? std::max(plan.logprobs, plan.prompt_logprobs)
+                               : plan.prompt_logprobs;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     Request request = common;
     const std::string where = prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);

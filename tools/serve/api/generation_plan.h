@@ -20,23 +20,23 @@ namespace heddle::serve {
 
 struct GenerationPlan {
   Endpoint endpoint = Endpoint::kChat;
-  std::vector<Request> requests = {};  // one a prompt
+  std::vector<Request> requests = {};          // one a prompt
   std::vector<std::string> prompt_texts = {};  // of each, for echo
-  int n = 1;                           // choices of each
-  std::string model = {};              // as the request names it
+  int n = 1;                                   // choices of each
+  std::string model = {};                      // as the request names it
   bool stream = false;
   bool include_usage = false;
   bool continuous_usage = false;
   bool progress = false;
   bool token_ids = false;
   bool echo = false;
-  bool prompt_only = false;   // echo without an answer
-  int logprobs = -1;          // chat: of the answer; completions: of the prompt too with echo
+  bool prompt_only = false;  // echo without an answer
+  int logprobs = -1;         // chat: of the answer; completions: of the prompt too with echo
   int prompt_logprobs = -1;
   bool parallel_tools = true;
-  bool forced_tools = false;  // the grammar lets the model write nothing but calls
+  bool forced_tools = false;       // the grammar lets the model write nothing but calls
   std::string forced_marker = {};  // of them, already in the prompt
-  ReplyStyle style = {};      // chat and responses
+  ReplyStyle style = {};           // chat and responses
   std::string session_id = {};
   std::vector<std::string> unknown_fields = {};
   // /v1/responses gives back what it was asked.
@@ -49,13 +49,15 @@ struct GenerationPlan {
 struct PlanContext {
   const ModelFacts& facts;
   const ServerLimits& limits;
-  ReplyStyle style;         // of the model
+  ReplyStyle style;  // of the model
   GrammarStore& grammars;
   std::string client = {};  // whose prefixes and turn it is
   bool strict_fields = false;
 };
 
 /// Reads the body of a chat, completions or responses request. Throws ApiError.
-GenerationPlan plan_generation(std::string_view body, Endpoint endpoint, const PlanContext& context);
+GenerationPlan plan_generation(std::string_view body,
+                               Endpoint endpoint,
+                               const PlanContext& context);
 
 }  // namespace heddle::serve

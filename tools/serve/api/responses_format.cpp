@@ -48,11 +48,8 @@ class ResponsesFormat : public AnswerFormat {
     }
   }
 
-  void progress(const Answer&,
-                const AnswerChoice&,
-                const RequestEvent&,
-                double,
-                std::string&) override {}
+  void progress(
+      const Answer&, const AnswerChoice&, const RequestEvent&, double, std::string&) override {}
 
   void finish(const Answer& answer, const AnswerChoice& choice, std::string& out) override {
     if (item_ == Item::kNone && choice.reply.calls.empty()) open(answer, Item::kMessage, out);
@@ -134,18 +131,20 @@ class ResponsesFormat : public AnswerFormat {
     close(answer, "completed", out);
     item_ = kind;
     ++n_items_;
-    item_id_ = (kind == Item::kReasoning ? "rs_" : kind == Item::kMessage ? "msg_" : "fc_") +
+    item_id_ = (kind == Item::kReasoning ? "rs_"
+                : kind == Item::kMessage ? "msg_"
+                                         : "fc_") +
                random_id();
     Json added = item("in_progress");
     if (kind != Item::kCall) added["content"] = Json::array();
     event("response.output_item.added",
           {{"output_index", n_items_ - 1}, {"item", std::move(added)}}, out);
     if (kind == Item::kCall) return;
-    event("response.content_part.added",
-          place({{"part", kind == Item::kMessage
-                              ? text_part("")
-                              : Json{{"type", "reasoning_text"}, {"text", ""}}}}),
-          out);
+    event(
+        "response.content_part.added",
+        place({{"part", kind == Item::kMessage ? text_part("")
+                                               : Json{{"type", "reasoning_text"}, {"text", ""}}}}),
+        out);
   }
 
   void close(const Answer&, const char* status, std::string& out) {
@@ -162,8 +161,8 @@ class ResponsesFormat : public AnswerFormat {
       const bool message = item_ == Item::kMessage;
       Json text = place({{"text", message ? text_ : reasoning_}});
       if (message) text["logprobs"] = Json::array();
-      event(message ? "response.output_text.done" : "response.reasoning_text.done",
-            std::move(text), out);
+      event(message ? "response.output_text.done" : "response.reasoning_text.done", std::move(text),
+            out);
       event("response.content_part.done", place({{"part", done["content"][0]}}), out);
     }
     event("response.output_item.done", {{"output_index", n_items_ - 1}, {"item", done}}, out);

@@ -44,7 +44,7 @@ std::span<const RouteSpec> route_table();
 struct RouteMatch {
   RouteId id = RouteId::kNone;
   RouteLabel label = RouteLabel::kOther;
-  bool allowed = false;      // the method
+  bool allowed = false;  // the method
   bool needs_key = true;
   std::string methods = {};  // "GET, HEAD, OPTIONS"
   std::string parameter = {};

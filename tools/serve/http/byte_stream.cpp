@@ -65,8 +65,7 @@ class PlainStream : public SocketBase {
   }
 
   void handshake(Done done) override {
-    asio::post(socket_.get_executor(),
-               [done = guarded(std::move(done))] { done(error_code()); });
+    asio::post(socket_.get_executor(), [done = guarded(std::move(done))] { done(error_code()); });
   }
 
   void read(Received received) override {
@@ -108,8 +107,7 @@ class PlainStream : public SocketBase {
 
 class TlsStream : public SocketBase {
  public:
-  TlsStream(tcp::socket socket, asio::ssl::context& context)
-      : stream_(std::move(socket), context) {
+  TlsStream(tcp::socket socket, asio::ssl::context& context) : stream_(std::move(socket), context) {
     error_code ignored;
     stream_.next_layer().set_option(tcp::no_delay(true), ignored);
   }
@@ -164,9 +162,8 @@ std::unique_ptr<asio::ssl::context> tls_context(const std::string& certificate_f
   }
   context->use_private_key_file(key_file, asio::ssl::context::pem, error);
   if (error) {
-    throw bad_input(
-        fmt::format("--tls-key: {}: not the certificate's key in PEM: {}", key_file,
-                    error.message()));
+    throw bad_input(fmt::format("--tls-key: {}: not the certificate's key in PEM: {}", key_file,
+                                error.message()));
   }
   return context;
 }

@@ -36,8 +36,7 @@ const std::string& http_date() {
 }
 
 std::string head_of(const HttpReply& reply, std::string_view framing, bool keep_alive) {
-  std::string head =
-      fmt::format("HTTP/1.1 {} {}\r\n", reply.status, reason_phrase(reply.status));
+  std::string head = fmt::format("HTTP/1.1 {} {}\r\n", reply.status, reason_phrase(reply.status));
   for (const auto& [name, value] : reply.headers) {
     head += name;
     head += ": ";
@@ -76,11 +75,10 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   void after(double seconds, std::function<void()> callback) override {
     if (connection_ == nullptr) return;
     timer_.expires_after(std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6)));
-    timer_.async_wait(
-        [self = weak_from_this(), callback = std::move(callback)](error_code error) {
-          const auto alive = self.lock();
-          if (!error && alive && alive->connection_ != nullptr) callback();
-        });
+    timer_.async_wait([self = weak_from_this(), callback = std::move(callback)](error_code error) {
+      const auto alive = self.lock();
+      if (!error && alive && alive->connection_ != nullptr) callback();
+    });
   }
 
   void reply(HttpReply reply) override {
@@ -203,8 +201,7 @@ void Connection::enter(Phase phase) {
 }
 
 void Connection::arm(double seconds) {
-  deadline_ =
-      Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6));
+  deadline_ = Clock::now() + std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6));
   if (!waiting_ || timer_.expiry() > deadline_) wait();
 }
 
@@ -327,8 +324,7 @@ void Connection::flush() {
   sending_.clear();
   std::swap(sending_, unsent_);
   arm(context_.limits.write_stall_seconds);
-  stream_->write(sending_,
-                 [this, self = shared_from_this()](error_code error) { written(error); });
+  stream_->write(sending_, [this, self = shared_from_this()](error_code error) { written(error); });
 }
 
 void Connection::written(error_code error) {

@@ -14,9 +14,9 @@ namespace heddle::serve {
 using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
-  std::string method;      // as sent: methods are case-sensitive
-  std::string path;        // of the target, before '?', as sent: nothing is decoded
-  std::string query = {};  // behind '?'
+  std::string method;       // as sent: methods are case-sensitive
+  std::string path;         // of the target, before '?', as sent: nothing is decoded
+  std::string query = {};   // behind '?'
   HeaderList headers = {};  // names in lower case, values trimmed
   std::string body = {};
   int minor_version = 1;  // of HTTP/1
@@ -36,7 +36,8 @@ struct HttpReply {
 std::string_view reason_phrase(int status);
 
 /// One request that is being answered. Everything but post(), gone(), peer() and request() is for
-/// the thread that the exchange was handed out on; it may outlive its connection, and then does nothing.
+/// the thread that the exchange was handed out on; it may outlive its connection, and then does
+/// nothing.
 class Exchange {
  public:
   virtual ~Exchange() = default;

@@ -44,9 +44,8 @@ tcp::endpoint endpoint_of(const HttpServerOptions& options) {
   tcp::resolver resolver(io);
   const auto found = resolver.resolve(options.host, std::to_string(options.port), error);
   if (error || found.empty()) {
-    throw bad_input(
-        fmt::format("--host: '{}' is not an address of this machine, nor a name of one",
-                    options.host));
+    throw bad_input(fmt::format("--host: '{}' is not an address of this machine, nor a name of one",
+                                options.host));
   }
   return found.begin()->endpoint();
 }
@@ -92,8 +91,8 @@ struct HttpServer::Impl {
   bool enter(const std::string& peer, bool loopback);
   void leave(const std::string& peer, bool loopback);
   IoThread& least_busy() {
-    return **std::ranges::min_element(
-        threads, {}, [](const auto& t) { return t->n_connections.load(); });
+    return **std::ranges::min_element(threads, {},
+                                      [](const auto& t) { return t->n_connections.load(); });
   }
 
   HttpServerOptions options;
@@ -166,12 +165,12 @@ void HttpServer::Impl::take(tcp::socket socket, IoThread& owner) {
   ++owner.n_connections;
   std::unique_ptr<ByteStream> stream =
       tls ? tls_stream(std::move(socket), *tls) : plain_stream(std::move(socket));
-  auto connection = std::make_shared<Connection>(
-      owner.io, std::move(stream), peer, context, [this, &owner, peer, loopback](Connection& c) {
-        leave(peer, loopback);
-        --owner.n_connections;
-        owner.connections.erase(c.shared_from_this());
-      });
+  auto connection = std::make_shared<Connection>(owner.io, std::move(stream), peer, context,
+                                                 [this, &owner, peer, loopback](Connection& c) {
+                                                   leave(peer, loopback);
+                                                   --owner.n_connections;
+                                                   owner.connections.erase(c.shared_from_this());
+                                                 });
   asio::post(owner.io, [this, &owner, connection = std::move(connection)] {
     owner.connections.insert(connection);
     connection->start();
@@ -257,7 +256,8 @@ const ServerLimits& HttpServer::limits() const {
 }
 
 HttpServerStats HttpServer::stats() const {
-  return {.connections = impl_->connections, .accepted = impl_->accepted,
+  return {.connections = impl_->connections,
+          .accepted = impl_->accepted,
           .turned_away = impl_->turned_away};
 }
 

@@ -13,8 +13,8 @@
 namespace heddle::serve {
 
 struct HttpServerOptions {
-  std::string host = "127.0.0.1";  // an address, or a name of one
-  std::uint16_t port = 8080;       // 0: any that is free
+  std::string host = "127.0.0.1";    // an address, or a name of one
+  std::uint16_t port = 8080;         // 0: any that is free
   std::string tls_certificate = {};  // files; "": plain
   std::string tls_key = {};
   int threads = 1;
