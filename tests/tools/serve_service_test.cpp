@@ -223,7 +223,7 @@ TEST(ServeHost, DrainsAndRefusesMeanwhile) {
 }
 
 TEST(ServeHost, CancelAllEndsEverythingWithOneError) {
-  Host h({}, {.max_running = 2});
+  Host h({}, {.max_running = 2, .tokens_per_second = 500.0});
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int i = 0; i < 5; ++i) recorders.push_back(h.submit(request_of(10000, 1 + i % 2)));
   h.host.cancel_all("draining");
@@ -275,7 +275,7 @@ TEST(ServeHost, AStepThatTakesLongIsAStallUntilItEnds) {
 TEST(ServeHost, ItsEndCancelsWhatIsLeft) {
   std::weak_ptr<Recorder> left;
   {
-    Host h;
+    Host h({}, {.tokens_per_second = 500.0});
     left = h.submit(request_of(30000));
     ASSERT_TRUE(soon([&] { return h.host.stats().running == 1; }));
   }
