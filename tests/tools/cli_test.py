@@ -1,6 +1,5 @@
-""
-    "The command line as a user meets it: the built executable on a tiny random model, and a few runs
-    of the default model where it is there.HEDDLE names the executable; exit status 77: skipped."""
+"""The command line as a user meets it: the built executable on a tiny random model, and a few runs
+of the default model where it is there. HEDDLE names the executable; exit status 77: skipped."""
 import json
 import math
 import os
@@ -299,8 +298,7 @@ class Prompts(Cli):
 
     def test_a_system_message_of_the_line_wins(self):
         user = {"role": "user", "content": "hi"}
-        lines = [{
-  "messages" : m, "max_tokens" : 1} for m in ([user], [{"role": "system", "content": "own"}, user])]
+        lines = [{"messages": m, "max_tokens": 1} for m in ([user], [{"role": "system", "content": "own"}, user])]
         got = self.rows("\n".join(map(json.dumps, lines)), "--system", "S")
         for row, system in zip(got, ("S", "own")):
             alone = as_json("generate", MODEL, "-p", "hi", "--system", system, "-n", 1)
@@ -471,8 +469,7 @@ class Bench(Cli):
         rc, out, err = heddle("bench", "--kernels", "matmul/ref/q4_1", "--kernel-ms", 20, "-t", 1, "--json")
         self.assertEqual(rc, 0, err)
         read = float(re.search(r"memory read ([\d.]+) GB/s", err)[1])
-        peaks = {
-k: float(v) for k, v in re.findall(r", (v?[a-z][\w+ ]*) (\d+) GFLOP/s", err)}
+        peaks = {k: float(v) for k, v in re.findall(r", (v?[a-z][\w+ ]*) (\d+) GFLOP/s", err)}
         decode, prefill = json.loads(out)
         for n, x in ((1, decode), (512, prefill)):
             n_rows = int(re.fullmatch(rf"n {n} k 2048 rows (\d+)", x["shape"])[1])
