@@ -19,8 +19,8 @@ PROGRAM = shutil.which("schemathesis", path=str(pathlib.Path(sys.executable).par
 class Schema(unittest.TestCase):
     def test_what_is_generated_from_the_document(self):
         with tempfile.TemporaryDirectory() as folder:
-            server = Server(tiny_model(folder), "--session-dir", folder)
-            run = subprocess.run([PROGRAM, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--max-examples", "5", "--seed", "1",
+            server = Server(tiny_model(folder), "--session-dir", folder, "--max-reply-tokens", 16)
+            run = subprocess.run([PROGRAM, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--max-examples", "5", "--seed", "1", "--request-timeout", "60",
                                   "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
                                   "--generation-allow-x00", "false", "--phases", "examples,coverage,fuzzing"],
                                  cwd=folder, capture_output=True, text=True, timeout=500)
