@@ -106,7 +106,8 @@ void check_memory(const MemoryPlan& plan, const EngineOptions& options) {
   // What was asked for beside the model goes first.
   const auto fits_without = [&](std::uint64_t bytes) { return plan.total() - bytes <= room; };
   const std::string_view remedy =
-      plan.host_cache > 0 && fits_without(plan.host_cache) ? "a smaller --host-cache lowers it"
+      plan.host_cache > 0 && fits_without(plan.host_cache + plan.host_bookkeeping)
+          ? "a smaller --host-cache lowers it"
       : options.snapshot_memory > 0 && fits_without(plan.snapshots)
           ? "a smaller --snapshot-memory lowers it"
       : plan.weights + plan.activations < room ? "a smaller --ctx or fewer sequences lower it"

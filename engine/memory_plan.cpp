@@ -339,6 +339,7 @@ MemoryPlan plan_memory(const ModelConfig& config,
   EngineOptions typed = o;
   typed.kv_dtype = kv_dtype;
   plan.bookkeeping = bookkeeping(config, o, host_tier(config, weights, typed).n_blocks);
+  plan.host_bookkeeping = plan.bookkeeping - bookkeeping(config, o, 0);
   return plan;
 }
 

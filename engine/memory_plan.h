@@ -37,8 +37,9 @@ struct MemoryPlan {
   std::uint64_t snapshots = 0;    // states and rings kept of prefixes
   std::uint64_t host_cache = 0;   // of blocks and states that had to leave the others
   std::uint64_t activations = 0;  // of the largest step, logits included
-  std::uint64_t kernel_scratch = 0;  // grows with use
-  std::uint64_t bookkeeping = 0;     // tokens, block tables, a step's arrays, copies of logits
+  std::uint64_t kernel_scratch = 0;    // grows with use
+  std::uint64_t bookkeeping = 0;       // tokens, block tables, a step's arrays, copies of logits
+  std::uint64_t host_bookkeeping = 0;  // of bookkeeping, what goes with host_cache
   std::uint64_t workspace() const { return activations + kernel_scratch + bookkeeping; }
   std::uint64_t total() const {
     return weights + kv + state + snapshots + host_cache + workspace();

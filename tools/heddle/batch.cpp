@@ -81,6 +81,7 @@ class FileExchange : public serve::Exchange {
   const serve::HttpRequest& request() const override { return request_; }
   const std::string& peer() const override { return peer_; }
   void reply(serve::HttpReply reply) override {
+    on_gone_ = nullptr;  // it holds what holds this
     if (auto done = std::exchange(done_, nullptr)) done(reply);
   }
   void begin_stream(serve::HttpReply) override {}
