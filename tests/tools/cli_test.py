@@ -307,11 +307,10 @@ class Prompts(Cli):
     def test_room_is_made_for_the_system_message(self):
         system = "you are a helpful thing number seven " * 120
         user = {"role": "user", "content": "hi"}
-        lines = [{"prompt": "hi"}, {"prompt": "there"}, {"messages": [user]},
-                 {"messages": [{"role": "system", "content": system}, user]}]
+        lines = [{"prompt": "hi"}, {"prompt": "there"}, {"messages": [user]}]
         got = self.rows("\n".join(map(json.dumps, lines)), "--system", system, "-n", 8)
         alone = as_json("generate", MODEL, "-p", "hi", "--system", system, "-n", 8, *GREEDY)
-        for i in (0, 2, 3):
+        for i in (0, 2):
             self.assertEqual((got[i]["prompt_token_ids"], got[i]["tokens"]), (alone["prompt_token_ids"], alone["tokens"]))
 
     def test_a_bad_line_is_named_before_anything_runs(self):
