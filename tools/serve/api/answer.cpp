@@ -93,6 +93,37 @@ Json prompt_logprobs_json(const Answer& answer, const AnswerPrompt& prompt) {
   return list;
 }
 
+Json answer_head(const Answer& answer, std::string_view id_prefix, std::string_view object) {
+  return {{"id", std::string(id_prefix) + answer.id},
+          {"object", object},
+          {"created", answer.created},
+          {"model", answer.plan->model},
+          {"system_fingerprint", answer.facts->numerics_id}};
+}
+
+std::string progress_member(const Answer& answer,
+                            const AnswerChoice& choice,
+                            const RequestEvent& event,
+                            double seconds) {
+  return fmt::format(
+      R"(,"prompt_progress":{{"total":{},"cache":{},"processed":{},"time_ms":{:.0f}}})",
+      answer.prompts[choice.prompt].n_tokens, event.reuse.cached_tokens, event.prompt_computed,
+      seconds * 1000.0);
+}
+
+std::string usage_member(const Answer& answer) {
+  if (answer.plan->continuous_usage) return R"(,"usage":)" + to_text(usage_json(answer));
+  return answer.plan->include_usage ? R"(,"usage":null)" : "";
+}
+
+void append_stream_end(const Answer& answer, std::string_view head, std::string& out) {
+  if (answer.plan->include_usage) {
+    append_event(out,
+                 fmt::format(R"({},"choices":[],"usage":{}}})", head, to_text(usage_json(answer))));
+  }
+  append_event(out, "[DONE]");
+}
+
 double shown_logprob(float logprob) {
   return logprob > -9999.0F ? static_cast<double>(logprob) : -9999.0;
 }

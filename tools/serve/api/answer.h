@@ -66,6 +66,17 @@ Json usage_json(const Answer& answer);
 Json prompt_logprobs_json(const Answer& answer, const AnswerPrompt& prompt);
 /// The text of one token: as it is, or "bytes:\xe2" where it is no UTF-8 alone.
 std::string token_text(const Tokenizer& tokenizer, std::int32_t token);
+/// id, object, created, model, system_fingerprint: the members that whole answers begin with.
+Json answer_head(const Answer& answer, std::string_view id_prefix, std::string_view object);
+/// ',"prompt_progress":{...}' of a chunk.
+std::string progress_member(const Answer& answer,
+                            const AnswerChoice& choice,
+                            const RequestEvent& event,
+                            double seconds);
+/// ',"usage":...' of a chunk, or "": as stream_options ask.
+std::string usage_member(const Answer& answer);
+/// The chunk of the usage, if asked for, and [DONE]; `head` begins every chunk.
+void append_stream_end(const Answer& answer, std::string_view head, std::string& out);
 /// JSON has no infinities: -9999 at least, as OpenAI has it.
 double shown_logprob(float logprob);
 /// "data: ...\n\n"

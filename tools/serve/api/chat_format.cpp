@@ -83,11 +83,7 @@ class ChatFormat : public AnswerFormat {
                 const RequestEvent& event,
                 double seconds,
                 std::string& out) override {
-    const AnswerPrompt& prompt = answer.prompts[choice.prompt];
-    const std::string more = fmt::format(
-        R"(,"prompt_progress":{{"total":{},"cache":{},"processed":{},"time_ms":{:.0f}}})",
-        prompt.n_tokens, event.reuse.cached_tokens, event.prompt_computed, seconds * 1000.0);
-    chunk(answer, choice, "{}", "null", "", more, out);
+    chunk(answer, choice, "{}", "null", "", progress_member(answer, choice, event, seconds), out);
   }
 
   void finish(const Answer& answer, const AnswerChoice& choice, std::string& out) override {
@@ -95,10 +91,7 @@ class ChatFormat : public AnswerFormat {
   }
 
   void end(const Answer& answer, std::string& out) override {
-    if (answer.plan->include_usage) {
-      append_event(out, head_ + R"(,"choices":[],"usage":)" + to_text(usage_json(answer)) + "}");
-    }
-    append_event(out, "[DONE]");
+    append_stream_end(answer, head_, out);
   }
 
   void error(const Answer&, const ApiErrorSpec& error, std::string& out) override {
@@ -106,12 +99,8 @@ class ChatFormat : public AnswerFormat {
   }
 
   Json whole(const Answer& answer) override {
-    Json json{{"id", "chatcmpl-" + answer.id},
-              {"object", "chat.completion"},
-              {"created", answer.created},
-              {"model", answer.plan->model},
-              {"system_fingerprint", answer.facts->numerics_id},
-              {"choices", Json::array()}};
+    Json json = answer_head(answer, "chatcmpl-", "chat.completion");
+    json["choices"] = Json::array();
     for (const AnswerChoice& choice : answer.choices) json["choices"].push_back(of(answer, choice));
     json["usage"] = usage_json(answer);
     if (answer.plan->prompt_logprobs >= 0) {
@@ -150,16 +139,10 @@ class ChatFormat : public AnswerFormat {
              std::string_view extra,
              std::string_view more,
              std::string& out) const {
-    std::string usage;
-    if (answer.plan->continuous_usage) {
-      usage = R"(,"usage":)" + to_text(usage_json(answer));
-    } else if (answer.plan->include_usage) {
-      usage = R"(,"usage":null)";
-    }
     append_event(
         out, fmt::format(R"({},"choices":[{{"index":{},"delta":{},{}"finish_reason":{}}}]{}{}}})",
                          head_, choice.index, delta, extra.empty() ? R"("logprobs":null,)" : extra,
-                         finish, more, usage));
+                         finish, more, usage_member(answer)));
   }
 
   static Json of(const Answer& answer, const AnswerChoice& choice) {
