@@ -431,17 +431,23 @@ class Runs(unittest.TestCase):
     def test_drain(self):
         server = Server(MODEL, "--parallel", 8, "--ctx", 8192, "--drain-seconds", 60)
         with concurrent.futures.ThreadPoolExecutor(9) as pool:
-            body = {**TEXT, "max_tokens": 2000, "ignore_eos": True}
+            body = {**TEXT, "max_tokens": 5000, "ignore_eos": True}
             runs = [pool.submit(lambda: list(server.events("/v1/completions", body))) for _ in range(8)]
             end = time.time() + 20
             while server.metric("vllm:num_requests_running") < 8 and time.time() < end:
                 time.sleep(0.01)
+            early = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            early.connect()
             server.process.send_signal(signal.SIGTERM)
             refused = None
             while refused is None:  # the signal has not been seen yet
                 status, headers, data = server.request("GET", "/health")
                 refused = (status, json.loads(data)["error"]["code"]) if status != 200 else None
             self.assertEqual(refused, (503, "draining"))
+            early.request("GET", "/v1/models")  # a connection made before the signal gets its answer
+            reply = early.getresponse()
+            self.assertEqual((reply.status, reply.headers["connection"]), (200, "close"))
+            early.close()
             self.assertEqual(server.post("/v1/completions", TEXT)[0], 503)
             texts = [r.result() for r in runs]
         self.assertTrue(all(t[-1] == "[DONE]" for t in texts))

@@ -18,6 +18,7 @@ using boost::system::error_code;
 
 constexpr double kHandshakeSeconds = 10.0;
 constexpr double kLingerSeconds = 2.0;
+constexpr double kDrainGraceSeconds = 1.0;
 constexpr std::size_t kLingerBytes = std::size_t{64} << 10U;
 
 /// The same within a second.
@@ -168,9 +169,10 @@ void Connection::start() {
   });
 }
 
+/// A request may be on its way: what has been sent by now is told that the server is shutting down.
 void Connection::drain() {
   draining_ = true;
-  if (phase_ == Phase::kIdle) close();
+  if (phase_ == Phase::kIdle) arm(std::min(kDrainGraceSeconds, context_.limits.idle_seconds));
 }
 
 void Connection::close() {
@@ -191,7 +193,9 @@ void Connection::enter(Phase phase) {
   if (phase_ == phase) return;
   phase_ = phase;
   const ServerLimits& limits = context_.limits;
-  if (phase == Phase::kIdle) return arm(limits.idle_seconds);
+  if (phase == Phase::kIdle) {
+    return arm(draining_ ? std::min(kDrainGraceSeconds, limits.idle_seconds) : limits.idle_seconds);
+  }
   if (phase == Phase::kHead) return arm(limits.header_seconds);
   if (phase == Phase::kBody) {
     window_bytes_ = 0;

@@ -35,7 +35,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
              std::function<void(Connection&)> closed);
   ~Connection();
   void start();
-  /// No further request after the one that is being answered.
+  /// One more request at most: the one that is being answered, or one that arrives within a second
+  /// of now.
   void drain();
   void close();
 
