@@ -171,7 +171,7 @@ std::string help_of(const CommandSpec& command) {
 std::string cli_markdown() {
   std::string text =
       "# The command line\n\n"
-      "<!-- Made by `heddle docs cli > docs/cli.md` from tools/heddle/flag_table.cpp; a test "
+      "<!-- Made by `heddle docs cli > docs/cli.md` from tools/heddle/flags/; a test "
       "compares. -->\n\n"
       "`heddle COMMAND [operands] [flags]`. MODEL is a `.gguf` file, a model folder with "
       "safetensors, or "
