@@ -219,12 +219,16 @@ void Engine::clear_cache() {
   impl_->scheduler.clear_cache();
 }
 
-SessionReport Engine::save_session(const std::string& path, std::span<const std::int32_t> tokens) {
-  return heddle::save_session(impl_->session_ends(), path, tokens);
+SessionReport Engine::save_session(const std::string& path,
+                                   std::span<const std::int32_t> tokens,
+                                   const std::string& client) {
+  return heddle::save_session(impl_->session_ends(), path, prefix_scope({.client = client}),
+                              tokens);
 }
 
-SessionReport Engine::restore_session(const SessionFile& file) {
-  return heddle::restore_session(impl_->session_ends(), file.view(), session_source(file.path()));
+SessionReport Engine::restore_session(const SessionFile& file, const std::string& client) {
+  return heddle::restore_session(impl_->session_ends(), file.view(),
+                                 prefix_scope({.client = client}), session_source(file.path()));
 }
 
 Hash128 Engine::weights_hash() {

@@ -44,10 +44,12 @@ class Engine {
   void clear_cache();
   /// Saves what the prefix cache has of `tokens` (a request's prompt and answer), with its
   /// recurrent states, in place of an older file. Not from a callback. Throws as engine/session.h
-  /// says.
-  SessionReport save_session(const std::string& path, std::span<const std::int32_t> tokens);
-  /// Puts a saved text into the prefix cache, as if it had been computed here.
-  SessionReport restore_session(const SessionFile& file);
+  /// says. `client` is that of the requests (those with a cache_scope are not found).
+  SessionReport save_session(const std::string& path,
+                             std::span<const std::int32_t> tokens,
+                             const std::string& client = {});
+  /// Puts a saved text into the prefix cache, as if it had been computed here for this client.
+  SessionReport restore_session(const SessionFile& file, const std::string& client = {});
   /// Of all bytes of the weights, which sessions belong to: read, with all threads, when first
   /// asked for or when the first session is saved or restored. Whoever wants to save one and does
   /// not trust the checkpoint's files to stay as they are asks right after load().

@@ -93,7 +93,7 @@ inline bool scores_prompt(const Request& request) {
 
 /// The scheduler's scope of a request: of its client and its cache_scope, or of the latter alone if
 /// that is shared. Different ones have different names; a client without a name and without a
-/// cache_scope has "", where sessions are too.
+/// cache_scope has "".
 std::string prefix_scope(const Request& request);
 
 /// Most choices of one request.

@@ -73,8 +73,9 @@ void fill(const SessionEnds& ends, const SessionView& session, const AdoptedPath
 
 SessionReport save_session(const SessionEnds& ends,
                            const std::string& path,
+                           std::string_view scope,
                            std::span<const std::int32_t> tokens) {
-  const CachedPath cached = ends.scheduler.cached_path("", tokens);
+  const CachedPath cached = ends.scheduler.cached_path(scope, tokens);
   if (cached.n_tokens == 0) {
     throw runtime_failure(fmt::format(
         "{}: nothing to save: the prefix cache has nothing of the text", session_source(path)));
@@ -99,6 +100,7 @@ SessionReport save_session(const SessionEnds& ends,
 
 SessionReport restore_session(const SessionEnds& ends,
                               const SessionView& session,
+                              std::string_view scope,
                               const std::string& source) {
   const auto n_tokens = static_cast<std::int64_t>(session.tokens.size());
   check_session(session,
@@ -109,7 +111,7 @@ SessionReport restore_session(const SessionEnds& ends,
                  .state_bytes = ends.layout.state_bytes(),
                  .compressed_bytes = ends.layout.compressed_bytes(n_tokens)},
                 source);
-  const AdoptedPath adopted = ends.scheduler.adopt("", session.tokens, session.positions);
+  const AdoptedPath adopted = ends.scheduler.adopt(scope, session.tokens, session.positions);
   try {
     fill(ends, session, adopted);
   } catch (...) {

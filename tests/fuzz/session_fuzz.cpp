@@ -116,7 +116,7 @@ void check_view(const SessionView& view, std::span<const std::byte> file) {
 void restore(const SessionView& view) {
   Ends engine;
   std::optional<SessionReport> report;
-  only_our_errors([&] { report = restore_session(engine.ends(), view, "x"); });
+  only_our_errors([&] { report = restore_session(engine.ends(), view, "", "x"); });
   engine.scheduler.check();
   if (!report) return;
   require(report->tokens <= static_cast<std::int64_t>(view.tokens.size()));

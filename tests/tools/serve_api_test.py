@@ -462,6 +462,32 @@ class Runs(unittest.TestCase):
         self.assertEqual(json.loads(last)["error"]["code"], "draining")
         self.assertEqual(server.stop(sig=None)[0], 0)
 
+    def test_sessions_are_a_key_s_own(self):
+        with tempfile.TemporaryDirectory() as folder:
+            words = {**CHAT, "messages": [{"role": "user", "content": "word " * 150}], "session_id": "talk"}
+            keys = [{"authorization": "Bearer " + k} for k in ("one", "two")]
+            server = Server(HYBRID, "--session-dir", folder, "--api-key", "one", "--api-key", "two")
+            server.post("/v1/chat/completions", words, headers=keys[0])
+            self.assertEqual(server.post("/v1/sessions/talk/save", {}, headers=keys[0])[0], 200)
+            self.assertEqual(server.get("/v1/sessions", headers=keys[1])[1]["data"], [])
+            for action in ("save", "restore", "delete"):
+                self.assertEqual(server.post(f"/v1/sessions/talk/{action}", {}, headers=keys[1])[0], 404)
+            server.stop()
+            # A key's name does not depend on the others.
+            server = Server(HYBRID, "--session-dir", folder, "--api-key", "two", "--api-key", "three", "--api-key", "one")
+            try:
+                self.assertEqual([s["id"] for s in server.get("/v1/sessions", headers=keys[0])[1]["data"]], ["talk"])
+                self.assertEqual(server.post("/v1/sessions/talk/restore", {}, headers=keys[1])[0], 404)
+                self.assertEqual(server.post("/v1/sessions/talk/restore", {}, headers=keys[0])[0], 200)
+                cached = [server.post("/v1/chat/completions", words, headers=k)[1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+                          for k in (keys[1], keys[0])]
+                self.assertEqual(cached[0], 0)
+                self.assertGreater(cached[1], 100)
+                self.assertEqual(server.post("/v1/sessions/talk/delete", {}, headers=keys[0])[0], 200)
+                self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
+            finally:
+                server.stop()
+
     def test_sessions(self):
         with tempfile.TemporaryDirectory() as folder:
             words = {**CHAT, "messages": [{"role": "user", "content": "word " * 150}], "session_id": "talk-1"}

@@ -35,13 +35,14 @@ class EngineDriver : public Driver {
   bool step() override { return engine_->step(); }
   EngineStats stats() const override { return engine_->stats(); }
   SessionReport save_session(const std::string& path,
-                             std::span<const std::int32_t> tokens) override {
-    return engine_->save_session(path, tokens);
+                             std::span<const std::int32_t> tokens,
+                             const std::string& client) override {
+    return engine_->save_session(path, tokens, client);
   }
-  SessionReport restore_session(const std::string& path) override {
+  SessionReport restore_session(const std::string& path, const std::string& client) override {
     const std::optional<SessionFile> file = SessionFile::open(path);
     if (!file) throw bad_input("session: there is no file of that name");
-    return engine_->restore_session(*file);
+    return engine_->restore_session(*file, client);
   }
 
  private:

@@ -41,8 +41,9 @@ class Driver {
   virtual bool step() = 0;
   virtual EngineStats stats() const = 0;
   virtual SessionReport save_session(const std::string& path,
-                                     std::span<const std::int32_t> tokens) = 0;
-  virtual SessionReport restore_session(const std::string& path) = 0;
+                                     std::span<const std::int32_t> tokens,
+                                     const std::string& client) = 0;
+  virtual SessionReport restore_session(const std::string& path, const std::string& client) = 0;
 };
 
 /// A loaded model. `facts`: id, aliases and created are the caller's, the rest is the engine's.

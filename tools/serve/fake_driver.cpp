@@ -231,11 +231,13 @@ EngineStats FakeDriver::stats() const {
   return stats;
 }
 
-SessionReport FakeDriver::save_session(const std::string&, std::span<const std::int32_t>) {
+SessionReport FakeDriver::save_session(const std::string&,
+                                       std::span<const std::int32_t>,
+                                       const std::string&) {
   throw bad_input("session: this engine keeps nothing");
 }
 
-SessionReport FakeDriver::restore_session(const std::string&) {
+SessionReport FakeDriver::restore_session(const std::string&, const std::string&) {
   throw bad_input("session: this engine keeps nothing");
 }
 

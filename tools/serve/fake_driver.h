@@ -63,8 +63,9 @@ class FakeDriver : public Driver {
   bool step() override;
   EngineStats stats() const override;
   SessionReport save_session(const std::string& path,
-                             std::span<const std::int32_t> tokens) override;
-  SessionReport restore_session(const std::string& path) override;
+                             std::span<const std::int32_t> tokens,
+                             const std::string& client) override;
+  SessionReport restore_session(const std::string& path, const std::string& client) override;
 
   /// The answer to a prompt, for tests.
   static std::string answer(std::span<const std::int32_t> prompt,

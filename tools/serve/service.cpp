@@ -19,6 +19,8 @@
 #include "tools/serve/api/grammar_store.h"
 #include "tools/serve/api/openapi.h"
 #include "tools/serve/api/routes.h"
+#include "tools/serve/api/token_routes.h"
+#include "tools/serve/api_keys.h"
 #include "tools/serve/page/page.h"
 #include "tools/serve/session_folder.h"
 #include "tools/serve/workers.h"
@@ -27,16 +29,6 @@ namespace heddle::serve {
 namespace {
 
 constexpr std::size_t kMostWaitingWork = 4096;
-
-/// Takes as long for every wrong key.
-bool equal_in_constant_time(std::string_view a, std::string_view b) {
-  unsigned difference = a.size() == b.size() ? 0U : 1U;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const char other = b.empty() ? '\0' : b[i % b.size()];
-    difference |= static_cast<unsigned>(static_cast<unsigned char>(a[i] ^ other));
-  }
-  return difference == 0;
-}
 
 bool is_request_id(std::string_view text, std::size_t most) {
   return !text.empty() && text.size() <= most && std::ranges::all_of(text, [](char c) {
@@ -70,6 +62,7 @@ struct Service::Impl {
   Impl(EngineHost& h, ServiceOptions o)
       : host(h),
         options(std::move(o)),
+        keys(options.api_keys),
         sessions(options.session_folder),
         openapi(to_text(openapi_document(options.limits, options.version))),
         model_list(model_list_text()),
@@ -87,7 +80,6 @@ struct Service::Impl {
   void handle(Call call);
   void reply(const Call& call, HttpReply reply);
   void fail(const Call& call, const ApiErrorSpec& error) { reply(call, error_reply(error)); }
-  std::string client_of(const HttpRequest& request) const;
   void options_reply(const Call& call);
   void health(const Call& call);
   void models(const Call& call);
@@ -97,9 +89,6 @@ struct Service::Impl {
   void body_route(Call call);
   void work(const Call& call);
   void generate(const Call& call, Endpoint endpoint);
-  Json tokenize(const Call& call, const Fields& fields) const;
-  Json detokenize(const Fields& fields) const;
-  Json apply_template(const Fields& fields) const;
   void session(const Call& call);
   void note_unknown(const std::vector<std::string>& fields);
   PlanContext plan_context(const std::string& client) {
@@ -113,6 +102,7 @@ struct Service::Impl {
 
   EngineHost& host;
   ServiceOptions options;
+  const ApiKeys keys;
   SessionFolder sessions;
   ServerMetrics metrics;
   GrammarStore grammars;
@@ -192,7 +182,7 @@ void Service::Impl::handle(Call call) {
     refused.headers.emplace_back("allow", call.route.methods);
     return reply(call, std::move(refused));
   }
-  if (call.route.needs_key) call.client = client_of(request);
+  if (call.route.needs_key) call.client = keys.client_of(request);
   switch (call.route.id) {
     case RouteId::kPage:
       return reply(call, {.headers = {{"content-type", "text/html; charset=utf-8"},
@@ -214,36 +204,12 @@ void Service::Impl::handle(Call call) {
     case RouteId::kModel:
       return model(call);
     case RouteId::kSessions:
-      return reply(call, json_reply(sessions.list()));
+      return reply(call, json_reply(sessions.list(call.client)));
     case RouteId::kSession:
       return session(call);
     default:
       return body_route(std::move(call));
   }
-}
-
-/// The name that a key's requests have in queues and caches. With one key all are one client's, as
-/// without: sessions are shared then.
-std::string Service::Impl::client_of(const HttpRequest& request) const {
-  if (options.api_keys.empty()) return "";
-  const std::string_view header = request.header("authorization").value_or("");
-  constexpr std::string_view kScheme = "bearer ";
-  const bool bearer = header.size() > kScheme.size() &&
-                      std::ranges::equal(header.substr(0, kScheme.size()), kScheme, {}, [](char c) {
-                        return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-                      });
-  const std::string_view key = bearer ? header.substr(kScheme.size()) : std::string_view();
-  std::size_t found = options.api_keys.size();
-  for (std::size_t i = 0; i < options.api_keys.size(); ++i) {
-    if (equal_in_constant_time(options.api_keys[i], key)) found = i;
-  }
-  if (found == options.api_keys.size()) {
-    throw ApiError({.status = 401,
-                    .code = "invalid_api_key",
-                    .message = header.empty() ? "an API key is needed: Authorization: Bearer KEY"
-                                              : "the API key is not one of this server's"});
-  }
-  return options.api_keys.size() > 1 ? fmt::format("key-{}", found + 1) : "";
 }
 
 void Service::Impl::options_reply(const Call& call) {
@@ -381,9 +347,9 @@ void Service::Impl::work(const Call& call) {
                     .message = "the model has no pooling head: it makes no embeddings",
                     .param = "model"});
   }
-  Json out = route == RouteId::kTokenize     ? tokenize(call, fields)
-             : route == RouteId::kDetokenize ? detokenize(fields)
-                                             : apply_template(fields);
+  Json out = route == RouteId::kTokenize     ? tokenize(fields, host.facts(), options.limits)
+             : route == RouteId::kDetokenize ? detokenize(fields, host.facts())
+                                             : apply_template(fields, host.facts(), options.limits);
   call.exchange->post([this, call, reply_out = json_reply(out)] { reply(call, reply_out); });
 }
 
@@ -404,81 +370,31 @@ void Service::Impl::generate(const Call& call, Endpoint endpoint) {
             "{}", fmt::join(plan->unknown_fields.begin(),
                             plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n), ", ")));
   }
-  context.ended = [this, label = call.route.label,
+  context.ended = [this, label = call.route.label, client = call.client,
                    id = call.headers[0].second](const GenerationEnd& end) {
     metrics.count_reply(label, end.status);
     log_info(fmt::format("{} {} {}: {} prompt and {} answer tokens in {:.3f} s", id, name(label),
                          end.disconnected ? "gone" : std::to_string(end.status),
                          end.n_prompt_tokens, end.n_answer_tokens, end.seconds));
-    if (!end.tokens.empty()) sessions.remember(end.session_id, end.tokens);
+    if (!end.tokens.empty()) sessions.remember({client, end.session_id}, end.tokens);
   };
   call.exchange->post([exchange = call.exchange, plan, context = std::move(context)]() mutable {
     Generation::start(exchange, std::move(*plan), std::move(context));
   });
 }
 
-Json Service::Impl::tokenize(const Call&, const Fields& fields) const {
-  const ModelFacts& facts = host.facts();
-  std::vector<TokenId> ids;
-  if (fields.find("messages") != nullptr) {
-    ids = render_chat(read_chat(fields, facts, options.limits), facts, false).tokens;
-  } else {
-    const auto prompt = fields.text("prompt");
-    const auto text = prompt ? prompt : fields.text("content");
-    if (!text) {
-      throw ApiError({.code = "missing_required_parameter",
-                      .message = "prompt or messages is missing",
-                      .param = "prompt"});
-    }
-    ids = facts.tokenizer->encode(*text, {.add_special = fields.on("add_special_tokens", true)});
-  }
-  Json out{{"count", ids.size()}, {"max_model_len", facts.context}, {"tokens", ids}};
-  if (fields.on("return_token_strs")) {
-    out["token_strs"] = Json::array();
-    for (const TokenId id : ids) out["token_strs"].push_back(token_text(*facts.tokenizer, id));
-  }
-  return out;
-}
-
-Json Service::Impl::detokenize(const Fields& fields) const {
-  const ModelFacts& facts = host.facts();
-  std::vector<TokenId> ids;
-  for (const Json& value : *fields.find("tokens")) {
-    const auto id = whole_number(value);
-    if (!id || *id < 0 || *id >= facts.vocab) {
-      throw ApiError({.code = "invalid_token_id",
-                      .message = fmt::format("tokens[{}] is not a token id, allowed 0 to {}",
-                                             ids.size(), facts.vocab - 1),
-                      .param = "tokens"});
-    }
-    ids.push_back(static_cast<TokenId>(*id));
-  }
-  const std::string text = facts.tokenizer->decode(ids, true);
-  return {{"prompt", text}, {"content", text}};
-}
-
-Json Service::Impl::apply_template(const Fields& fields) const {
-  if (fields.find("messages") == nullptr) {
-    throw ApiError({.code = "missing_required_parameter",
-                    .message = "messages is missing",
-                    .param = "messages"});
-  }
-  const ModelFacts& facts = host.facts();
-  const RenderedChat chat = render_chat(read_chat(fields, facts, options.limits), facts, false);
-  return {{"prompt", chat.text}, {"count", chat.tokens.size()}, {"tokens", chat.tokens}};
-}
-
 void Service::Impl::session(const Call& call) {
   const auto slash = call.route.parameter.find('/');
   const std::string id = call.route.parameter.substr(0, slash);
   const std::string action = call.route.parameter.substr(slash + 1);
+  const SessionFolder::Key key{.client = call.client, .id = id};
   if (!sessions.on()) {
     throw ApiError({.status = 501,
                     .code = "sessions_off",
                     .message = "sessions are saved only with --session-dir"});
   }
   if (action == "delete") {
-    if (sessions.remove(id)) {
+    if (sessions.remove(key)) {
       return reply(call, json_reply({{"id", id}, {"object", "session"}, {"deleted", true}}));
     }
     throw ApiError(
@@ -503,7 +419,7 @@ void Service::Impl::session(const Call& call) {
     call.exchange->post([this, call, out] { reply(call, out); });
   };
   const bool taken =
-      action == "save" ? sessions.save(host, id, done) : sessions.restore(host, id, done);
+      action == "save" ? sessions.save(host, key, done) : sessions.restore(host, key, done);
   if (!taken) health(call);
 }
 

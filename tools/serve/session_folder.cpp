@@ -23,6 +23,11 @@ std::string without_folder(const std::string& text, const std::string& folder) {
   return out;
 }
 
+/// No id has an @.
+std::string suffix_of(const std::string& client) {
+  return (client.empty() ? "" : "@" + client) + std::string(kSuffix);
+}
+
 }  // namespace
 
 SessionFolder::SessionFolder(std::string path) : path_(std::move(path)) {
@@ -32,17 +37,17 @@ SessionFolder::SessionFolder(std::string path) : path_(std::move(path)) {
   }
 }
 
-std::string SessionFolder::file_of(const std::string& id) const {
-  return path_ + "/" + id + std::string(kSuffix);
+std::string SessionFolder::file_of(const Key& key) const {
+  return path_ + "/" + key.id + suffix_of(key.client);
 }
 
-void SessionFolder::remember(const std::string& id, std::vector<std::int32_t> tokens) {
+void SessionFolder::remember(const Key& key, std::vector<std::int32_t> tokens) {
   const std::scoped_lock lock(mutex_);
-  auto& kept = tokens_[id];
+  auto& kept = tokens_[key];
   n_tokens_ = n_tokens_ - kept.size() + tokens.size();
   kept = std::move(tokens);
-  order_.remove(id);
-  order_.push_front(id);
+  order_.remove(key);
+  order_.push_front(key);
   while (order_.size() > 1 && (order_.size() > 1024 || n_tokens_ > kMostTokens)) {
     n_tokens_ -= tokens_[order_.back()].size();
     tokens_.erase(order_.back());
@@ -50,25 +55,32 @@ void SessionFolder::remember(const std::string& id, std::vector<std::int32_t> to
   }
 }
 
-Json SessionFolder::list() const {
+Json SessionFolder::list(const std::string& client) const {
   std::map<std::string, Json> all;
   {
     const std::scoped_lock lock(mutex_);
-    for (const auto& [id, tokens] : tokens_) {
-      all[id] = {{"id", id}, {"object", "session"}, {"saved", false}, {"tokens", tokens.size()}};
+    for (const auto& [key, tokens] : tokens_) {
+      if (key.client != client) continue;
+      all[key.id] = {
+          {"id", key.id}, {"object", "session"}, {"saved", false}, {"tokens", tokens.size()}};
     }
   }
   std::error_code error;
+  const std::string suffix = suffix_of(client);
   if (on()) {
-    for (const auto& entry : fs::directory_iterator(path_, error)) {
+    for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+      const fs::directory_entry& entry = *it;
       const std::string file = entry.path().filename().string();
-      if (!file.ends_with(kSuffix)) continue;
-      const std::string id = file.substr(0, file.size() - kSuffix.size());
+      if (!file.ends_with(suffix)) continue;
+      const std::string id = file.substr(0, file.size() - suffix.size());
+      if (id.find('@') != std::string::npos) continue;  // another client's
       Json& session = all[id];
       session["id"] = id;
       session["object"] = "session";
       session["saved"] = true;
-      session["bytes"] = entry.file_size(error);
+      std::error_code gone;
+      const auto bytes = entry.file_size(gone);
+      session["bytes"] = gone ? 0 : bytes;
     }
   }
   Json data = Json::array();
@@ -76,21 +88,21 @@ Json SessionFolder::list() const {
   return {{"object", "list"}, {"data", std::move(data)}};
 }
 
-bool SessionFolder::save(EngineHost& host, const std::string& id, Done done) const {
+bool SessionFolder::save(EngineHost& host, const Key& key, Done done) const {
   std::vector<std::int32_t> tokens;
   {
     const std::scoped_lock lock(mutex_);
-    const auto it = tokens_.find(id);
+    const auto it = tokens_.find(key);
     if (it != tokens_.end()) tokens = it->second;
   }
   if (tokens.empty()) {
     done(nullptr, "no request with this session_id has been answered", true);
     return true;
   }
-  return host.call([this, file = file_of(id), tokens = std::move(tokens),
+  return host.call([this, file = file_of(key), client = key.client, tokens = std::move(tokens),
                     done = std::move(done)](Driver& driver) {
     try {
-      const SessionReport report = driver.save_session(file, tokens);
+      const SessionReport report = driver.save_session(file, tokens, client);
       done(&report, "", false);
     } catch (const std::exception& e) {
       done(nullptr, without_folder(e.what(), path_), false);
@@ -98,16 +110,16 @@ bool SessionFolder::save(EngineHost& host, const std::string& id, Done done) con
   });
 }
 
-bool SessionFolder::restore(EngineHost& host, const std::string& id, Done done) const {
-  const std::string file = file_of(id);
+bool SessionFolder::restore(EngineHost& host, const Key& key, Done done) const {
+  const std::string file = file_of(key);
   std::error_code error;
   if (!fs::exists(file, error)) {
     done(nullptr, "there is no saved session of this id", true);
     return true;
   }
-  return host.call([this, file, done = std::move(done)](Driver& driver) {
+  return host.call([this, file, client = key.client, done = std::move(done)](Driver& driver) {
     try {
-      const SessionReport report = driver.restore_session(file);
+      const SessionReport report = driver.restore_session(file, client);
       done(&report, "", false);
     } catch (const std::exception& e) {
       done(nullptr, without_folder(e.what(), path_), false);
@@ -115,19 +127,19 @@ bool SessionFolder::restore(EngineHost& host, const std::string& id, Done done) 
   });
 }
 
-bool SessionFolder::remove(const std::string& id) {
+bool SessionFolder::remove(const Key& key) {
   bool known = false;
   {
     const std::scoped_lock lock(mutex_);
-    if (const auto it = tokens_.find(id); it != tokens_.end()) {
+    if (const auto it = tokens_.find(key); it != tokens_.end()) {
       n_tokens_ -= it->second.size();
       tokens_.erase(it);
-      order_.remove(id);
+      order_.remove(key);
       known = true;
     }
   }
   std::error_code error;
-  return (on() && fs::remove(file_of(id), error)) || known;
+  return (on() && fs::remove(file_of(key), error)) || known;
 }
 
 }  // namespace heddle::serve

@@ -1,6 +1,8 @@
 #pragma once
-// --session-dir: conversations on disk, by the session_id of their requests.
+// --session-dir: conversations on disk, by the session_id of their requests. A client
+// (Request::client) has its own; its files are ID.session without a name, else ID@CLIENT.session.
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -21,26 +23,32 @@ class SessionFolder {
   explicit SessionFolder(std::string path);
   bool on() const { return !path_.empty(); }
 
+  /// A client and one of its ids.
+  struct Key {
+    std::string client;
+    std::string id;
+    auto operator<=>(const Key&) const = default;
+  };
   /// The tokens of the session's last answer; the sessions used least recently are forgotten.
-  void remember(const std::string& id, std::vector<std::int32_t> tokens);
-  /// [{id, saved, bytes, tokens}]
-  Json list() const;
+  void remember(const Key& key, std::vector<std::int32_t> tokens);
+  /// A client's sessions: [{id, saved, bytes, tokens}]
+  Json list(const std::string& client) const;
   /// Calls `done` on the engine thread with the report, or with an error text.
   using Done = std::function<void(const SessionReport*, const std::string& error, bool missing)>;
-  bool save(EngineHost& host, const std::string& id, Done done) const;
-  bool restore(EngineHost& host, const std::string& id, Done done) const;
+  bool save(EngineHost& host, const Key& key, Done done) const;
+  bool restore(EngineHost& host, const Key& key, Done done) const;
   /// False: there is no such session.
-  bool remove(const std::string& id);
+  bool remove(const Key& key);
 
  private:
-  std::string file_of(const std::string& id) const;
+  std::string file_of(const Key& key) const;
   static constexpr std::size_t kMostTokens = std::size_t{16} << 20U;
 
   std::string path_;
   mutable std::mutex mutex_;
   std::size_t n_tokens_ = 0;
-  std::list<std::string> order_;  // the last used first
-  std::map<std::string, std::vector<std::int32_t>> tokens_;
+  std::list<Key> order_;  // the last used first
+  std::map<Key, std::vector<std::int32_t>> tokens_;
 };
 
 }  // namespace heddle::serve
