@@ -89,6 +89,7 @@ struct Engine::Impl {
   void start_masks(const BatchPlan& plan);
   void exclude_tokens(Live& entry, SampleRow& row);
   bool advance_grammar(Live& entry, std::int32_t token);
+  static std::string describe_not_finite(std::size_t position);
   std::string describe_no_token(const Live& entry, std::int32_t token) const;
   SessionEnds session_ends();
   Hash128 hash_weights();

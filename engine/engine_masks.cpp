@@ -60,11 +60,13 @@ bool Engine::Impl::advance_grammar(Live& entry, std::int32_t token) {
   return entry.grammar->finished();
 }
 
+std::string Engine::Impl::describe_not_finite(std::size_t position) {
+  return fmt::format("numeric_error: the logits after token {} are not finite", position);
+}
+
 std::string Engine::Impl::describe_no_token(const Live& entry, std::int32_t token) const {
   const auto position = entry.request->prompt.size() + static_cast<std::size_t>(entry.n_generated);
-  if (token != kNoTokenAllowed) {
-    return fmt::format("numeric_error: the logits after token {} are not finite", position);
-  }
+  if (token != kNoTokenAllowed) return describe_not_finite(position);
   if (entry.request->grammar) {
     return fmt::format(
         "grammar: no token is allowed after token {}: the vocabulary has none that goes on, its "

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <utility>
 
@@ -236,6 +237,10 @@ void Engine::Impl::emit_scores(Live& entry,
     const std::span<const float> values = row(logits, first_row + i);
     const double logit = values[static_cast<std::size_t>(entry.request->prompt[predicted])];
     const double lse = log_sum_exp(values);
+    if (!std::isfinite(lse)) {
+      entry.faulty = true;
+      return doom(entry.sequence, describe_not_finite(predicted));
+    }
     event.scores.push_back(static_cast<float>(logit - lse));
     if (entry.request->prompt_logprobs >= 0) {
       event.top_scores.push_back(top_logprobs(values, lse, entry.request->prompt_logprobs));

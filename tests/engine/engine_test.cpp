@@ -526,6 +526,12 @@ TEST_F(EngineTest, ErrorOfOneRequestHurtsNobodyElse) {
   EXPECT_EQ(healthy.tokens, run(*Engine::load(options),
                                 {.prompt = {5, 49, 6}, .max_new_tokens = 5, .ignore_eos = true})
                                 .tokens);
+  // No token is drawn from these rows.
+  Answer scored;
+  engine->submit({.prompt = {5, 50, 6}, .score = true}, collect(scored));
+  engine->run();
+  EXPECT_EQ(scored.finish, FinishReason::kError);
+  EXPECT_THAT(scored.events.back().error, HasSubstr("numeric_error"));
 }
 
 TEST_F(EngineTest, SpecialTokensInAMessageStayPlainText) {
