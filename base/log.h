@@ -1,7 +1,9 @@
 #pragma once
 // Logging for tools and engine (kernels, models and scheduler return text or throw). Lines go to
-// stderr. Thin over spdlog so that its headers stay out of ours.
+// stderr, 4 KiB of each; one that cannot be written is dropped and counted. Thin over spdlog so
+// that its headers stay out of ours.
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,6 +15,7 @@ enum class LogLevel { kTrace, kDebug, kInfo, kWarning, kError, kOff };
 void set_log_level(LogLevel level);
 LogLevel log_level();
 void log(LogLevel level, std::string_view text);
+std::uint64_t dropped_log_lines();
 inline void log_info(std::string_view text) {
   log(LogLevel::kInfo, text);
 }

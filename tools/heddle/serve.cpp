@@ -71,7 +71,7 @@ void drain(const Arguments& args, serve::EngineHost& host, serve::HttpServer& ht
   const double most = args.number("drain-seconds").value_or(30.0);
   host.drain();
   http.drain();
-  write_stderr(fmt::format("draining: {} requests are open\n", host.n_open()));
+  log_warning(fmt::format("draining: {} requests are open", host.n_open()));
   const auto wait_while = [&](auto condition, double seconds) {
     const auto start = Clock::now();
     while (condition() && seconds_since(start) < seconds) {

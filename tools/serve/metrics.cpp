@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/log.h"
+
 namespace heddle::serve {
 namespace {
 
@@ -186,6 +188,9 @@ std::string ServerMetrics::write(const EngineHost& host, const HttpServerStats& 
              replies[route][kind].load());
     }
   }
+  head(out, "heddle:log_lines_dropped_total", "counter", "Lines that the log did not take.");
+  fmt::format_to(std::back_inserter(out), "heddle:log_lines_dropped_total {}\n",
+                 dropped_log_lines());
   head(out, "heddle:http_connections", "gauge", "Open connections.");
   fmt::format_to(std::back_inserter(out), "heddle:http_connections {}\n", http.connections);
   head(out, "heddle:http_turned_away_total", "counter", "Connections over a limit.");
