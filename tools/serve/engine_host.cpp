@@ -12,9 +12,12 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 
 namespace heddle::serve {
 namespace {
+
+constexpr int kMostFailedSteps = 1000;  // for want of memory: a second at least
 
 std::int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -92,19 +95,29 @@ bool EngineHost::Impl::take_orders() {
     if (stopping) return false;
     taken.swap(orders);
   }
-  for (const auto& order : taken) order();
+  heartbeat = now_ms();
+  busy = true;  // an order may hang, too: in a call to a disk
+  for (const auto& order : taken) {
+    try {
+      order();
+    } catch (const std::exception& e) {
+      die(e.what());
+    }
+  }
   return true;
 }
 
 void EngineHost::Impl::run() {
+  int n_failed = 0;  // steps one behind the other
   while (take_orders()) {
     heartbeat = now_ms();
-    busy = true;
     bool stepped = false;
     try {
       stepped = !dead && driver->step();
+      n_failed = 0;
     } catch (const std::bad_alloc&) {
-      stepped = true;  // it goes on with the next
+      stepped = true;  // it goes on with the next, unless there is no end to it
+      if (++n_failed >= kMostFailedSteps) die("there is no memory");
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     } catch (const std::exception& e) {
       die(e.what());
@@ -205,7 +218,7 @@ void EngineHost::Impl::publish(bool at_once) {
 EngineHost::EngineHost(std::unique_ptr<Driver> driver, HostOptions options)
     : impl_(std::make_unique<Impl>(std::move(driver), options)) {
   impl_->last_stats = impl_->driver->stats();
-  impl_->thread = std::thread([this] { impl_->run(); });
+  impl_->thread = start_thread("heddle-engine", [this] { impl_->run(); });
 }
 
 EngineHost::~EngineHost() {

@@ -1,11 +1,23 @@
 #include "tools/serve/workers.h"
 
+#include <exception>
+#include <string>
 #include <utility>
+
+#include "base/log.h"
+#include "base/start_thread.h"
 
 namespace heddle::serve {
 
 Workers::Workers(int n_threads, std::size_t most_waiting) : most_waiting_(most_waiting) {
-  for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this] { run(); });
+  try {
+    for (int i = 0; i < n_threads; ++i) {
+      threads_.push_back(start_thread("heddle-worker", [this] { run(); }));
+    }
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 Workers::~Workers() {
@@ -39,10 +51,17 @@ void Workers::run() {
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
     if (stopping_) return;
-    const std::function<void()> task = std::move(waiting_.front());
+    std::function<void()> task = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    task();
+    try {
+      task();
+    } catch (const std::exception& e) {
+      log(LogLevel::kError, std::string("a worker's task failed: ") + e.what());
+    } catch (...) {
+      log(LogLevel::kError, "a worker's task failed");
+    }
+    task = nullptr;  // what it held goes outside the lock
     lock.lock();
   }
 }

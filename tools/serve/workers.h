@@ -13,11 +13,12 @@ namespace heddle::serve {
 
 class Workers {
  public:
+  /// Throws kMemory where there are no more threads.
   Workers(int n_threads, std::size_t most_waiting);
   ~Workers();  // stops
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
-  /// False: too many wait. `task` does not throw.
+  /// False: too many wait. What `task` throws is logged, and ends it alone.
   bool post(std::function<void()> task);
   /// Ends the threads after what they do now; what waits is dropped. From one thread.
   void stop();

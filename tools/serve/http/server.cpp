@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "tools/serve/http/connection.h"
 
 namespace heddle::serve {
@@ -35,6 +36,18 @@ struct IoThread {
   std::atomic<std::int64_t> n_connections{0};
   std::thread thread;
 };
+
+/// What a callback throws is logged, and ends nothing but what it was about.
+void run(asio::io_context& io) {
+  for (;;) {
+    try {
+      io.run();
+      return;
+    } catch (const std::exception& e) {
+      log(LogLevel::kError, fmt::format("a connection failed: {}", e.what()));
+    }
+  }
+}
 
 tcp::endpoint endpoint_of(const HttpServerOptions& options) {
   error_code error;
@@ -207,11 +220,16 @@ void HttpServer::start() {
   impl_->acceptor.listen(asio::socket_base::max_listen_connections, error);
   impl_->check_listening(error);
   impl_->running = true;
-  for (const auto& thread : impl_->threads) {
-    thread->thread = std::thread([&io = thread->io] { io.run(); });
+  try {
+    for (const auto& thread : impl_->threads) {
+      thread->thread = start_thread("heddle-http", [&io = thread->io] { run(io); });
+    }
+    asio::post(impl_->acceptor_io, [this] { impl_->accept(); });
+    impl_->acceptor_thread = start_thread("heddle-accept", [this] { run(impl_->acceptor_io); });
+  } catch (...) {
+    stop();
+    throw;
   }
-  asio::post(impl_->acceptor_io, [this] { impl_->accept(); });
-  impl_->acceptor_thread = std::thread([this] { impl_->acceptor_io.run(); });
 }
 
 void HttpServer::drain() {
@@ -231,7 +249,7 @@ void HttpServer::stop() {
     error_code ignored;
     impl_->acceptor.close(ignored);
   });
-  impl_->acceptor_thread.join();
+  if (impl_->acceptor_thread.joinable()) impl_->acceptor_thread.join();
   for (const auto& thread : impl_->threads) {
     asio::post(thread->io, [&t = *thread] {
       for (const auto& connection : std::vector(t.connections.begin(), t.connections.end())) {
@@ -240,7 +258,9 @@ void HttpServer::stop() {
       t.work.reset();
     });
   }
-  for (const auto& thread : impl_->threads) thread->thread.join();
+  for (const auto& thread : impl_->threads) {
+    if (thread->thread.joinable()) thread->thread.join();
+  }
 }
 
 std::uint16_t HttpServer::port() const {

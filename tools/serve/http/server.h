@@ -39,7 +39,7 @@ class HttpServer {
   HttpServer& operator=(const HttpServer&) = delete;
 
   /// Listens and answers, on threads of its own. Throws kBadInput where another program has been
-  /// faster.
+  /// faster, kMemory where there are no more threads.
   void start();
   /// Closes what is idle; each other connection closes after its answer. New ones are still taken,
   /// for what must be told while the rest ends.
