@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/log.h"
 #include "tools/serve/api/api_error.h"
 
 namespace heddle::serve {
@@ -76,14 +77,32 @@ class Generation::Receiver : public EventReceiver {
            std::shared_ptr<Exchange> exchange,
            std::size_t prompt)
       : owner_(std::move(owner)), exchange_(std::move(exchange)), prompt_(prompt) {}
-  void accepted() override { owner_->accepted(); }
-  void refused(ErrorKind kind, const std::string& text) override { owner_->refused(kind, text); }
+  void accepted() override {
+    guarded([this] { owner_->accepted(); });
+  }
+  void refused(ErrorKind kind, const std::string& text) override {
+    guarded([&] { owner_->refused(kind, text); });
+  }
   void progressed(const std::vector<RequestEvent>& events) override {
-    owner_->progressed(prompt_, events);
+    guarded([&] { owner_->progressed(prompt_, events); });
   }
   void post(std::function<void()> task) override { exchange_->post(std::move(task)); }
 
  private:
+  /// What goes wrong with an answer ends that answer.
+  template <typename Task>
+  void guarded(const Task& task) {
+    try {
+      task();
+    } catch (const std::exception& e) {
+      log(LogLevel::kError, fmt::format("an answer failed: {}", e.what()));
+      owner_->fail({.status = 500,
+                    .code = "internal_error",
+                    .message = "the server failed on this",
+                    .never_retry = true});
+    }
+  }
+
   std::shared_ptr<Generation> owner_;
   std::shared_ptr<Exchange> exchange_;
   std::size_t prompt_;

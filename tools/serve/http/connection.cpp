@@ -71,14 +71,16 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   const std::string& peer() const override { return peer_; }
   bool gone() const override { return gone_; }
   void on_gone(std::function<void()> callback) override { on_gone_ = std::move(callback); }
-  void post(std::function<void()> task) override { asio::post(io_, std::move(task)); }
+  void post(std::function<void()> task) override {
+    asio::post(io_, [self = weak_from_this(), task = std::move(task)] { guard(self, task); });
+  }
 
   void after(double seconds, std::function<void()> callback) override {
     if (connection_ == nullptr) return;
     timer_.expires_after(std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6)));
     timer_.async_wait([self = weak_from_this(), callback = std::move(callback)](error_code error) {
       const auto alive = self.lock();
-      if (!error && alive && alive->connection_ != nullptr) callback();
+      if (!error && alive && alive->connection_ != nullptr) guard(self, callback);
     });
   }
 
@@ -128,6 +130,16 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   bool streams() const { return chunked_; }
 
  private:
+  /// A task that throws has left its exchange half done: the connection goes, and nothing else.
+  static void guard(const std::weak_ptr<Answer>& self, const std::function<void()>& task) {
+    try {
+      task();
+    } catch (...) {
+      const auto alive = self.lock();
+      if (alive && alive->connection_ != nullptr) std::shared_ptr(alive->connection_)->close();
+      throw;
+    }
+  }
   bool keeps_alive() const { return request_.keep_alive && !connection_->draining_; }
   void complete(bool keep_alive) {
     on_gone_ = nullptr;
