@@ -38,6 +38,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// One more request at most: the one that is being answered, or one that arrives within a second
   /// of now.
   void drain();
+  /// In place of start(): answers whatever will come, and closes.
+  void refuse(const Refusal& why);
   void close();
 
  private:
@@ -51,7 +53,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void feed(std::string_view bytes);
   void next_request();
   void dispatch();
-  void refuse(const Refusal& why);
   void peer_sends_no_more();
   void broken();
   void enter(Phase phase);

@@ -28,6 +28,12 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using boost::system::error_code;
 
+constexpr int kMostLeaving = 256;
+
+Refusal too_many() {
+  return {503, "server_is_overloaded", "there are too many connections; try again later"};
+}
+
 /// An I/O thread and the connections that live on it.
 struct IoThread {
   asio::io_context io{1};
@@ -100,6 +106,7 @@ struct HttpServer::Impl {
 
   void accept();
   void take(tcp::socket socket, IoThread& owner);
+  void turn_away_politely(tcp::socket socket, const std::string& peer, IoThread& owner);
   void turn_away(tcp::socket socket);
   bool enter(const std::string& peer, bool loopback);
   void leave(const std::string& peer, bool loopback);
@@ -122,6 +129,7 @@ struct HttpServer::Impl {
   std::atomic<std::int64_t> connections{0};
   std::atomic<std::int64_t> accepted{0};
   std::atomic<std::int64_t> turned_away{0};
+  std::atomic<int> leaving{0};  // turned away, and not closed yet
   std::atomic<bool> draining{false};
   bool running = false;
 };
@@ -174,7 +182,7 @@ void HttpServer::Impl::take(tcp::socket socket, IoThread& owner) {
   const std::string peer = remote.address().to_string();
   const bool loopback = remote.address().is_loopback();
   ++accepted;
-  if (!enter(peer, loopback)) return turn_away(std::move(socket));
+  if (!enter(peer, loopback)) return turn_away_politely(std::move(socket), peer, owner);
   ++owner.n_connections;
   std::unique_ptr<ByteStream> stream =
       tls ? tls_stream(std::move(socket), *tls) : plain_stream(std::move(socket));
@@ -191,11 +199,29 @@ void HttpServer::Impl::take(tcp::socket socket, IoThread& owner) {
   });
 }
 
+/// Reads what it still sends: closing at once would reset the connection, and the answer with it.
+void HttpServer::Impl::turn_away_politely(tcp::socket socket,
+                                          const std::string& peer,
+                                          IoThread& owner) {
+  if (tls || leaving >= kMostLeaving) return turn_away(std::move(socket));
+  ++turned_away;
+  ++leaving;
+  auto connection = std::make_shared<Connection>(owner.io, plain_stream(std::move(socket)), peer,
+                                                 context, [this, &owner](Connection& c) {
+                                                   --leaving;
+                                                   owner.connections.erase(c.shared_from_this());
+                                                 });
+  asio::post(owner.io, [&owner, connection = std::move(connection)] {
+    owner.connections.insert(connection);
+    connection->refuse(too_many());
+  });
+}
+
+/// At once: where there are no descriptors, or very many come.
 void HttpServer::Impl::turn_away(tcp::socket socket) {
   ++turned_away;
   if (tls) return;  // it would have to be said under TLS
-  HttpReply reply = context.refuse(
-      {503, "server_is_overloaded", "there are too many connections; try again later"});
+  HttpReply reply = context.refuse(too_many());
   std::string text = fmt::format("HTTP/1.1 503 {}\r\n", reason_phrase(503));
   for (const auto& [name, value] : reply.headers) text += name + ": " + value + "\r\n";
   text += fmt::format("content-length: {}\r\nconnection: close\r\n\r\n{}", reply.body.size(),
