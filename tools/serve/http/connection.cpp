@@ -20,6 +20,7 @@ constexpr double kHandshakeSeconds = 10.0;
 constexpr double kLingerSeconds = 2.0;
 constexpr double kDrainGraceSeconds = 1.0;
 constexpr std::size_t kLingerBytes = std::size_t{64} << 10U;
+constexpr std::size_t kPieceBytes = std::size_t{64} << 10U;  // that one write waits for
 
 /// The same within a second.
 const std::string& http_date() {
@@ -334,20 +335,33 @@ void Connection::send(std::string_view bytes) {
   if (!writing_) flush();
 }
 
+/// In pieces: a slow client is given time for each.
 void Connection::flush() {
-  if (phase_ == Phase::kClosed || unsent_.empty()) return;
+  if (phase_ == Phase::kClosed) return;
+  if (sent_ == sending_.size()) {
+    if (unsent_.empty()) return;
+    sending_.clear();
+    std::swap(sending_, unsent_);
+    sent_ = 0;
+  }
   writing_ = true;
-  sending_.clear();
-  std::swap(sending_, unsent_);
   arm(context_.limits.write_stall_seconds);
-  stream_->write(sending_, [this, self = shared_from_this()](error_code error) { written(error); });
+  const std::string_view piece = std::string_view(sending_).substr(sent_, kPieceBytes);
+  stream_->write(piece, [this, n = piece.size(), self = shared_from_this()](error_code error) {
+    sent_ += n;
+    written(error);
+  });
 }
 
 void Connection::written(error_code error) {
   writing_ = false;
   if (error) return broken();
   if (phase_ == Phase::kAnswering) disarm();
-  if (sending_.capacity() > 65536) sending_ = {};
+  if (sent_ < sending_.size()) return flush();
+  if (sending_.capacity() > kPieceBytes) {
+    sending_ = {};
+    sent_ = 0;
+  }
   if (!unsent_.empty()) return flush();
   if (answered_) after_answer();
 }

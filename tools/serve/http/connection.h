@@ -84,6 +84,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::size_t window_bytes_ = 0;  // of a body since the timer was set
   std::string unsent_;            // what write() takes next
   std::string sending_;           // what it has
+  std::size_t sent_ = 0;          // of it
   bool writing_ = false;
   bool answered_ = false;   // all of the answer is in unsent_ or gone
   bool keep_alive_ = true;  // after it
