@@ -1,5 +1,7 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <thread>
@@ -19,6 +21,7 @@
 #include "tools/serve/service.h"
 #include "tools/serve/session_folder.h"
 #include "tools/serve/shutdown_signals.h"
+#include "tools/serve/thread_states.h"
 
 namespace heddle::cli {
 namespace {
@@ -45,6 +48,17 @@ serve::HttpServerOptions http_options(const Arguments& args, const serve::Server
   return options;
 }
 
+/// As many descriptors as its connections may need, if the system lets it.
+void raise_descriptor_limit(const serve::ServerLimits& limits) {
+  constexpr rlim_t kOthers = 512;  // files, and connections that are turned away
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = static_cast<rlim_t>(limits.connections) + kOthers;
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 std::vector<std::string> api_keys(const Arguments& args) {
   const std::vector<std::string> keys = args.texts("api-key");
   for (const std::string& key : keys) {
@@ -61,6 +75,7 @@ void wait_for_end(const serve::ShutdownSignals& signals, const serve::EngineHost
     const bool now = host.state() == serve::HostState::kStalled;
     if (now && !stalled) {
       log(LogLevel::kError, "the engine has not ended its step for a long time: /health is 503");
+      for (const std::string& state : serve::thread_states()) log(LogLevel::kError, state);
     }
     stalled = now;
   }
@@ -94,6 +109,7 @@ int run_serve(const Arguments& args) {
     return 0;
   }
   const auto start = Clock::now();
+  raise_descriptor_limit(limits);
   serve::ServiceOptions service_options{.api_keys = api_keys(args),
                                         .strict_fields = args.on("strict-fields"),
                                         .cors_origin = args.text("cors-origin").value_or(""),
