@@ -412,7 +412,8 @@ void Service::Impl::session(const Call& call) {
                         {"snapshots", report->snapshots},
                         {"bytes", report->bytes}});
     } else {
-      out = error_reply({.status = missing ? 404 : 400,
+      const int failed = action == "save" ? 500 : 400;  // a full disk is no fault of who asks
+      out = error_reply({.status = missing ? 404 : failed,
                          .code = missing ? "session_not_found" : "session_error",
                          .message = error});
     }
