@@ -48,7 +48,9 @@ MappedFile::MappedFile(const Descriptor& descriptor, const std::string& path) : 
   if (size_ == 0) return;
   void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor.get(), 0);
   if (data == MAP_FAILED) {
-    throw bad_input(fmt::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
+    const int error = errno;
+    throw Error(error == ENOMEM ? ErrorKind::kMemory : ErrorKind::kBadInput,
+                fmt::format("{}: cannot be mapped: {}", path, std::strerror(error)));
   }
   data_ = static_cast<const std::byte*>(data);
   guard_ = GuardedMapping(data_, size_, path.c_str());

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -109,6 +110,14 @@ std::string read_input(const std::string& path) {
   const int fd = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw bad_input(fmt::format("{}: cannot open: {}", shown, std::strerror(errno)));
   const Descriptor descriptor{fd, !standard};
+  const auto check = [&](std::size_t n_bytes) {
+    if (n_bytes <= kMaxInputBytes) return;
+    throw bad_input(fmt::format("{}: more than {} bytes", shown, kMaxInputBytes));
+  };
+  struct stat status = {};
+  if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+    check(static_cast<std::size_t>(status.st_size));  // before a byte of it takes memory
+  }
   std::string text;
   std::string buffer(std::size_t{1} << 16, '\0');
   for (;;) {
@@ -117,9 +126,7 @@ std::string read_input(const std::string& path) {
     if (n < 0) throw bad_input(fmt::format("{}: cannot read: {}", shown, std::strerror(errno)));
     if (n == 0) return text;
     text.append(buffer, 0, static_cast<std::size_t>(n));
-    if (text.size() > kMaxInputBytes) {
-      throw bad_input(fmt::format("{}: more than {} bytes", shown, kMaxInputBytes));
-    }
+    check(text.size());
   }
 }
 
