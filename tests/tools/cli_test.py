@@ -1,16 +1,19 @@
 """The command line as a user meets it: the built executable on a tiny random model, and a few runs
 of the default model where it is there. HEDDLE names the executable; exit status 77: skipped."""
+import fcntl
 import json
 import math
 import os
 import pathlib
 import platform
 import re
+import select
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -193,6 +196,7 @@ class Generate(Cli):
         self.assertRefused(["generate", MODEL, "-f", FOLDER.name], FOLDER.name)
         self.assertRefused(["generate", MODEL, "x"], "unexpected")
 
+    # R10
     def test_bytes_that_are_not_utf8(self):
         a = as_json("generate", MODEL, "-", "-n", 1, "--raw", stdin=b"a\xffb")["prompt_token_ids"]
         b = as_json("generate", MODEL, "-", "-n", 1, "--raw", stdin="a\ufffdb".encode())["prompt_token_ids"]
@@ -791,6 +795,7 @@ class Signals(Cli):
         self.assertEqual(x["finish_reason"], "cancelled")
         self.assertLess(x["completion_tokens"], 8000)
 
+    # R10: partial output is kept
     def test_interrupted_text_stays(self):
         p = self.start("generate", MODEL, "-p", "x", *self.ENDLESS)
         first = os.read(p.stdout.fileno(), 1)
@@ -812,6 +817,7 @@ class Signals(Cli):
         self.assertEqual(rows[-1]["finish_reason"], "cancelled")
         self.assertLess(len(rows), 31)
 
+    # R10: Ctrl-C twice
     def test_chat_stops_the_answer_then_leaves(self):
         p = self.start("chat", MODEL, *self.ENDLESS)
         p.stdin.write(b"x\n")
@@ -824,6 +830,7 @@ class Signals(Cli):
         p.communicate(timeout=TIMEOUT)
         self.assertEqual(p.returncode, 130)
 
+    # R7, R10
     def test_output_that_nobody_takes(self):
         args = [HEDDLE, "generate", MODEL, "-p", "x", "-n", "50", *GREEDY, "--ignore-eos"]
         with open("/dev/full", "wb") as full:
@@ -840,6 +847,43 @@ class Signals(Cli):
         os.close(writer)
         self.assertEqual(p.returncode, 1)
         self.assertIn(b"Broken pipe", p.stderr)
+
+    # R10: the terminal is as it was, and its end is the program's
+    def test_a_terminal_is_left_as_it_was_and_may_go(self):
+        for goes in (False, True):
+            with self.subTest(goes=goes):
+                master, slave = os.openpty()
+                before = termios.tcgetattr(slave)
+                p = subprocess.Popen([HEDDLE, "chat", MODEL, *self.ENDLESS], stdin=slave, stdout=slave, stderr=slave, env=environment(),
+                                     start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                os.write(master, b"x\n")
+                seen = b""
+                while len(seen) < 200:  # the answer is under way
+                    seen += os.read(master, 4096)
+                if goes:
+                    os.close(slave)
+                    os.close(master)
+                    self.assertIn(p.wait(TIMEOUT), (1, 130, -signal.SIGHUP))
+                    continue
+                os.write(master, b"\x03")  # Ctrl-C: the answer ends
+                while b"reused" not in seen:
+                    seen += os.read(master, 4096)
+                os.write(master, b"\x03")
+                while p.poll() is None:
+                    if select.select([master], [], [], 0.01)[0]:
+                        os.read(master, 4096)
+                self.assertEqual(p.returncode, 130)
+                self.assertEqual(termios.tcgetattr(slave), before)
+                os.close(slave)
+                os.close(master)
+
+    # R10: a prompt of 2 GB
+    def test_a_huge_prompt_is_refused_unread(self):
+        path = file("huge.txt", "")
+        os.truncate(path, 2 << 30)
+        self.addCleanup(os.unlink, path)
+        for flag in ("-f", "--prompts"):
+            self.assertRefused(["generate", MODEL, flag, path], "huge.txt", "more than 1073741824 bytes")
 
 
 @NEEDS_DEFAULT
