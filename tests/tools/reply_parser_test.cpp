@@ -82,7 +82,11 @@ const std::vector<Case> kHermesCases = {
     {"two and text", ToolStyle::kHermes,
      "I look.\n\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>\n"
      "{\"name\": \"g\", \"arguments\": {\"b\": null}}\n</tool_call>\n Done.\n",
-     "C:I look.Done.\n|call_0:f:{}|call_1:g:{\"b\": null}|"},
+     "C:I look.\n\n\n\n Done.\n|call_0:f:{}|call_1:g:{\"b\": null}|"},
+    {"white space between two texts", ToolStyle::kHermes,
+     "hello <tool_call> {\"name\": \"f\", \"arguments\": { \"a\": 1 } }\n</tool_call>\tbye "
+     "<tool_call>{\"name\": \"g\"}</tool_call> <tool_call>no</tool_call>",
+     "C:hello \tbye  <tool_call>no</tool_call>|call_0:f:{ \"a\": 1 }|call_1:g:{}|"},
     {"arguments first", ToolStyle::kHermes,
      R"(<tool_call>{"arguments": {"a": "}\"{"}, "name": "f"}</tool_call>)",
      R"(C:|call_0:f:{"a": "}\"{"}|)"},
@@ -163,7 +167,7 @@ const std::vector<Case> kOtherCases = {
      "C:<|python_tag|>f.call(a=1)|"},
     {"llama, elements", ToolStyle::kLlama3,
      "Go <function=f>{\"a\": 1}</function> <function=g>{}</function>.",
-     "C:Go.|call_0:f:{\"a\": 1}|call_1:g:{}|"},
+     "C:Go  .|call_0:f:{\"a\": 1}|call_1:g:{}|"},
     {"mistral", ToolStyle::kMistral,
      R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": [[]]}}, {"name": "g", "arguments": {}, "id": "x"}] )",
      R"(C:|call_0:f:{"a": [[]]}|call_1:g:{}|)"},

@@ -273,7 +273,7 @@ GenerationPlan plan_responses(const Fields& fields, const PlanContext& context) 
            context, plan);
   Json echoed = Json::object();
   for (const char* name : {"instructions", "metadata", "temperature", "top_p", "tools",
-                           "tool_choice", "text", "max_output_tokens", "user"}) {
+                           "tool_choice", "text", "max_output_tokens", "user", "reasoning"}) {
     if (const Json* value = fields.find(name)) echoed[name] = *value;
   }
   plan.echoed = std::make_shared<const Json>(std::move(echoed));

@@ -17,19 +17,30 @@ bool is_call_id(std::string_view id) {
 }  // namespace
 
 void Reply::add(const ReplyDelta& delta) {
-  content += delta.content;
-  reasoning += delta.reasoning;
-  for (const ToolDelta& piece : delta.tools) {
-    if (!piece.name.empty()) calls.push_back({piece.id, piece.name, ""});
-    HEDDLE_CHECK(piece.index + 1 == static_cast<int>(calls.size()));
-    calls.back().arguments += piece.arguments;
-  }
+  delta.in_order([this](ReplyPartKind kind, std::string_view text, const ToolDelta* tool) {
+    const bool begins_call = tool != nullptr && !tool->name.empty();
+    const bool more = !parts.empty() && parts.back().kind == kind && !begins_call;
+    if (tool != nullptr) {
+      if (begins_call) calls.push_back({tool->id, tool->name, ""});
+      HEDDLE_CHECK(tool->index + 1 == static_cast<int>(calls.size()));
+      if (!more) parts.push_back({.kind = kind, .begin = calls.size() - 1});
+      calls.back().arguments += text;
+      return;
+    }
+    std::string& whole = kind == ReplyPartKind::kContent ? content : reasoning;
+    if (!more) parts.push_back({.kind = kind, .begin = whole.size()});
+    parts.back().size += text.size();
+    whole += text;
+  });
 }
 
 void DeltaWriter::begin_call(std::string_view name, std::string_view id) {
   const bool own = is_call_id(id) && own_ids_.insert(std::string(id)).second;
-  delta_.tools.push_back(
-      {n_calls_, own ? std::string(id) : make_call_id_(), std::string(name), ""});
+  delta_.tools.push_back({.index = n_calls_,
+                          .id = own ? std::string(id) : make_call_id_(),
+                          .name = std::string(name),
+                          .arguments = "",
+                          .content_before = delta_.content.size()});
   ++n_calls_;
 }
 
@@ -38,7 +49,11 @@ void DeltaWriter::arguments(std::string_view fragment) {
   if (fragment.empty()) return;
   const int index = n_calls_ - 1;
   if (delta_.tools.empty() || !delta_.tools.back().name.empty()) {
-    delta_.tools.push_back({index, "", "", ""});
+    delta_.tools.push_back({.index = index,
+                            .id = "",
+                            .name = "",
+                            .arguments = "",
+                            .content_before = delta_.content.size()});
   }
   delta_.tools.back().arguments += fragment;
 }

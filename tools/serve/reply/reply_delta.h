@@ -1,6 +1,7 @@
 #pragma once
 // What a piece of a model's text adds to a reply, and the place where parsers put it.
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -17,13 +18,33 @@ struct ToolDelta {
   std::string id;
   std::string name;
   std::string arguments;
+  std::size_t content_before = 0;  // bytes of the delta's content that the model wrote before it
 };
+
+enum class ReplyPartKind { kReasoning, kContent, kCall };
 
 struct ReplyDelta {
   std::string content;
   std::string reasoning;
   std::vector<ToolDelta> tools;
   bool empty() const { return content.empty() && reasoning.empty() && tools.empty(); }
+  /// Calls take(kind, text, tool) for what is in it, in the order in which the model wrote it.
+  /// `tool` is not null for a piece of a call, and `text` is its arguments then.
+  template <typename Take>
+  void in_order(const Take& take) const {
+    const std::string_view all = content;
+    if (!reasoning.empty()) take(ReplyPartKind::kReasoning, std::string_view(reasoning), nullptr);
+    std::size_t taken = 0;
+    const auto take_content = [&](std::size_t end) {
+      if (end > taken) take(ReplyPartKind::kContent, all.substr(taken, end - taken), nullptr);
+      taken = end;
+    };
+    for (const ToolDelta& tool : tools) {
+      take_content(tool.content_before);
+      take(ReplyPartKind::kCall, std::string_view(tool.arguments), &tool);
+    }
+    take_content(all.size());
+  }
 };
 
 struct ToolCall {
@@ -32,11 +53,19 @@ struct ToolCall {
   std::string arguments;
 };
 
+/// A stretch of a reply that is all of one kind.
+struct ReplyPart {
+  ReplyPartKind kind = ReplyPartKind::kContent;
+  std::size_t begin = 0;  // in Reply::content or reasoning; of a call its number
+  std::size_t size = 0;   // bytes
+};
+
 /// A reply put together from its deltas.
 struct Reply {
   std::string content;
   std::string reasoning;
   std::vector<ToolCall> calls;
+  std::vector<ReplyPart> parts;  // all of these, in the order in which the model wrote them
   void add(const ReplyDelta& delta);
 };
 

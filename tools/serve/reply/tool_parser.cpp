@@ -135,6 +135,7 @@ void ToolParser::marker(char c, DeltaWriter& out) {
 void ToolParser::open_block(const CallBlock& block) {
   block_ = &block;
   state_ = State::kBlock;
+  opened_ = true;
   in_list_ = false;
   n_in_block_ = 0;
   if (block.opens_element) begin_element();
@@ -232,11 +233,13 @@ void ToolParser::call(char c, DeltaWriter& out) {
       held_ += c;
       return;
     case CallStep::kGiven:
+      if (std::exchange(opened_, false)) keep_gap(held_);
       held_.clear();
       trim_ = true;
       return;
     case CallStep::kDone: {
       const auto* element = std::get_if<CallElement>(&call_);
+      if (std::exchange(opened_, false)) keep_gap(held_);
       held_.clear();
       end_call(element != nullptr && element->closed_block());
       return;
@@ -275,14 +278,25 @@ void ToolParser::to_text(char c, DeltaWriter& out) {
 void ToolParser::flush(DeltaWriter& out) {
   std::string_view text = held_;
   if (trim_) {
+    keep_gap(text);
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
   }
   if (!text.empty()) {
     trim_ = false;
     at_start_ = at_start_ && only_spaces(text);
+    has_content_ = true;
+    out.content(std::exchange(gap_, {}));
     out.content(text);
   }
   held_.clear();
+}
+
+/// The white space that `text` begins with is content if content follows.
+void ToolParser::keep_gap(std::string_view text) {
+  if (!has_content_) return;
+  const auto end = std::find_if_not(text.begin(), text.end(), is_space);
+  gap_.append(text.begin(), end);
+  gap_.resize(std::min(gap_.size(), kMostSpaces));
 }
 
 }  // namespace heddle::serve

@@ -26,8 +26,9 @@ struct CallBlock {
 };
 
 /// Divides the text behind the thoughts into content and calls, a byte at a time. White space
-/// around calls belongs to them. What turns out to be no call comes out as content, byte for byte;
-/// it is not searched again for calls. A value.
+/// around calls belongs to them, unless there is content before and behind: then it parts the two,
+/// up to 64 bytes of it. What turns out to be no call comes out as content, byte for byte; it is
+/// not searched again for calls. A value.
 class ToolParser {
  public:
   ToolParser(ToolStyle style, std::vector<DeclaredTool> declared);
@@ -53,6 +54,7 @@ class ToolParser {
   void end_call(bool ends_block);
   void to_text(char c, DeltaWriter& out);
   void flush(DeltaWriter& out);
+  void keep_gap(std::string_view text);
 
   std::shared_ptr<const std::vector<DeclaredTool>> declared_;
   std::span<const CallBlock> blocks_;
@@ -63,9 +65,12 @@ class ToolParser {
   std::string held_;      // read, and neither content nor a call's yet
   bool at_start_ = true;  // no content but white space
   bool trim_ = false;     // a call came last
+  bool has_content_ = false;
+  std::string gap_;  // white space since the last content, around calls
   const CallBlock* block_ = nullptr;
   bool in_list_ = false;
-  int n_in_block_ = 0;  // calls
+  bool opened_ = false;  // what is held begins before the block, and none of it is a call's yet
+  int n_in_block_ = 0;   // calls
   Call call_;
 };
 
