@@ -1,6 +1,7 @@
 #pragma once
 // What a caller asks of the engine and what comes back.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -137,6 +138,8 @@ struct RequestEvent {
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once a choice: its last event
   std::string error = {};                     // kError, kDeadline: what happened
   ReuseReport reuse = {};                     // of the last event, and of prompt_computed's
+  /// Nothing of the engine's: whoever passes the event on may say when the step began.
+  std::chrono::steady_clock::time_point step_begun = {};
 };
 using EventSink = std::function<void(const RequestEvent&)>;
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "tools/serve/histogram.h"
 
 namespace heddle::serve {
 
@@ -27,10 +28,14 @@ struct ModelFacts {
   std::int64_t max_sequences = 1;  // that run at one time
   std::int64_t kv_tokens = 0;
   int block_tokens = 16;
-  std::int64_t created = 0;  // seconds since 1970
+  std::int64_t created = 0;                     // seconds since 1970
+  std::uint64_t snapshot_bytes = 0;             // of one
+  std::shared_ptr<Histogram> step_tokens = {};  // that steps have computed; the driver counts
 };
 
-/// Owned and driven by one thread; facts() is for all.
+std::shared_ptr<Histogram> make_step_tokens();
+
+/// Owned and driven by one thread; facts() is for all. Events with prompt_computed have step_begun.
 class Driver {
  public:
   virtual ~Driver() = default;

@@ -10,6 +10,7 @@ namespace heddle::serve {
 namespace {
 
 constexpr std::string_view kTemplate =
+    "{% if tools %}{% for t in tools %}<tool>{{ t.function.name }}\n{% endfor %}{% endif %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}";
 constexpr std::chrono::milliseconds kLongestWait{2};
@@ -71,7 +72,11 @@ FakeDriver::FakeDriver(FakeDriverOptions options)
             .numerics_id = "fake",
             .family = "fake",
             .max_sequences = options_.max_running,
-            .kv_tokens = options_.max_running * options_.context};
+            .kv_tokens = options_.max_running * options_.context,
+            .step_tokens = make_step_tokens()};
+  if (!options_.text.empty()) {
+    options_.natural_length = static_cast<std::int64_t>(options_.text.size());
+  }
   counts_.kv_blocks = facts_.kv_tokens / facts_.block_tokens;
 }
 
@@ -152,7 +157,8 @@ void FakeDriver::begin(RequestId id, Entry& entry) {
   if (request.report_progress) {
     entry.sink({.request = id,
                 .prompt_computed = static_cast<std::int64_t>(request.prompt.size()),
-                .reuse = {.reason = "no_prefix"}});
+                .reuse = {.reason = "no_prefix"},
+                .step_begun = Clock::now()});
   }
   if (!scores_prompt(request)) return;
   RequestEvent event{.request = id};
@@ -176,8 +182,10 @@ bool FakeDriver::advance(RequestId id, Entry& entry) {
   for (int i = 0; i < entry.request.n; ++i) {
     RequestEvent event{.request = id, .choice = static_cast<std::uint32_t>(i)};
     if (entry.n_wanted > 0) {
-      const char c = letter(entry.key, event.choice, entry.n_done);
-      event.token = c;
+      const char c = options_.text.empty()
+                         ? letter(entry.key, event.choice, entry.n_done)
+                         : options_.text.at(static_cast<std::size_t>(entry.n_done));
+      event.token = static_cast<unsigned char>(c);
       event.text = {c};
       if (options_.stamps) {
         const auto us =
@@ -206,6 +214,7 @@ bool FakeDriver::step() {
   admit();
   ++counts_.steps;
   counts_.computed_tokens += n_running_;
+  if (n_running_ > 0) facts_.step_tokens->observe(static_cast<double>(n_running_));
   for (auto it = running_.begin(); it != running_.end();) {
     if (!advance(it->first, it->second)) {
       ++it;

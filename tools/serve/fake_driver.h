@@ -47,6 +47,7 @@ struct FakeDriverOptions {
   std::int64_t natural_length = 0;  // > 0: answers end by themselves after so many tokens
   bool stamps =
       false;  // a token's text is the time that it was due, in us of steady_clock, and " "
+  std::string text = {};  // answers are this, a token a byte, if it is not empty
   std::function<void()> before_step =
       {};  // on the engine's thread; what it throws kills the engine
 };

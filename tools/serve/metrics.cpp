@@ -105,32 +105,14 @@ std::string_view name(RouteLabel route) {
   return kNames[static_cast<std::size_t>(route)];
 }
 
-void Histogram::observe(double value) {
-  const auto at = std::ranges::lower_bound(bounds_, value) - bounds_.begin();
-  counts_[static_cast<std::size_t>(at)].fetch_add(1, std::memory_order_relaxed);
-  sum_micro_.fetch_add(static_cast<std::uint64_t>(std::max(value, 0.0) * 1e6),
-                       std::memory_order_relaxed);
-}
-
-void Histogram::write(std::string& out, std::string_view name, std::string_view labels) const {
-  std::uint64_t n = 0;
-  for (std::size_t i = 0; i < bounds_.size(); ++i) {
-    n += counts_[i].load(std::memory_order_relaxed);
-    fmt::format_to(std::back_inserter(out), "{}_bucket{{{},le=\"{}\"}} {}\n", name, labels,
-                   bounds_[i], n);
-  }
-  n += counts_[bounds_.size()].load(std::memory_order_relaxed);
-  fmt::format_to(std::back_inserter(out),
-                 "{0}_bucket{{{1},le=\"+Inf\"}} {2}\n{0}_sum{{{1}}} {3}\n"
-                 "{0}_count{{{1}}} {2}\n",
-                 name, labels, n,
-                 static_cast<double>(sum_micro_.load(std::memory_order_relaxed)) / 1e6);
-}
-
 ServerMetrics::ServerMetrics()
     : time_to_first_token(kSeconds),
       inter_token_latency(kSeconds),
       e2e_latency(kSeconds),
+      queue_time(kSeconds),
+      prefill_time(kSeconds),
+      decode_time(kSeconds),
+      inference_time(kSeconds),
       prompt_length(kTokens),
       answer_length(kTokens) {}
 
@@ -153,8 +135,14 @@ std::string ServerMetrics::write(const EngineHost& host, const HttpServerStats& 
                     s.kv_blocks),
         1, "Sizes of the KV cache.");
   write_reuse(out, labels, s);
+  gauge(out, "heddle:snapshot_bytes", labels,
+        static_cast<std::uint64_t>(s.snapshots) * facts.snapshot_bytes,
+        "Memory of the snapshots of recurrent states, without those in host memory.");
+  counter(out, "heddle:snapshot_hits_total", labels, snapshot_hits.load(),
+          "Prompts that went on from a snapshot.");
   counter(out, "vllm:num_preemptions_total", labels, s.preemptions, "Preempted sequences.");
-  counter(out, "vllm:prompt_tokens_total", labels, prompt_tokens.load(), "Tokens of prompts.");
+  counter(out, "vllm:prompt_tokens_total", labels, prompt_tokens.load(),
+          "Tokens of prompts that are begun, cached ones too.");
   counter(out, "vllm:generation_tokens_total", labels, generation_tokens.load(),
           "Tokens of answers.");
   head(out, "vllm:request_success_total", "counter", "Answers by how they ended.");
@@ -172,13 +160,25 @@ std::string ServerMetrics::write(const EngineHost& host, const HttpServerStats& 
        {std::tuple("vllm:time_to_first_token_seconds", &time_to_first_token,
                    "From the request to its first token."),
         std::tuple("vllm:inter_token_latency_seconds", &inter_token_latency,
-                   "Between two tokens of a request."),
+                   "Between two tokens of one choice."),
         std::tuple("vllm:e2e_request_latency_seconds", &e2e_latency, "Of whole answers."),
+        std::tuple("vllm:request_queue_time_seconds", &queue_time,
+                   "From the request to the step that begins it."),
+        std::tuple("vllm:request_prefill_time_seconds", &prefill_time,
+                   "From that step to the first token."),
+        std::tuple("vllm:request_decode_time_seconds", &decode_time,
+                   "From the first token to the last."),
+        std::tuple("vllm:request_inference_time_seconds", &inference_time,
+                   "From the step that begins a request to its last token."),
         std::tuple("vllm:request_prompt_tokens", &prompt_length, "Tokens of a request's prompts."),
         std::tuple("vllm:request_generation_tokens", &answer_length,
                    "Tokens of a request's answers.")}) {
     head(out, name, "histogram", help);
     histogram->write(out, name, labels);
+  }
+  if (facts.step_tokens != nullptr) {
+    head(out, "vllm:iteration_tokens_total", "histogram", "Tokens that a step computes.");
+    facts.step_tokens->write(out, "vllm:iteration_tokens_total", labels);
   }
   head(out, "heddle:http_replies_total", "counter", "Answers by route and status class.");
   for (std::size_t route = 0; route < kRouteLabels; ++route) {

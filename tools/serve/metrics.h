@@ -5,29 +5,14 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "tools/serve/engine_host.h"
+#include "tools/serve/histogram.h"
 #include "tools/serve/http/server.h"
 
 namespace heddle::serve {
-
-/// Counts of values by upper bounds; for any thread, without a lock.
-class Histogram {
- public:
-  static constexpr std::size_t kMostBounds = 24;
-  explicit Histogram(std::span<const double> bounds) : bounds_(bounds) {}
-  void observe(double value);
-  void write(std::string& out, std::string_view name, std::string_view labels) const;
-
- private:
-  std::span<const double> bounds_;  // static
-  std::array<std::atomic<std::uint64_t>, kMostBounds + 1> counts_ = {};
-  std::atomic<std::uint64_t> sum_micro_{0};  // of the values, in millionths
-};
 
 /// The routes that requests are counted by; anything else is "other".
 enum class RouteLabel {
@@ -59,11 +44,15 @@ struct ServerMetrics {
   std::atomic<std::uint64_t> finished_error{0};
   std::atomic<std::uint64_t> disconnected{0};
   std::atomic<std::uint64_t> generation_tokens{0};
-  std::atomic<std::uint64_t> prompt_tokens{0};
-  std::atomic<std::uint64_t> cached_tokens{0};
+  std::atomic<std::uint64_t> prompt_tokens{0};  // of prompts that are begun
+  std::atomic<std::uint64_t> snapshot_hits{0};
   Histogram time_to_first_token;
   Histogram inter_token_latency;
   Histogram e2e_latency;
+  Histogram queue_time;      // from the request to the step that begins it
+  Histogram prefill_time;    // from there to its first token
+  Histogram decode_time;     // from there to its last token
+  Histogram inference_time;  // the last two together
   Histogram prompt_length;
   Histogram answer_length;
 };

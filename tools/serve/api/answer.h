@@ -44,6 +44,7 @@ struct AnswerPrompt {
   std::int64_t n_tokens = 0;
   std::vector<TokenInfo> scored = {};  // from the second token on, if wanted
   ReuseReport reuse = {};
+  bool begun = false;     // some of it is computed
   bool reported = false;  // reuse is known
 };
 

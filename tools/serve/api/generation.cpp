@@ -43,6 +43,11 @@ ApiErrorSpec failure_of(const RequestEvent& event) {
           .never_retry = true};
 }
 
+double between(std::chrono::steady_clock::time_point begin,
+               std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
 }  // namespace
 
 ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
@@ -127,6 +132,7 @@ Generation::Generation(std::shared_ptr<Exchange> exchange,
       format_(format_of(plan_.endpoint)) {
   const bool divided = plan_.endpoint != Endpoint::kCompletions;
   for (std::size_t p = 0; p < plan_.requests.size(); ++p) {
+    plan_.requests[p].report_progress = true;  // it tells when the request begins
     answer_.prompts.push_back(
         {.n_tokens = static_cast<std::int64_t>(plan_.requests[p].prompt.size())});
     for (int i = 0; i < plan_.n; ++i) {
@@ -139,10 +145,11 @@ Generation::Generation(std::shared_ptr<Exchange> exchange,
       answer_.choices.push_back(std::move(choice));
     }
   }
+  last_tokens_.resize(answer_.choices.size());
 }
 
 double Generation::seconds() const {
-  return std::chrono::duration<double>(Clock::now() - started_).count();
+  return between(started_, Clock::now());
 }
 
 void Generation::submit() {
@@ -204,7 +211,8 @@ void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>&
 void Generation::take(std::size_t prompt, const RequestEvent& event, std::string& out) {
   AnswerChoice& choice = answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
   if (event.prompt_computed >= 0) {
-    if (streaming_) format_->progress(answer_, choice, event, seconds(), out);
+    take_begin(prompt, event);
+    if (streaming_ && plan_.progress) format_->progress(answer_, choice, event, seconds(), out);
     return;
   }
   if (!event.scores.empty()) take_scores(prompt, event);
@@ -215,6 +223,16 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   if (event.token) take_token(choice, event);
   if (event.token || !event.text.empty()) take_text(choice, event, out);
   if (event.finish != FinishReason::kNone) end_choice(choice, event, out);
+}
+
+/// The first that is heard of a prompt says how it began.
+void Generation::take_begin(std::size_t prompt, const RequestEvent& event) {
+  AnswerPrompt& begun = answer_.prompts[prompt];
+  if (std::exchange(begun.begun, true)) return;
+  ServerMetrics& metrics = context_.metrics;
+  metrics.prompt_tokens += static_cast<std::uint64_t>(begun.n_tokens);
+  if (context_.host.facts().recurrent && event.reuse.cached_tokens > 0) ++metrics.snapshot_hits;
+  if (begun_ == Clock::time_point()) begun_ = std::max(event.step_begun, started_);
 }
 
 void Generation::take_scores(std::size_t prompt, const RequestEvent& event) {
@@ -231,12 +249,14 @@ void Generation::take_scores(std::size_t prompt, const RequestEvent& event) {
 void Generation::take_token(AnswerChoice& choice, const RequestEvent& event) {
   const Clock::time_point now = Clock::now();
   ServerMetrics& metrics = context_.metrics;
-  if (std::exchange(first_token_, false)) {
-    metrics.time_to_first_token.observe(seconds());
-  } else {
-    metrics.inter_token_latency.observe(std::chrono::duration<double>(now - last_token_).count());
+  Clock::time_point& last = last_tokens_[static_cast<std::size_t>(choice.index)];
+  if (first_token_ == Clock::time_point()) {
+    first_token_ = now;
+    if (begun_ == Clock::time_point()) begun_ = now;
+    metrics.time_to_first_token.observe(between(started_, now));
   }
-  last_token_ = now;
+  if (last != Clock::time_point()) metrics.inter_token_latency.observe(between(last, now));
+  last = last_token_ = now;
   ++metrics.generation_tokens;
   ++choice.n_tokens;
   choice.token_ids.push_back(*event.token);
@@ -294,8 +314,12 @@ void Generation::complete(std::string out) {
   metrics.e2e_latency.observe(seconds());
   metrics.prompt_length.observe(static_cast<double>(answer_.n_prompt_tokens()));
   metrics.answer_length.observe(static_cast<double>(answer_.n_answer_tokens()));
-  metrics.prompt_tokens += static_cast<std::uint64_t>(answer_.n_prompt_tokens());
-  metrics.cached_tokens += static_cast<std::uint64_t>(answer_.n_cached_tokens());
+  if (first_token_ != Clock::time_point()) {
+    metrics.queue_time.observe(between(started_, begun_));
+    metrics.prefill_time.observe(between(begun_, first_token_));
+    metrics.decode_time.observe(between(first_token_, last_token_));
+    metrics.inference_time.observe(between(begun_, last_token_));
+  }
   if (streaming_) {
     format_->end(answer_, out);
     send(out);

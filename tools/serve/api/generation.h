@@ -57,6 +57,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void refused(ErrorKind kind, const std::string& text);
   void progressed(std::size_t prompt, const std::vector<RequestEvent>& events);
   void take(std::size_t prompt, const RequestEvent& event, std::string& out);
+  void take_begin(std::size_t prompt, const RequestEvent& event);
   void take_scores(std::size_t prompt, const RequestEvent& event);
   void take_token(AnswerChoice& choice, const RequestEvent& event);
   void take_text(AnswerChoice& choice, const RequestEvent& event, std::string& out);
@@ -83,9 +84,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool streaming_ = false;   // the status is out
   bool over_ = false;
   Clock::time_point started_ = Clock::now();
+  Clock::time_point begun_ = {};  // the step that began the first of the prompts
+  Clock::time_point first_token_ = {};
   Clock::time_point last_token_ = {};
+  std::vector<Clock::time_point> last_tokens_;  // of each choice
   Clock::time_point last_sent_ = {};
-  bool first_token_ = true;
 };
 
 }  // namespace heddle::serve
