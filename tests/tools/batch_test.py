@@ -64,6 +64,43 @@ class Batch(Cli):
         self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 1)
         self.assertEqual({k: v["status_code"] for k, v in self.answers().items()}, {"r0": 200, "r1": 400, "r2": 400, "r3": 404, "e": 400})
 
+    def test_errors_are_answered_again(self):
+        lines = [line(0), line(1, temperature=9), line(2, model="other"), line(3)]
+        path = self.write(lines)
+        self.assertEqual(heddle("batch", MODEL, path, self.out)[0], 1)
+        whole = self.out.read_text().splitlines()
+        for again in range(2):
+            self.assertEqual(heddle("batch", MODEL, path, self.out)[0], 1, again)
+            self.assertEqual({k: v["status_code"] for k, v in self.answers().items()}, {"r0": 200, "r1": 400, "r2": 404, "r3": 200})
+        good = [x for x in whole if json.loads(x)["response"]["status_code"] == 200]
+        self.assertEqual(self.out.read_text().splitlines()[:2], good)
+        self.assertEqual(heddle("batch", MODEL, path, self.out, "--served-model-name", "other")[0], 1)
+        self.assertEqual(self.answers()["r2"]["status_code"], 200)
+        # An error of a request that is not asked now stays, and is told.
+        self.assertEqual(heddle("batch", MODEL, self.write([line(0), line(3)]), self.out)[0], 1)
+        self.assertEqual(len(self.answers()), 4)
+        self.out.write_text("\n".join(x for x in self.out.read_text().splitlines() if '"r1"' not in x) + "\n")
+        self.assertEqual(heddle("batch", MODEL, self.write([line(0), line(3)]), self.out)[0], 0)
+
+    def test_an_answer_to_something_else_is_refused(self):
+        self.assertEqual(heddle("batch", MODEL, self.write([line(0), line(1)]), self.out)[0], 0)
+        before = self.out.read_bytes()
+        turned = {**line(1), "body": dict(reversed(line(1)["body"].items()))}
+        self.assertEqual(heddle("batch", MODEL, self.write([line(0), turned]), self.out)[0], 0)  # the same request
+        for other in (line(1, max_tokens=6), line(1, messages=[{"role": "user", "content": "word"}]), {**line(1), "url": "/v1/responses"}):
+            self.assertRefused(["batch", MODEL, self.write([line(0), other, line(2)]), self.out], "out.jsonl:", '"r1"', "another request")
+            self.assertEqual(self.out.read_bytes(), before)
+        path = self.write([line(0), line(1), line(2)])
+        other = tiny_model(self.folder, "llama", "--seed", "18")
+        self.assertRefused(["batch", other, path, self.out], "out.jsonl", "another model")
+        self.assertEqual(self.out.read_bytes(), before)
+        # Answers of another program say not what they answer.
+        self.out.write_text("".join(json.dumps({k: v for k, v in json.loads(x).items() if k != "heddle"}) + "\n" for x in before.splitlines()))
+        code, _, said = heddle("batch", other, path, self.out)
+        self.assertEqual(code, 0, said)
+        self.assertIn("2 answers do not say what they answer", said)
+        self.assertEqual(len(self.answers()), 3)
+
     def test_lines_that_cannot_be_are_named_before_anything_runs(self):
         for bad in ("{", "3", '{"custom_id": 3}', '{"custom_id": "a"}', json.dumps({**line(9), "url": "/v1/nothing"}), json.dumps({**line(9), "method": "GET"}),
                     json.dumps({**line(9), "body": []}), json.dumps(line(0))):

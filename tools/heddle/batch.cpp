@@ -9,16 +9,20 @@
 #include <cstdio>
 #include <deque>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/new_file.h"
 #include "engine/engine.h"
+#include "models/spec_hash.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/commit.h"
 #include "tools/heddle/interrupt.h"
@@ -41,6 +45,7 @@ struct BatchLine {
   std::string id;
   std::string url;
   std::string body;
+  std::string hash;  // of url and body; the order of the body's members does not count
 };
 
 /// Runs tasks of other threads on this one.
@@ -117,7 +122,7 @@ BatchLine read_line(const std::string& text, const std::string& where) {
     }
     return json[name].get<std::string>();
   };
-  BatchLine line{.id = field("custom_id"), .url = field("url"), .body = {}};
+  BatchLine line{.id = field("custom_id"), .url = field("url"), .body = {}, .hash = {}};
   if (json.contains("method") && json["method"] != "POST") {
     throw bad_input(fmt::format("{}: method, allowed: POST", where));
   }
@@ -128,6 +133,10 @@ BatchLine read_line(const std::string& text, const std::string& where) {
     throw bad_input(fmt::format("{}: body is missing or not an object", where));
   }
   line.body = json["body"].dump(-1, ' ', false, Json::error_handler_t::replace);
+  ValueHash hash;
+  hash.text(line.url);
+  hash.text(nlohmann::json::parse(line.body).dump());
+  line.hash = hash.hex().substr(0, 16);
   return line;
 }
 
@@ -152,26 +161,99 @@ std::deque<BatchLine> read_batch(const std::string& path) {
   return lines;
 }
 
-/// The answers that an interrupted run has left. A last line that was cut is taken away.
-std::set<std::string> answered(const std::string& path) {
-  std::set<std::string> ids;
+/// What earlier runs have left of OUT.
+struct Answered {
+  std::set<std::string> ids;                  // with an answer that stays
+  std::map<std::string, std::string> models;  // numerics id -> the first custom_id of it
+  std::set<std::int64_t> dropped;             // lines with an error that is answered again
+  std::int64_t n_errors_kept = 0;             // of requests that IN does not hold
+  std::int64_t n_unmarked = 0;                // answers that do not say what they answer
+  bool torn = false;                          // the last line was cut
+};
+
+bool is_error(const Json& line) {
+  const auto error = line.find("error");
+  if (error != line.end() && !error->is_null()) return true;
+  const auto response = line.find("response");
+  return response == line.end() || !response->is_object() ||
+         response->value("status_code", 500) >= 400;
+}
+
+/// An answer to another request of that name is refused: it would be taken for this one's.
+void take_answer(const Json& json,
+                 const std::string& id,
+                 const std::string& where,
+                 const std::string& hash,
+                 Answered& found) {
+  found.ids.insert(id);
+  const auto mark = json.find("heddle");
+  if (mark == json.end() || !mark->is_object()) {
+    ++found.n_unmarked;
+    return;
+  }
+  if (mark->value("request", "") != hash) {
+    throw bad_input(fmt::format(
+        "{}: {} is the answer to another request than the one of that custom_id now: name "
+        "another OUT, or take the line away",
+        where, json_quote(id)));
+  }
+  found.models.emplace(mark->value("numerics_id", ""), id);
+}
+
+/// `hashes`: custom_id -> the request's.
+Answered read_answers(const std::string& path, const std::map<std::string, std::string>& hashes) {
+  Answered found;
   std::ifstream file(path, std::ios::binary);
-  if (!file) return ids;
-  std::string line;
-  std::int64_t whole = 0;
-  while (std::getline(file, line) && !file.eof()) {
-    const Json json = parse_json(line, path);
+  std::int64_t number = 0;
+  for (std::string text; file && std::getline(file, text);) {
+    if (file.eof()) {
+      found.torn = true;
+      break;
+    }
+    const std::string where = fmt::format("{}:{}", path, ++number);
+    const Json json = parse_json(text, path);
     if (!json.is_object() || !json.contains("custom_id") || !json["custom_id"].is_string()) {
       throw bad_input(fmt::format("{}: not the answers of a batch", path));
     }
-    ids.insert(json["custom_id"].get<std::string>());
-    whole += static_cast<std::int64_t>(line.size()) + 1;
+    const std::string id = json["custom_id"].get<std::string>();
+    const auto asked = hashes.find(id);
+    if (!is_error(json)) {
+      if (asked != hashes.end()) take_answer(json, id, where, asked->second, found);
+    } else if (asked != hashes.end()) {
+      found.dropped.insert(number);
+    } else {
+      ++found.n_errors_kept;
+    }
   }
-  file.close();
-  if (::truncate(path.c_str(), whole) != 0) {
-    throw bad_input(fmt::format("{}: cannot be written", path));
+  return found;
+}
+
+void check_model(const std::string& path, const Answered& found, const std::string& numerics_id) {
+  for (const auto& [model, id] : found.models) {
+    if (model == numerics_id) continue;
+    throw bad_input(fmt::format(
+        "{}: {} is the answer of another model, or of other options (numerics {}; now {}): name "
+        "another OUT",
+        path, json_quote(id), model, numerics_id));
   }
-  return ids;
+  if (found.n_unmarked > 0) {
+    log_warning(fmt::format("{}: {} answers do not say what they answer, and are kept", path,
+                            found.n_unmarked));
+  }
+}
+
+/// Takes away what is answered again, all at once.
+void drop_errors(const std::string& path, const Answered& found) {
+  if (found.dropped.empty() && !found.torn) return;
+  NewFile kept(path, path + ": batch");
+  std::ifstream file(path, std::ios::binary);
+  std::int64_t number = 0;
+  for (std::string text; std::getline(file, text) && !file.eof();) {
+    if (found.dropped.contains(++number)) continue;
+    text += '\n';
+    kept.append(std::as_bytes(std::span(text)));
+  }
+  kept.publish();
 }
 
 class Output {
@@ -181,21 +263,25 @@ class Output {
     if (file_ < 0) throw bad_input(fmt::format("{}: cannot be written", path));
   }
   ~Output() { ::close(file_); }
+  /// Throws if it cannot be written.
+  static void check(const std::string& path) { const Output output(path); }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
-  void add(const std::string& id, const serve::HttpReply& reply) {
+  /// `numerics_id` and the request's hash say later what this answers.
+  void add(const BatchLine& asked, const std::string& numerics_id, const serve::HttpReply& reply) {
     std::string request_id;
     for (const auto& [name, value] : reply.headers) {
       if (name == "x-request-id") request_id = value;
     }
     const Json line{{"id", "batch_req_" + serve::random_id()},
-                    {"custom_id", id},
+                    {"custom_id", asked.id},
                     {"response",
                      {{"status_code", reply.status},
                       {"request_id", request_id},
                       {"body", Json::parse(reply.body)}}},
-                    {"error", nullptr}};
+                    {"error", nullptr},
+                    {"heddle", {{"request", asked.hash}, {"numerics_id", numerics_id}}}};
     const std::string text = serve::to_text(line) + "\n";
     for (std::size_t n = 0; n < text.size();) {
       const ssize_t written = ::write(file_, text.data() + n, text.size() - n);
@@ -215,13 +301,11 @@ int run_batch(const Arguments& args) {
   const std::string& out_path = args.operands().at(2);
   std::deque<BatchLine> waiting = read_batch(args.operands().at(1));
   const std::size_t n_all = waiting.size();
-  const std::set<std::string> done_before = answered(out_path);
-  std::erase_if(waiting, [&](const BatchLine& line) { return done_before.contains(line.id); });
-  Output output(out_path);
-  if (waiting.empty()) {
-    note(fmt::format("{}: all {} requests are answered", out_path, n_all));
-    return 0;
-  }
+  std::map<std::string, std::string> hashes;
+  for (const BatchLine& line : waiting) hashes.emplace(line.id, line.hash);
+  const Answered found = read_answers(out_path, hashes);
+  std::erase_if(waiting, [&](const BatchLine& line) { return found.ids.contains(line.id); });
+  Output::check(out_path);
 
   serve::ServerLimits limits = server_limits(args);
   limits.queue_seconds = 0.0;  // nobody waits for one of them
@@ -233,6 +317,10 @@ int run_batch(const Arguments& args) {
   serve::EngineHost host(serve::make_driver(std::move(engine), server_facts(args)),
                          {.most_open_tokens = std::int64_t{1} << 60});
   serve::Service service(host, std::move(service_options));
+  const std::string& numerics_id = host.facts().numerics_id;
+  check_model(out_path, found, numerics_id);
+  drop_errors(out_path, found);
+  Output output(out_path);
 
   std::size_t n_done = n_all - waiting.size();
   std::size_t n_failed = 0;
@@ -244,12 +332,12 @@ int run_batch(const Arguments& args) {
     while (!waiting.empty() && open.size() < most_open) {
       const BatchLine line = std::move(waiting.front());
       waiting.pop_front();
-      auto exchange = std::make_shared<FileExchange>(
-          queue, line, [&, id = line.id](const serve::HttpReply& reply) {
-            output.add(id, reply);
+      auto exchange =
+          std::make_shared<FileExchange>(queue, line, [&, line](const serve::HttpReply& reply) {
+            output.add(line, numerics_id, reply);
             ++n_done;
             if (reply.status >= 400) ++n_failed;
-            queue.post([&, id] { open.erase(id); });
+            queue.post([&, id = line.id] { open.erase(id); });
           });
       open[line.id] = exchange;
       service.handle(exchange);
@@ -260,9 +348,14 @@ int run_batch(const Arguments& args) {
   }
   progress.clear();
   for (const auto& [id, exchange] : open) exchange->leave();
-  note(fmt::format("{}: {} of {} requests are answered, {} of them with an error in this run",
-                   out_path, n_done, n_all, n_failed));
-  return interrupt.raised() ? kExitInterrupted : n_failed > 0 ? 1 : 0;
+  note(fmt::format("{}: {} of {} requests are answered, {} of them with an error{}", out_path,
+                   n_done, n_all, n_failed,
+                   found.n_errors_kept > 0
+                       ? fmt::format("; {} more errors are of requests that are not asked now",
+                                     found.n_errors_kept)
+                       : ""));
+  if (interrupt.raised()) return kExitInterrupted;
+  return n_failed > 0 || found.n_errors_kept > 0 ? 1 : 0;
 }
 
 }  // namespace heddle::cli

@@ -93,10 +93,13 @@ constexpr CommandSpec kCommands[] = {
          "POST, url (/v1/chat/completions, /v1/completions or /v1/responses) and body, the request "
          "as the server takes it (docs/api.md). OUT gets a line for each as soon as it is "
          "answered: "
-         "id, custom_id, response {status_code, request_id, body}, error. Lines of IN that cannot "
-         "be are named before anything runs; a request that is refused has its error in its "
-         "response, and the exit code is 1 then. What OUT holds already is not answered again: a "
-         "run that was interrupted goes on where it was."},
+         "id, custom_id, response {status_code, request_id, body}, error, heddle {request (a hash), "
+         "numerics_id}. Lines of IN that cannot be are named before anything runs; a request that "
+         "is refused has its error in its response. What OUT holds already is not answered again, "
+         "but for errors: a run that was interrupted goes on where it was, and tries once more "
+         "what failed. The exit code is 1 while OUT holds an error. An OUT with the answer to "
+         "another request under a custom_id of IN, or with another model's, is refused (exit code "
+         "2) and left as it is."},
     {.id = CommandId::kScore,
      .name = "score",
      .operands = "MODEL",
