@@ -242,7 +242,8 @@ GrammarNode JsonNodes::key_besides(std::span<const std::string> names) {
 }
 
 GrammarNode json_object_node(GrammarBuilder& builder) {
-  return JsonNodes(builder).object();
+  // A rule of its own: it is one of the levels.
+  return builder.shared(JsonNodes(builder).object());
 }
 
 GrammarNode json_value_node(GrammarBuilder& builder) {

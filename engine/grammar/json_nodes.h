@@ -9,16 +9,9 @@
 
 #include "base/json.h"
 #include "engine/grammar/grammar_builder.h"
+#include "engine/grammar/json_decimal.h"
 
 namespace heddle {
-
-/// A decimal number of a schema: digits without leading zeros before, without trailing ones behind
-/// the point.
-struct Decimal {
-  bool negative = false;
-  std::string whole = "0";
-  std::string fraction;
-};
 
 /// An end of a range of numbers.
 struct DecimalBound {
@@ -38,7 +31,10 @@ class JsonNodes {
   static constexpr std::uint32_t kMostExponentDigits = 2;
   static constexpr std::uint32_t kMostIndent = 32;
   /// Of numbers within bounds, before and behind the point together: so many survive a double.
+  /// Those with more before it (a bound has more) have none behind it.
   static constexpr std::size_t kMostBoundedDigits = 15;
+  /// Of a bound, before the point; what is written has no more than its bounds.
+  static constexpr std::size_t kMostBoundDigits = 19;
 
   explicit JsonNodes(GrammarBuilder& builder) : builder_(builder) {}
 

@@ -39,7 +39,7 @@ class DecimalGraph {
       : builder_(builder), low_(low), high_(high), whole_(whole) {}
 
   GrammarNode build(std::size_t most_digits) {
-    for (std::size_t n = 0; n <= most_digits; ++n) begin(n, most_digits);
+    for (std::size_t n = 0; n <= most_digits; ++n) begin(n);
     while (!open_.empty()) {
       const State state = open_.back();
       open_.pop_back();
@@ -73,12 +73,12 @@ class DecimalGraph {
     graph_.edges.push_back({from, state_of(to), builder_.byte_range(b, b)});
   }
 
-  void begin(std::size_t n_whole, std::size_t most_digits) {
+  void begin(std::size_t n_whole) {
     if (low_.there && n_whole < low_.n_whole) return;
     if (high_.there && n_whole > high_.n_whole) return;
     const State first{.n_whole = n_whole,
                       .n = 0,
-                      .n_most = whole_ ? n_whole : std::max(most_digits, n_whole),
+                      .n_most = whole_ ? n_whole : std::max(JsonNodes::kMostBoundedDigits, n_whole),
                       .tight_low = low_.there && n_whole == low_.n_whole,
                       .tight_high = high_.there && n_whole == high_.n_whole};
     if (n_whole == 0) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -59,6 +60,18 @@ constexpr std::pair<std::string_view, unsigned> kTypeOfKeyword[] = {
     {"minLength", 16},       {"maxLength", 16},      {"pattern", 16},
     {"format", 16},          {"minimum", 8},         {"maximum", 8},
     {"exclusiveMinimum", 8}, {"exclusiveMaximum", 8}};
+
+/// An integer that 64 bits do not hold was rounded when it was read: another would be written.
+void refuse_rounded(const Json& value, const std::string& pointer) {
+  constexpr double kFirstBeyond = 9223372036854775808.0;  // 2^63
+  if (value.is_structured()) {
+    for (const Json& item : value) refuse_rounded(item, pointer);
+  } else if (value.is_number_float() && std::abs(value.get<double>()) >= kFirstBeyond) {
+    refuse_schema(pointer, fmt::format("{} in 'enum' or 'const' is not supported: numbers are less "
+                                       "than 2^64, negative ones above -2^63",
+                                       value.dump()));
+  }
+}
 
 }  // namespace
 
@@ -213,7 +226,8 @@ GrammarNode JsonSchemaCompiler::values(const Json& schema, const Where& where) {
   std::vector<GrammarNode> ways;
   for (const Json& value : list) {
     if ((type_of(value) & types) == 0) continue;
-    if (schema.contains("const") && value != schema["const"]) continue;
+    if (schema.contains("const") && !same_value(value, schema["const"])) continue;
+    refuse_rounded(value, where.pointer);
     if (value.is_structured()) {
       ways.push_back(nodes_.exactly(value));
     } else {

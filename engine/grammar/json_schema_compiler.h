@@ -56,7 +56,19 @@ class JsonSchemaCompiler {
   GrammarNode array(const Json& schema, const Where& where);
   GrammarNode string(const Json& schema, const Where& where);
   GrammarNode number(const Json& schema, bool whole, const Where& where);
-  std::optional<DecimalBound> bound(const Json& schema, bool low, const Where& where) const;
+  struct NumberBound {
+    Json value = {};
+    bool open = false;
+  };
+  struct WrittenBound {
+    std::optional<DecimalBound> bound = {};
+    bool any_form = false;
+  };
+  std::optional<NumberBound> bound(const Json& schema, bool low, const Where& where) const;
+  static WrittenBound written_bound(const std::optional<NumberBound>& bound,
+                                    bool low,
+                                    bool whole,
+                                    const Where& where);
   std::optional<std::uint32_t> count(const Json& schema,
                                      const char* keyword,
                                      const Where& where) const;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/grammar/json_decimal.h"
 #include "models/quote_text.h"
 
 namespace heddle {
@@ -15,7 +16,7 @@ namespace {
 constexpr int kMostMerges = 2000;
 constexpr int kMostRefs = 32;  // one behind the other
 
-const Json& value_or(const Json& schema, const char* keyword, const Json& otherwise) {
+const Json& value_or(const Json& schema, const std::string& keyword, const Json& otherwise) {
   const auto it = schema.find(keyword);
   return it == schema.end() ? otherwise : *it;
 }
@@ -64,11 +65,15 @@ Json common_types(const Json& a, const Json& b) {
   return types;
 }
 
+bool holds(const Json& list, const Json& value) {
+  return std::ranges::any_of(list, [&](const Json& item) { return same_value(item, value); });
+}
+
 Json common_values(const Json& a, const Json& b) {
   Json values = Json::array();
   if (!a.is_array() || !b.is_array()) return values;
   for (const Json& value : a) {
-    if (std::ranges::find(b, value) != b.end()) values.push_back(value);
+    if (holds(b, value)) values.push_back(value);
   }
   return values;
 }
@@ -82,6 +87,18 @@ void const_to_enum(Json& schema) {
   if (schema.contains("enum")) values = common_values(schema["enum"], values);
   schema.erase("const");
   schema["enum"] = values;
+}
+
+/// `nullable` is one more type, and says nothing where there is no `type` beside it.
+void nullable_to_type(Json& schema) {
+  const auto it = schema.find("nullable");
+  if (it == schema.end()) return;
+  const bool nullable = *it == Json(true);
+  schema.erase("nullable");
+  if (!nullable || !schema.contains("type")) return;
+  Json& type = schema["type"];
+  if (!type.is_array()) type = Json::array({type});
+  if (!holds(type, "null")) type.push_back("null");
 }
 
 bool is_object_keyword(std::string_view k) {
@@ -99,7 +116,7 @@ const Json* stricter(std::string_view k, const Json& a, const Json& b) {
   const bool high = k == "maximum" || k == "exclusiveMaximum" || k == "maxLength" ||
                     k == "maxItems" || k == "maxProperties";
   if (!low && !high) return nullptr;
-  return (a < b) == low ? &b : &a;
+  return (compare_numbers(a, b) < 0) == low ? &b : &a;
 }
 
 }  // namespace
@@ -186,6 +203,7 @@ Json SchemaMerger::flatten(const std::string& pointer, const Json& schema, int d
   }
   Json flat = schema;
   const_to_enum(flat);
+  nullable_to_type(flat);
   std::vector<Json> parts;
   if (const auto ref = schema.find("$ref"); ref != schema.end()) {
     parts.push_back(flatten(pointer, resolve(pointer, *ref), depth + 1));
@@ -215,7 +233,7 @@ Json SchemaMerger::both(const Json& a, const Json& b) {
   Json parts = Json::array();
   for (const Json& schema : {a, b}) {
     for (const Json& part : parts_of(schema)) {
-      if (std::ranges::find(parts, part) == parts.end()) parts.push_back(part);
+      if (!holds(parts, part)) parts.push_back(part);
     }
   }
   if (parts.size() == 1) return parts[0];
@@ -234,9 +252,9 @@ void SchemaMerger::merge_objects(Json& into, const Json& a, const Json& b) const
   Json properties = Json::object();
   for (const Json* side : {&in_a, &in_b}) {
     for (const auto& item : side->items()) {
-      const char* const key = item.key().c_str();
-      if (properties.contains(item.key())) continue;
-      properties[item.key()] = both(value_or(in_a, key, more_a), value_or(in_b, key, more_b));
+      const std::string& key = item.key();
+      if (properties.contains(key)) continue;
+      properties[key] = both(value_or(in_a, key, more_a), value_or(in_b, key, more_b));
     }
   }
   if (!properties.empty()) into["properties"] = properties;
@@ -279,7 +297,7 @@ Json SchemaMerger::merge(const std::string& pointer, Json a, const Json& b) {
     const Json& theirs = item.value();
     if (is_annotation(k) || is_object_keyword(k) || is_array_keyword(k)) continue;
     const auto mine = merged.find(k);
-    if (mine == merged.end() || *mine == theirs) {
+    if (mine == merged.end() || same_value(*mine, theirs)) {
       merged[k] = theirs;
     } else if (k == "type") {
       *mine = common_types(*mine, theirs);

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -41,37 +41,16 @@ std::optional<std::string> pattern_of_format(std::string_view format) {
   return std::nullopt;
 }
 
-/// Of a JSON number, in the digits that read back to it.
-Decimal decimal_of(const Json& number) {
-  std::string text =
-      number.is_number_float() ? fmt::format("{}", number.get<double>()) : number.dump();
-  Decimal d;
-  if (text[0] == '-') {
-    d.negative = true;
-    text.erase(0, 1);
+/// The first double within the bound: what is not beyond it does not round to what the bound
+/// excludes. For bounds from 2^53 on, where not every integer is a double.
+Json next_double_inside(const Json& bound, bool low, bool open) {
+  Json value = bound.get<double>();
+  const int side = compare_numbers(value, bound);
+  if ((low ? side < 0 : side > 0) || (side == 0 && open)) {
+    constexpr double kFar = std::numeric_limits<double>::infinity();
+    value = std::nextafter(value.get<double>(), low ? kFar : -kFar);
   }
-  int exponent = 0;
-  if (const std::size_t e = text.find('e'); e != std::string::npos) {
-    const char* first = text.data() + e + 1;
-    std::from_chars(first + (*first == '+' ? 1 : 0), text.data() + text.size(), exponent);
-    text.resize(e);
-  }
-  const std::size_t point = std::min(text.find('.'), text.size());
-  std::string digits = text.substr(0, point);
-  if (point < text.size()) digits += text.substr(point + 1);
-  auto n_whole = static_cast<std::ptrdiff_t>(point) + exponent;
-  if (n_whole < 0) digits.insert(0, static_cast<std::size_t>(-n_whole), '0');
-  n_whole = std::max<std::ptrdiff_t>(n_whole, 0);
-  if (static_cast<std::size_t>(n_whole) > digits.size()) {
-    digits.resize(static_cast<std::size_t>(n_whole), '0');
-  }
-  d.whole = digits.substr(0, static_cast<std::size_t>(n_whole));
-  d.fraction = digits.substr(static_cast<std::size_t>(n_whole));
-  d.whole.erase(0, std::min(d.whole.find_first_not_of('0'), d.whole.size()));
-  d.fraction.erase(d.fraction.find_last_not_of('0') + 1);
-  if (d.whole.empty()) d.whole = "0";
-  if (d.whole == "0" && d.fraction.empty()) d.negative = false;
-  return d;
+  return value;
 }
 
 }  // namespace
@@ -185,7 +164,8 @@ GrammarNode JsonSchemaCompiler::object(const Json& schema, const Where& where) {
   graph.edges.push_back({none, end, nothing});
   graph.edges.push_back({some, end, nodes_.indent()});
   graph.accepting = {end};
-  return b.sequence({b.literal("{"), b.graph(std::move(graph)), b.literal("}")});
+  const GrammarNode all = b.sequence({b.literal("{"), b.graph(std::move(graph)), b.literal("}")});
+  return open ? b.shared(all) : all;  // any object: one of the levels that values have
 }
 
 GrammarNode JsonSchemaCompiler::array(const Json& schema, const Where& where) {
@@ -270,9 +250,9 @@ GrammarNode JsonSchemaCompiler::string(const Json& schema, const Where& where) {
   return b.sequence({b.literal("\""), piece.node, b.literal("\"")});
 }
 
-std::optional<DecimalBound> JsonSchemaCompiler::bound(const Json& schema,
-                                                      bool low,
-                                                      const Where& where) const {
+std::optional<JsonSchemaCompiler::NumberBound> JsonSchemaCompiler::bound(const Json& schema,
+                                                                         bool low,
+                                                                         const Where& where) const {
   const char* const closed_key = low ? "minimum" : "maximum";
   const char* const open_key = low ? "exclusiveMinimum" : "exclusiveMaximum";
   const auto closed = schema.find(closed_key);
@@ -286,33 +266,52 @@ std::optional<DecimalBound> JsonSchemaCompiler::bound(const Json& schema,
   const bool has_closed = closed != schema.end();
   if (open != schema.end() && open->is_boolean()) {  // as draft 4 has it
     if (!has_closed) return std::nullopt;
-    return DecimalBound{.value = decimal_of(*closed), .open = open->get<bool>()};
+    return NumberBound{.value = *closed, .open = open->get<bool>()};
   }
   if (open == schema.end()) {
     if (!has_closed) return std::nullopt;
-    return DecimalBound{.value = decimal_of(*closed)};
+    return NumberBound{.value = *closed};
   }
-  const bool open_wins = !has_closed || (low ? *open >= *closed : *open <= *closed);
-  return DecimalBound{.value = decimal_of(open_wins ? *open : *closed), .open = open_wins};
+  const int order = has_closed ? compare_numbers(*open, *closed) : 0;
+  const bool open_wins = !has_closed || (low ? order >= 0 : order <= 0);
+  return NumberBound{.value = open_wins ? *open : *closed, .open = open_wins};
+}
+
+/// Without a value: none of the numbers that are written without bounds lies outside (`any_form`),
+/// or none of those that are written with them.
+JsonSchemaCompiler::WrittenBound JsonSchemaCompiler::written_bound(
+    const std::optional<NumberBound>& bound, bool low, bool whole, const Where& where) {
+  if (!bound) return {.any_form = true};
+  constexpr double kExactIntegers = 9007199254740992.0;  // 2^53
+  constexpr double kLeastInteger = -9223372036854775808.0;
+  Json value = bound->value;
+  bool open = bound->open;
+  if (!whole && std::abs(value.get<double>()) >= kExactIntegers) {
+    value = next_double_inside(value, low, open);
+    open = false;
+  }
+  const Decimal decimal = decimal_of(value);
+  // It may have been an integer that 64 bits do not hold, and was rounded when it was read.
+  const bool rounded = value.is_number_float() && value.get<double>() <= kLeastInteger;
+  const std::size_t n_digits = decimal.whole.size();
+  if (n_digits <= JsonNodes::kMostBoundDigits && !rounded) {
+    return {.bound = DecimalBound{.value = decimal, .open = open}};
+  }
+  if (low != decimal.negative) {
+    refuse_schema(where.pointer, fmt::format("numbers of more than {} digits are not supported",
+                                             JsonNodes::kMostBoundDigits));
+  }
+  if (n_digits <= JsonNodes::kMostBoundDigits) {
+    return {.bound = DecimalBound{.value = decimal_of(Json(-9223372036854775807))}};
+  }
+  return {.any_form = whole || n_digits > JsonNodes::kMostDigits + 101};
 }
 
 GrammarNode JsonSchemaCompiler::number(const Json& schema, bool whole, const Where& where) {
-  auto low = bound(schema, true, where);
-  auto high = bound(schema, false, where);
-  if (!low && !high) return whole ? nodes_.integer() : nodes_.number();
-  // Beyond that no number is written; towards it, a double could not tell it from its neighbours.
-  const std::size_t most = whole ? JsonNodes::kMostDigits - 1 : JsonNodes::kMostBoundedDigits;
-  const auto far = [&](const std::optional<DecimalBound>& b) {
-    return b && b->value.whole.size() > most;
-  };
-  if ((far(low) && !low->value.negative) || (far(high) && high->value.negative)) {
-    refuse_schema(where.pointer,
-                  fmt::format("numbers of more than {} digits are not supported", most));
-  }
-  if (far(low)) low.reset();
-  if (far(high)) high.reset();
-  if (!low && !high) return whole ? nodes_.integer() : nodes_.number();
-  return builder_.shared(nodes_.number_between(low, high, whole));
+  const WrittenBound low = written_bound(bound(schema, true, where), true, whole, where);
+  const WrittenBound high = written_bound(bound(schema, false, where), false, whole, where);
+  if (low.any_form && high.any_form) return whole ? nodes_.integer() : nodes_.number();
+  return builder_.shared(nodes_.number_between(low.bound, high.bound, whole));
 }
 
 }  // namespace heddle

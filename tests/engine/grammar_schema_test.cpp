@@ -313,6 +313,123 @@ TEST(JsonSchemaGrammar, NumbersBetweenBounds) {
               HasSubstr("'multipleOf' is not supported"));
 }
 
+TEST(JsonSchemaGrammar, BoundsHoldWhereDoublesLieFarApart) {
+  expect_schema(R"({"type":"number","maximum":1e15})",
+                {"1000000000000000", "999999999999999", "0.25", "-123456789.5"},
+                {"1000000000000001", "6e+99", "1e3", "10000000000000000", "999999999999999.5"});
+  expect_schema(R"({"type":"number","minimum":-9007199254740991,"maximum":9007199254740991})",
+                {"9007199254740991", "-9007199254740991", "0.5", "1000000000000000"},
+                {"9007199254740992", "-9007199254740992", "1e99", "1000000000000000.5"});
+  // An open end excludes what rounds to it.
+  expect_schema(R"({"type":"number","exclusiveMaximum":1e17})", {"99999999999999984"},
+                {"99999999999999985", "99999999999999999", "100000000000000000"});
+  expect_schema(R"({"type":"number","exclusiveMinimum":9007199254740992})", {"9007199254740994"},
+                {"9007199254740992", "9007199254740993", "1"});
+  // An integer that is no double: the number that is written must be inside however it is read.
+  expect_schema(R"({"type":"number","minimum":9007199254740993})", {"9007199254740994"},
+                {"9007199254740993", "9007199254740992"});
+  expect_schema(R"({"type":"number","maximum":-9007199254740993})", {"-9007199254740994"},
+                {"-9007199254740993", "-9007199254740992", "1"});
+  // More digits in one bound do not make more behind the point.
+  expect_schema(R"({"type":"number","exclusiveMinimum":0.3,"maximum":10000000000000000})",
+                {"0.30000000000001", "10000000000000000"}, {"0.30000000000000001"});
+  expect_schema(R"({"type":"number","minimum":-1e19,"maximum":5})", {"-999999999999999", "5"},
+                {"-1e5", "6", "5.1"});
+  expect_schema(R"({"type":"number","maximum":1e50})", {"123456789012345", "-3"}, {"1e60", "1e51"});
+  expect_schema(R"({"type":"number","maximum":1e300})", {"9e99", "3"}, {});
+  expect_schema(R"({"type":"integer","minimum":-9223372036854775809})", {"-9223372036854775807"},
+                {"-9223372036854775809", "-9999999999999999999"});
+  expect_schema(R"({"type":"integer","maximum":9007199254740993.0})", {"9007199254740992"},
+                {"9007199254740993"});
+  for (const char* far :
+       {R"({"type":"number","minimum":1e19})", R"({"type":"number","maximum":-1e19})",
+        R"({"type":"integer","minimum":18446744073709551615})",
+        R"({"type":"integer","maximum":-9223372036854775809})"}) {
+    EXPECT_THAT(refusal(far), HasSubstr("numbers of more than 19 digits")) << far;
+  }
+}
+
+TEST(JsonSchemaGrammar, IntegersOfSchemasAreNotRounded) {
+  EXPECT_THAT(refusal(R"({"type":"integer","minimum":-40,"maximum":70,
+                      "exclusiveMinimum":9223372036854775808})"),
+              HasSubstr("no text"));
+  expect_schema(R"({"type":"integer","maximum":-95,"exclusiveMaximum":10000000000000000000})",
+                {"-95", "-96"}, {"-94", "0", "996699"});
+  expect_schema(R"({"allOf":[{"minimum":-5},{"minimum":18446744073709551614}],"type":"null"})",
+                {"null"}, {});
+  for (const char* both :
+       {R"({"allOf":[{"minimum":9007199254740993},{"minimum":9007199254740992.0}],
+            "type":"integer"})",
+        R"({"allOf":[{"minimum":9007199254740992.0},{"minimum":9007199254740993}],
+            "type":"integer"})",
+        R"({"type":"integer","properties":{},"allOf":[{"minimum":9007199254740993.0,
+            "maximum":9007199254740999}, {"minimum":9007199254740993}]})"}) {
+    expect_schema(both, {"9007199254740993"}, {"9007199254740992"});
+  }
+  // In parts that are merged later, too.
+  expect_schema(R"({"type":"object","allOf":[
+                {"properties":{"a":{"type":"integer","maximum":9007199254740992.0}}},
+                {"properties":{"a":{"type":"integer","maximum":9007199254740993}}},
+                {"properties":{"a":{"type":"integer","maximum":-1}}},
+                {"properties":{"a":{"type":"integer","maximum":18446744073709551615}}}]})",
+                {R"({"a":-1})"}, {R"({"a":0})"});
+  expect_schema(R"({"enum":[9007199254740993],"const":9007199254740993})", {"9007199254740993"},
+                {"9007199254740992"});
+  EXPECT_THAT(refusal(R"({"enum":[9007199254740993],"const":9007199254740992.0})"),
+              HasSubstr("no text"));
+  EXPECT_THAT(refusal(R"({"allOf":[{"enum":[-1]},{"const":18446744073709551615}]})"),
+              HasSubstr("no text"));
+  expect_schema(R"({"enum":[18446744073709551615,-9223372036854775808,1e15,0.1]})",
+                {"18446744073709551615", "-9223372036854775808", "1e+15", "0.1"}, {});
+  for (const char* rounded : {"123456789012345678901234567890", "18446744073709551616",
+                              "-9223372036854775809", "[{\"a\":100000000000000000000}]"}) {
+    EXPECT_THAT(refusal("{\"enum\":[" + std::string(rounded) + "]}"),
+                HasSubstr("numbers are less than 2^64"));
+  }
+}
+
+TEST(JsonSchemaGrammar, NullableIsATypeOfItsOwnSchema) {
+  expect_schema(R"({"type":"string","nullable":true})", {"null", "\"a\""}, {"1"});
+  expect_schema(R"({"allOf":[{"type":"string","nullable":true},{"type":"string","minLength":1}]})",
+                {"\"a\""}, {"null", "\"\""});
+  expect_schema(R"({"type":"string","nullable":true,"allOf":[{"type":"string"}]})", {"\"a\""},
+                {"null"});
+  expect_schema(R"({"allOf":[{"type":"string","nullable":true},{"type":["null","string"]}]})",
+                {"\"a\"", "null"}, {"1"});
+  expect_schema(
+      R"({"allOf":[{"type":"string","nullable":true},{"type":"integer","nullable":true}]})",
+      {"null"}, {"1", "\"a\""});
+  expect_schema(R"({"nullable":true,"allOf":[{"type":"string"}]})", {"\"a\""}, {"null"});
+  expect_schema(R"({"type":["string","null"],"nullable":false,"allOf":[{"maxLength":1}]})",
+                {"null", "\"a\""}, {"\"ab\""});
+}
+
+TEST(JsonSchemaGrammar, NamesMayHoldAnyCharacter) {
+  expect_schema(R"({"allOf":[{"properties":{"a\u0000b":{"type":"integer"}},"required":["a\u0000b"]},
+                {"properties":{"c":{"type":"null"}}}]})",
+                {R"({"a\u0000b":5})"}, {R"({"a\u0000b":"str"})", "{}"});
+}
+
+TEST(JsonSchemaGrammar, AnyValueHas64Levels) {
+  const auto nested = [](int levels) {
+    std::string text;
+    for (int i = 0; i < levels; ++i) text += i % 2 == 0 ? "{\"a\":" : "[";
+    text += "1";
+    for (int i = levels; i-- > 0;) text += i % 2 == 0 ? "}" : "]";
+    return text;
+  };
+  for (const GrammarPtr& grammar :
+       {json_object_grammar(), json_schema_grammar("{}"),
+        json_schema_grammar("{\"type\":\"object\"}"),
+        json_schema_grammar(R"({"$ref":"#/$defs/a","$defs":{"a":{"type":"object"}}})")}) {
+    EXPECT_FALSE(grammar->matches(nested(65)));
+    EXPECT_TRUE(grammar->matches(nested(60)));
+  }
+  EXPECT_TRUE(json_object_grammar()->matches(nested(64)));
+  EXPECT_TRUE(json_schema_grammar("{}")->matches(nested(64)));
+  EXPECT_TRUE(json_schema_grammar("{\"type\":\"object\"}")->matches(nested(64)));
+}
+
 TEST(JsonSchemaGrammar, RefusesWhatRestrictsAndIsNotSupported) {
   for (const char* keyword :
        {R"("not":{})", R"("if":{})", R"("then":{})", R"("dependentRequired":{"a":["b"]})",
