@@ -292,6 +292,42 @@ TEST(ReplyParser, WhatIsNoCallIsContentByteForByte) {
   }
 }
 
+TEST(ReplyParser, WhatHasAFormIsCallsFromItsBeginOrText) {
+  const std::vector<Case> cases = {
+      {"in a string", ToolStyle::kHermes, R"({"code": "x <function=f></function> y"})",
+       R"(C:{"code": "x <function=f></function> y"}|)"},
+      {"tagged", ToolStyle::kHermes, R"(["<tool_call>{\"name\": \"f\"}</tool_call>", "<"])",
+       R"(C:["<tool_call>{\"name\": \"f\"}</tool_call>", "<"]|)"},
+      {"a call", ToolStyle::kHermes, "\n<function=f>\n</function>", "C:|call_0:f:{}|"},
+      {"two calls", ToolStyle::kHermes,
+       "<tool_call>{\"name\": \"f\"}</tool_call>\n<tool_call>{\"name\": \"g\"}</tool_call>",
+       "C:|call_0:f:{}|call_1:g:{}|"},
+      {"behind a tag", ToolStyle::kHermes, "<tool_call>x<function=f></function>",
+       "C:<tool_call>x<function=f></function>|"},
+      {"a tag again", ToolStyle::kHermes, "<tool_call><tool_call>{\"name\": \"f\"}</tool_call>",
+       "C:<tool_call><tool_call>{\"name\": \"f\"}</tool_call>|"},
+      {"begins like a tag", ToolStyle::kHermes, "<too <function=f></function>",
+       "C:<too <function=f></function>|"},
+      {"after bare text", ToolStyle::kHermes, "<<function=f></function>",
+       "C:<<function=f></function>|"},
+      {"no call's object", ToolStyle::kLlama3, R"({"a": "<function=f></function>"})",
+       R"(C:{"a": "<function=f></function>"}|)"},
+      {"text behind a call", ToolStyle::kHermes,
+       "<function=f></function> x <function=g></function>",
+       "C:x <function=g></function>|call_0:f:{}|"},
+  };
+  for (const Case& c : cases) {
+    ReplyStyle style = style_of(c.style, ReasoningStyle::kThink);
+    style.only_calls_or_text = true;
+    EXPECT_EQ(parsed(style, c.text), c.want) << c.what;
+    EXPECT_EQ(shown(in_pieces(style, c.text, every_byte(c.text))), c.want) << c.what;
+    EXPECT_EQ(parsed(style, "<think><function=f></think>" + c.text),
+              c.want.substr(0, c.want.find('|') + 1) + "R:<function=f>|" +
+                  c.want.substr(c.want.find('|') + 1))
+        << c.what;
+  }
+}
+
 TEST(ReplyParser, ACallThatBreaksOffStaysUnfinishedAndTheRestIsContent) {
   const ReplyStyle style = style_of(ToolStyle::kHermes);
   const std::string broken = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1,}}</tool_call>";

@@ -204,6 +204,7 @@ void set_chat_form(const Fields& fields,
                       "tool_choice: the model's chat template has no form of tool calls that is "
                       "known here (--tool-parser names one)");
   }
+  plan.style.only_calls_or_text = form.kind != Form::Kind::kFree;
   request.control_text = plan.style.tools != ToolStyle::kNone;
   if (plan.forced_tools && !parts->marker.empty()) {
     // The control token that begins calls is part of the prompt: no grammar has such tokens.

@@ -41,6 +41,7 @@ struct ReplyStyle {
   ReasoningStyle reasoning = ReasoningStyle::kNone;
   bool reasoning_open = false;  // the prompt ends inside <think>: see ends_in_thoughts
   bool newer_form = false;  // the template writes calls in its style's form of the brackets above
+  bool only_calls_or_text = false;  // the text has a form: what begins with no call has none later
   std::vector<DeclaredTool> declared;
 };
 

@@ -55,9 +55,10 @@ bool only_spaces(std::string_view text) {
 
 }  // namespace
 
-ToolParser::ToolParser(ToolStyle style, std::vector<DeclaredTool> declared)
+ToolParser::ToolParser(ToolStyle style, std::vector<DeclaredTool> declared, bool only_calls_or_text)
     : declared_(std::make_shared<const std::vector<DeclaredTool>>(std::move(declared))),
       blocks_(blocks_of(style)),
+      only_calls_or_text_(only_calls_or_text),
       plain_(blocks_.empty()),
       call_(NamedCall()) {
   std::array<std::string_view, MarkerMatcher::kMost> markers;
@@ -208,7 +209,13 @@ void ToolParser::reopen_block(DeltaWriter& out) {
   held_.resize(held_.size() - block_->open.size());
   if (n_in_block_ == 0) flush(out);
   held_ = block_->open;
-  open_block(*block_);
+  if (plain_) {
+    flush(out);
+    block_ = nullptr;
+    state_ = State::kText;
+  } else {
+    open_block(*block_);
+  }
 }
 
 void ToolParser::end_block(DeltaWriter& out) {
@@ -271,7 +278,11 @@ void ToolParser::to_text(char c, DeltaWriter& out) {
   flush(out);
   block_ = nullptr;
   state_ = State::kText;
-  text(c, out);
+  if (plain_) {
+    out.content({&c, 1});
+  } else {
+    text(c, out);
+  }
 }
 
 /// What is held is content.
@@ -284,6 +295,7 @@ void ToolParser::flush(DeltaWriter& out) {
   if (!text.empty()) {
     trim_ = false;
     at_start_ = at_start_ && only_spaces(text);
+    plain_ = only_calls_or_text_ && !at_start_;
     has_content_ = true;
     out.content(std::exchange(gap_, {}));
     out.content(text);

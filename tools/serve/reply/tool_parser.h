@@ -28,10 +28,10 @@ struct CallBlock {
 /// Divides the text behind the thoughts into content and calls, a byte at a time. White space
 /// around calls belongs to them, unless there is content before and behind: then it parts the two,
 /// up to 64 bytes of it. What turns out to be no call comes out as content, byte for byte; it is
-/// not searched again for calls. A value.
+/// not searched again for calls, nor is, with `only_calls_or_text`, anything behind it. A value.
 class ToolParser {
  public:
-  ToolParser(ToolStyle style, std::vector<DeclaredTool> declared);
+  ToolParser(ToolStyle style, std::vector<DeclaredTool> declared, bool only_calls_or_text = false);
 
   void step(char c, DeltaWriter& out);
   void finish(bool cut, DeltaWriter& out);
@@ -59,7 +59,8 @@ class ToolParser {
   std::shared_ptr<const std::vector<DeclaredTool>> declared_;
   std::span<const CallBlock> blocks_;
   MarkerMatcher openers_;  // has read nothing
-  bool plain_ = false;     // there are no calls
+  bool only_calls_or_text_ = false;
+  bool plain_ = false;  // there are no calls, or no more
   State state_ = State::kText;
   MarkerMatcher marker_;
   std::string held_;      // read, and neither content nor a call's yet
