@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-TIMEOUT = 20
+TIMEOUT = 60
 KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "Tab": 9, "k": 75}
 CTRL, SHIFT = 2, 8
 
@@ -127,10 +128,10 @@ class Page:
             raise AssertionError(f"{expression}: {details.get('exception', {}).get('description', details['text'])}")
         return result["result"].get("value")
 
-    def wait(self, condition, seconds=15):
+    def wait(self, condition, seconds=60):
         """Until the expression is true."""
         script = f"""new Promise((resolve) => {{
-          const end = performance.now() + {seconds * 1000};
+          const end = performance.now() + {min(seconds, 5) * 1000};
           const look = () => {{
             let value = false;
             try {{ value = !!({condition}); }} catch {{ }}
@@ -139,10 +140,11 @@ class Page:
           }};
           look();
         }})"""
-        while True:
+        end = time.monotonic() + seconds
+        done = False
+        while not done and time.monotonic() < end:
             try:
                 done = self.run(script)
-                break
             except (RuntimeError, AssertionError) as error:  # navigated meanwhile
                 if "navigated" not in str(error) and "context" not in str(error):
                     raise

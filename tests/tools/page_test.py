@@ -1,18 +1,24 @@
 """The chat page in a headless Chromium: streaming, stop, regenerate, edit, markdown, hostile answers, long answers, a
-server that restarts, keys, keyboard, small screens, colours. Exit status 77: skipped, there is no Chromium.
+server that restarts, keys, keyboard, small screens, colours; most of it against a mock, whose answers wait where a test
+wants them to, and RealServer against `heddle serve` with a tiny model. Exit status 77: skipped, there is no Chromium.
 
 HEDDLE_URL=http://127.0.0.1:8080/ runs what does not need the mock against a server that is there."""
+import importlib.util
 import json
 import os
 import pathlib
 import random
+import signal
 import sys
+import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
 from chat_server import BREAK, CUT, GATE, PAGE, PAUSE, TORN, ChatServer  # noqa: E402
 from chromium import CTRL, SHIFT, Browser, find_chromium  # noqa: E402
+from command_line import HEDDLE  # noqa: E402
+from server import Server, tiny_model  # noqa: E402
 
 URL = os.environ.get("HEDDLE_URL", "")
 mock_only = unittest.skipIf(URL, "needs the mock")
@@ -165,10 +171,10 @@ class PageTest(unittest.TestCase):
         self.page.type(text)
         self.page.key("Enter")
 
-    def finished(self, seconds=25):
+    def finished(self, seconds=60):
         self.page.wait(f"!({RUNNING}) && document.querySelector('{ANSWER} .actions')", seconds)
 
-    def ask(self, text, seconds=25):
+    def ask(self, text, seconds=60):
         self.send(text)
         self.finished(seconds)
         return self.page.text(f"{ANSWER} .reply")
@@ -508,7 +514,7 @@ class Streams(PageTest):
                 self.assertEqual(self.numbers(), list(range(3000)))
             else:
                 self.assertEqual(text.split(), [f"x{i}" for i in range(3000)])
-            self.assertGreater(self.page.run("n_changes"), 40, "it came in one piece")
+            self.assertGreater(self.page.run("n_changes"), 5, "it came in one piece")  # 3,000 on a quiet machine, 21 on a busy one
             self.assertLess(spent, 3.0, question)
             self.assertLess(self.page.run("longest"), 700, question)
 
@@ -574,6 +580,95 @@ class Streams(PageTest):
         self.assertTrue(body["continue_final_message"])
         self.assertFalse(body["add_generation_prompt"])
         self.assertEqual(self.page.run(f"document.querySelectorAll('{ANSWER} .reply > p').length"), 1)
+
+
+@mock_only
+@unittest.skipUnless(pathlib.Path(HEDDLE).exists(), "there is no executable")
+class RealServer(PageTest):
+    """The model has random weights, and the end of an answer is one of many tokens that it never comes to: an answer
+    without a limit is on its way for as long as a test needs it."""
+
+    @classmethod
+    def setUpClass(cls):
+        if importlib.util.find_spec("numpy") is None:
+            raise unittest.SkipTest("numpy is not there")
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.model = tiny_model(cls.folder.name)
+        config = pathlib.Path(cls.model) / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 200000}))
+
+    def setUp(self):
+        self.server = self.start(0)
+        super().setUp()
+
+    def tearDown(self):
+        super().tearDown()
+        self.server.stop(signal.SIGKILL)
+
+    def start(self, port):
+        return Server(self.model, "--ctx", 100000, "--max-reply-tokens", 90000, *(("--port", port) if port else ()))
+
+    def open(self):
+        self.page.open(f"http://127.0.0.1:{self.server.port}/")
+        self.page.wait("document.querySelector('#model').options.length > 0")
+
+    def set(self, **values):
+        self.button("Settings")
+        for name, value in values.items():
+            self.page.run(f"document.querySelector('#settings [name={name}]').select()")
+            self.page.type(str(value))
+        self.page.key("Escape")
+        self.page.wait("!document.querySelector('#settings').checkVisibility()")
+
+    def test_an_answer_streams_until_it_is_stopped(self):
+        self.send_and_wait_for_text("Tell me a story", "dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+        self.finished()
+        self.assertIn("Stopped", self.page.text(f"{ANSWER} .notice"))
+        self.assertGreater(len(self.page.text(f"{ANSWER} .reply")), 5)
+        self.assertTrue(self.server.wait_idle(60))
+        self.assertEqual(self.server.metric("heddle:disconnected_total"), 1)
+
+    def test_an_answer_and_its_usage_are_the_servers(self):
+        self.set(temperature=0, max_tokens=20)
+        ask = [{"role": "user", "content": "Tell me a story"}]
+        want = self.server.post("/v1/chat/completions", {"messages": ask, "temperature": 0, "max_tokens": 20, "cache_salt": "other"})[1]
+        answer = want["choices"][0]["message"]["content"]
+        self.assertRegex(answer, r"^\w+$", "nothing of it is markdown")
+        usage = want["usage"]
+        self.assertEqual(self.ask("Tell me a story"), answer)
+        self.assertIn("limit of tokens", self.page.text(f"{ANSWER} .notice"))
+        self.assertRegex(self.page.text(f"{ANSWER} .report"), rf"^20 tokens, [\d.,]+ tok/s, first token after [\d.]+ s; none of {usage['prompt_tokens']} prompt tokens reused")
+        self.assertEqual(self.page.text("#room"), f"{usage['total_tokens']} of 100,000 tokens of context")
+        self.button("Regenerate")
+        self.page.wait(f"/; [1-9]\\d* of {usage['prompt_tokens']} prompt tokens reused/.test(document.querySelector('{ANSWER} .report')?.textContent)")
+        self.finished()
+        self.assertEqual(self.page.text(f"{ANSWER} .reply"), answer)
+        self.assertEqual((self.said(), self.page.run("document.querySelectorAll('.answer').length")), (["Tell me a story"], 1))
+        more = self.server.post("/v1/chat/completions", {"messages": [*ask, {"role": "assistant", "content": answer}, {"role": "user", "content": "More"}],
+                                                         "temperature": 0, "max_tokens": 20, "cache_salt": "other"})[1]
+        self.ask("More")
+        self.assertEqual(self.page.text("#room"), f"{more['usage']['total_tokens']} of 100,000 tokens of context")
+
+    def test_a_restart_of_the_server_is_survived(self):
+        self.set(temperature=0)
+        self.send_and_wait_for_text("Tell me a story")
+        port = self.server.port
+        self.server.stop(signal.SIGKILL)
+        self.finished()
+        kept = self.page.text(f"{ANSWER} .reply")
+        self.assertGreater(len(kept), 5)
+        self.assertIn("The connection was lost", self.page.text(f"{ANSWER} .notice"))
+        self.page.wait("document.querySelector('#dot.down')")
+        self.server = self.start(port)
+        self.page.wait("document.querySelector('#dot.up')")
+        self.assertIn("It is there again.", self.page.text(f"{ANSWER} .notice"))
+        self.set(max_tokens=20)
+        self.button("Continue")
+        self.page.wait(f"{LAST_TEXT}.textContent.length > {len(kept)}")
+        self.finished()
+        self.assertTrue(self.page.text(f"{ANSWER} .reply").startswith(kept))
+        self.assertIn("limit of tokens", self.page.text(f"{ANSWER} .notice"))
 
 
 @mock_only
