@@ -68,17 +68,17 @@ class Server:
         status, _, data = self.request("GET", path, **kw)
         return status, json.loads(data)
 
-    def metric(self, name):
+    def metric(self, name, headers=None):
         """Sum of the samples of a name."""
-        _, _, data = self.request("GET", "/metrics")
+        _, _, data = self.request("GET", "/metrics", headers=headers)
         values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", data.decode(), re.M)
         assert values, name
         return sum(map(float, values))
 
-    def events(self, path, body):
+    def events(self, path, body, headers=None):
         """The data of a stream's events."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request("POST", path, json.dumps({**body, "stream": True}), {"content-type": "application/json"})
+        connection.request("POST", path, json.dumps({**body, "stream": True}), {"content-type": "application/json", **(headers or {})})
         reply = connection.getresponse()
         assert reply.status == 200, (reply.status, reply.read())
         assert reply.getheader("content-type").startswith("text/event-stream"), reply.getheaders()
@@ -105,12 +105,11 @@ class Server:
             except ConnectionResetError:
                 return out
 
-    def wait_idle(self, seconds=20):
+    def wait_idle(self, seconds=20, headers=None):
         """Until nothing runs and all blocks that requests used are free."""
         end = time.time() + seconds
         while time.time() < end:
-            if self.metric("vllm:num_requests_running") == 0 and self.metric("vllm:kv_cache_usage_perc") == 0 \
-                    and self.metric("vllm:num_requests_waiting") == 0:
+            if all(self.metric("vllm:" + name, headers) == 0 for name in ("num_requests_running", "kv_cache_usage_perc", "num_requests_waiting")):
                 return True
             time.sleep(0.02)
         return False

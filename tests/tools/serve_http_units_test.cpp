@@ -201,6 +201,37 @@ TEST(ServeRequestReader, ABodyOverTheLimitIsRefusedHoweverItComes) {
   EXPECT_EQ(status(1001), 413);
 }
 
+TEST(ServeRequestReader, TheBodiesOfAllReadersHaveABound) {
+  const ServerLimits limits;
+  const auto bodies = std::make_shared<ByteBudget>();
+  bodies->most = 1000;
+  bodies->free_bytes = 10;
+  const auto open = [&] {
+    auto reader = std::make_unique<RequestReader>(limits, bodies);
+    reader->push("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n");
+    return reader;
+  };
+  const auto first = open();
+  auto second = open();
+  first->push(std::string(500, 'x'));
+  second->push(std::string(499, 'x'));
+  EXPECT_EQ(bodies->used, 999U);
+  const auto third = open();
+  third->push(std::string(10, 'x'));  // what is small is never refused
+  EXPECT_EQ(third->state(), RequestReader::State::kBody);
+  third->push("x");
+  ASSERT_EQ(third->state(), RequestReader::State::kRefused);
+  EXPECT_EQ(third->refusal().status, 503);
+  EXPECT_EQ(bodies->used, 999U);
+  second.reset();
+  EXPECT_EQ(bodies->used, 500U);
+  {
+    const HttpRequest taken = first->take();  // it goes with its request
+    EXPECT_EQ(bodies->used, 500U);
+  }
+  EXPECT_EQ(bodies->used, 0U);
+}
+
 // The client's side.
 
 std::string response_text(std::string_view bytes, std::size_t piece) {

@@ -65,7 +65,26 @@ std::vector<std::string> api_keys(const Arguments& args) {
     const bool clean = !key.empty() && key.find_first_of(" \t\r\n") == std::string::npos;
     if (!clean) throw bad_input("--api-key: a key is empty or holds white space");
   }
+  if (args.integer("max-per-key").value_or(0) > 0 && keys.size() < 2) {
+    throw bad_input("--max-per-key: it is for several --api-key; one client has --max-queue");
+  }
   return keys;
+}
+
+/// Of several keys none can fill the queue: each has its share.
+serve::HostOptions host_options(const Arguments& args,
+                                const serve::ServerLimits& limits,
+                                std::int64_t max_sequences,
+                                std::int64_t n_keys) {
+  serve::HostOptions options{.most_open = limits.queue + max_sequences,
+                             .most_open_tokens = limits.queue_tokens,
+                             .stall_seconds = args.number("stall-seconds").value_or(60.0)};
+  if (n_keys > 1) {
+    const std::int64_t share = std::max<std::int64_t>(1, options.most_open / n_keys);
+    options.most_open_of_client = limits.queue_of_key > 0 ? limits.queue_of_key : share;
+    options.most_open_tokens_of_client = options.most_open_tokens / n_keys;
+  }
+  return options;
 }
 
 /// Until a signal comes or the engine dies.
@@ -131,9 +150,8 @@ int run_serve(const Arguments& args) {
   log_info(engine->memory().describe());
   host = std::make_unique<serve::EngineHost>(
       serve::make_driver(std::move(engine), std::move(facts)),
-      serve::HostOptions{.most_open = limits.queue + options.max_sequences,
-                         .most_open_tokens = limits.queue_tokens,
-                         .stall_seconds = args.number("stall-seconds").value_or(60.0)});
+      host_options(args, limits, options.max_sequences,
+                   static_cast<std::int64_t>(service_options.api_keys.size())));
   service = std::make_unique<serve::Service>(*host, std::move(service_options));
   service->watch(&http);
 

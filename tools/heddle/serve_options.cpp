@@ -37,6 +37,7 @@ serve::ServerLimits server_limits(const Arguments& args) {
   limits.choices = args.integer("max-choices").value_or(limits.choices);
   if (args.command().id != CommandId::kServe) return limits;
   limits.queue = args.integer("max-queue").value_or(limits.queue);
+  limits.queue_of_key = args.integer("max-per-key").value_or(limits.queue_of_key);
   limits.connections =
       static_cast<int>(args.integer("max-connections").value_or(limits.connections));
   limits.queue_seconds = args.number("queue-seconds").value_or(limits.queue_seconds);

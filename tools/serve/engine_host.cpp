@@ -47,8 +47,14 @@ struct EngineHost::Impl {
     RequestId id = 0;      // 0: not submitted yet
     int choices_left = 0;  // that have not ended
     std::int64_t n_tokens = 0;
+    std::string client = {};
     bool cancelled = false;                 // its receiver has gone
     std::vector<RequestEvent> events = {};  // of this step
+  };
+
+  struct Share {
+    std::int64_t n_open = 0;
+    std::int64_t n_tokens = 0;
   };
 
   Impl(std::unique_ptr<Driver> d, HostOptions o)
@@ -61,6 +67,8 @@ struct EngineHost::Impl {
   void deliver();
   void die(const std::string& why);
   void end(Ticket ticket);
+  Refusal admit(const std::string& client, std::int64_t n_tokens);
+  void release(const std::string& client, std::int64_t n_tokens);
   void publish(bool at_once);
 
   std::unique_ptr<Driver> driver;
@@ -72,9 +80,10 @@ struct EngineHost::Impl {
   std::vector<std::function<void()>> orders;  // under the mutex, in order
   bool stopping = false;                      // under the mutex
   EngineStats last_stats;                     // under the mutex
+  std::int64_t open_tokens = 0;               // under the mutex
+  std::map<std::string, Share> share_of;      // of clients; under the mutex, if bounded
 
-  std::atomic<std::int64_t> n_open{0};
-  std::atomic<std::int64_t> open_tokens{0};
+  std::atomic<std::int64_t> n_open{0};  // written under the mutex
   std::atomic<Ticket> next_ticket{1};
   std::atomic<bool> draining{false};
   std::atomic<bool> dead{false};
@@ -190,9 +199,38 @@ void EngineHost::Impl::deliver() {
 void EngineHost::Impl::end(Ticket ticket) {
   const auto it = open.find(ticket);
   if (it == open.end()) return;
-  open_tokens -= it->second.n_tokens;
-  --n_open;
+  release(it->second.client, it->second.n_tokens);
   open.erase(it);
+}
+
+/// Counts a request, or says why not. What is larger than all the room may run alone.
+EngineHost::Refusal EngineHost::Impl::admit(const std::string& client, std::int64_t n_tokens) {
+  const std::scoped_lock lock(mutex);
+  if (n_open >= options.most_open) return Refusal::kQueueFull;
+  if (open_tokens > 0 && open_tokens + n_tokens > options.most_open_tokens) {
+    return Refusal::kQueueTokensFull;
+  }
+  if (options.most_open_of_client > 0) {
+    Share& share = share_of[client];
+    const bool tokens_full = options.most_open_tokens_of_client > 0 && share.n_open > 0 &&
+                             share.n_tokens + n_tokens > options.most_open_tokens_of_client;
+    if (share.n_open >= options.most_open_of_client || tokens_full) return Refusal::kClientFull;
+    ++share.n_open;
+    share.n_tokens += n_tokens;
+  }
+  open_tokens += n_tokens;
+  ++n_open;
+  return Refusal::kNone;
+}
+
+void EngineHost::Impl::release(const std::string& client, std::int64_t n_tokens) {
+  const std::scoped_lock lock(mutex);
+  open_tokens -= n_tokens;
+  --n_open;
+  const auto share = share_of.find(client);
+  if (share == share_of.end()) return;
+  share->second.n_tokens -= n_tokens;
+  if (--share->second.n_open == 0) share_of.erase(share);
 }
 
 /// A driver that throws has broken an invariant of its own: nothing of it is trusted any more.
@@ -240,21 +278,12 @@ EngineHost::Submitted EngineHost::submit(Request request,
   Impl& h = *impl_;
   if (h.dead) return {.refusal = Refusal::kDead};
   if (h.draining) return {.refusal = Refusal::kDraining};
-  if (h.n_open.fetch_add(1) >= h.options.most_open) {
-    --h.n_open;
-    return {.refusal = Refusal::kQueueFull};
-  }
-  // One that is larger than all the room may run alone.
-  if (h.open_tokens.fetch_add(n_tokens) + n_tokens > h.options.most_open_tokens &&
-      h.open_tokens.load() > n_tokens) {
-    h.open_tokens -= n_tokens;
-    --h.n_open;
-    return {.refusal = Refusal::kQueueTokensFull};
-  }
+  const Refusal refusal = h.admit(request.client, n_tokens);
+  if (refusal != Refusal::kNone) return {.refusal = refusal};
   const Ticket ticket = h.next_ticket++;
   auto shared = std::make_shared<Request>(std::move(request));
   order([&h, ticket, n_tokens, shared, receiver = std::move(receiver)] {
-    h.open[ticket] = {.receiver = receiver, .n_tokens = n_tokens};
+    h.open[ticket] = {.receiver = receiver, .n_tokens = n_tokens, .client = shared->client};
     h.begin(ticket, std::move(*shared));
   });
   return {.ticket = ticket};

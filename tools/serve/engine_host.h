@@ -29,7 +29,9 @@ using Ticket = std::uint64_t;
 struct HostOptions {
   std::int64_t most_open = 1280;            // requests that wait or run
   std::int64_t most_open_tokens = 4 << 20;  // of their prompts and answers
-  double stall_seconds = 60.0;              // a step that takes longer is a stalled engine
+  std::int64_t most_open_of_client = 0;     // of one Request::client; 0: any number
+  std::int64_t most_open_tokens_of_client = 0;
+  double stall_seconds = 60.0;  // a step that takes longer is a stalled engine
 };
 
 enum class HostState { kServing, kDraining, kStalled, kDead };
@@ -45,7 +47,7 @@ class EngineHost {
 
   const ModelFacts& facts() const;
 
-  enum class Refusal { kNone, kQueueFull, kQueueTokensFull, kDraining, kDead };
+  enum class Refusal { kNone, kQueueFull, kQueueTokensFull, kClientFull, kDraining, kDead };
   struct Submitted {
     Ticket ticket = 0;
     Refusal refusal = Refusal::kNone;

@@ -28,13 +28,26 @@
 namespace heddle::serve {
 namespace {
 
-constexpr std::size_t kMostWaitingWork = 4096;
-
 bool is_request_id(std::string_view text, std::size_t most) {
   return !text.empty() && text.size() <= most && std::ranges::all_of(text, [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
            c == '_' || c == '-';
   });
+}
+
+/// A media type with parameters. Source: RFC 9110, sections 8.3.1 and 8.3.2.
+bool is_json_in_utf8(std::string_view type) {
+  std::string text(type);
+  std::ranges::transform(text, text.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  std::erase_if(text, [](char c) { return c == ' ' || c == '\t' || c == '"'; });
+  const std::size_t charset = text.find(";charset=");
+  if (charset != std::string::npos) {
+    const std::string value = text.substr(charset + 9, text.find(';', charset + 1) - charset - 9);
+    if (value != "utf-8" && value != "utf8") return false;
+  }
+  return text.substr(0, text.find(';')) == "application/json";
 }
 
 Endpoint endpoint_of(RouteId route) {
@@ -66,7 +79,7 @@ struct Service::Impl {
         sessions(options.session_folder),
         openapi(to_text(openapi_document(options.limits, options.version))),
         model_list(model_list_text()),
-        workers(options.worker_threads, kMostWaitingWork) {}
+        workers(options.worker_threads, options.limits.waiting_bodies) {}
 
   /// One request on its way: what its answer needs besides the answer.
   struct Call {
@@ -90,7 +103,7 @@ struct Service::Impl {
   void work(const Call& call);
   void generate(const Call& call, Endpoint endpoint);
   void session(const Call& call);
-  void note_unknown(const std::vector<std::string>& fields);
+  void tell_unknown(const std::vector<std::string>& fields, HeaderList& headers);
   PlanContext plan_context(const std::string& client) {
     return {.facts = host.facts(),
             .limits = options.limits,
@@ -146,6 +159,8 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
   if (!impl_->options.cors_origin.empty()) {
     call.headers.emplace_back("access-control-allow-origin", impl_->options.cors_origin);
     call.headers.emplace_back("vary", "origin");
+    call.headers.emplace_back("access-control-expose-headers",
+                              "x-request-id, x-ignored-fields, retry-after, openai-processing-ms");
   }
   impl_->answer(std::move(call));
 }
@@ -216,8 +231,11 @@ void Service::Impl::options_reply(const Call& call) {
   HttpReply out{.status = 204, .headers = {{"allow", call.route.methods}}};
   if (!options.cors_origin.empty()) {
     out.headers.emplace_back("access-control-allow-methods", call.route.methods);
-    out.headers.emplace_back("access-control-allow-headers",
-                             "authorization, content-type, x-request-id");
+    // OpenAI's client for browsers has headers of its own.
+    const auto asked = call.exchange->request().header("access-control-request-headers");
+    out.headers.emplace_back(
+        "access-control-allow-headers",
+        asked ? std::string(*asked) : "authorization, content-type, x-request-id");
     out.headers.emplace_back("access-control-max-age", "600");
   }
   reply(call, std::move(out));
@@ -283,22 +301,11 @@ void Service::Impl::model(const Call& call) {
 /// What is to be read of a body is read on another thread than the streams'.
 void Service::Impl::body_route(Call call) {
   const HttpRequest& request = call.exchange->request();
-  if (const auto type = request.header("content-type")) {
-    std::string kind(type->substr(0, type->find(';')));
-    std::ranges::transform(kind, kind.begin(), [](char c) {
-      return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-    });
-    while (kind.ends_with(' ')) kind.pop_back();
-    const std::size_t charset = type->find("charset=");
-    const bool utf8 = charset == std::string_view::npos ||
-                      type->substr(charset + 8, 5) == "utf-8" ||
-                      type->substr(charset + 8, 5) == "UTF-8";
-    if (kind != "application/json" || !utf8) {
-      throw ApiError(
-          {.status = 415,
-           .code = "unsupported_media_type",
-           .message = "the body must be application/json in UTF-8: header Content-Type"});
-    }
+  const auto type = request.header("content-type");
+  if (type && !is_json_in_utf8(*type)) {
+    throw ApiError({.status = 415,
+                    .code = "unsupported_media_type",
+                    .message = "the body must be application/json in UTF-8: header Content-Type"});
   }
   const HostState state = host.state();
   if (state == HostState::kDead) {
@@ -342,34 +349,32 @@ void Service::Impl::work(const Call& call) {
   }
   const Fields fields = Fields::read(call.exchange->request().body, endpoint_of(route),
                                      options.limits, options.strict_fields);
+  check_model(fields, host.facts());
   if (route == RouteId::kEmbeddings) {
     throw ApiError({.code = "unsupported_model",
                     .message = "the model has no pooling head: it makes no embeddings",
                     .param = "model"});
   }
+  Call told = call;
+  tell_unknown(fields.unknown(), told.headers);
   Json out = route == RouteId::kTokenize     ? tokenize(fields, host.facts(), options.limits)
              : route == RouteId::kDetokenize ? detokenize(fields, host.facts())
                                              : apply_template(fields, host.facts(), options.limits);
-  call.exchange->post([this, call, reply_out = json_reply(out)] { reply(call, reply_out); });
+  call.exchange->post([this, told, reply_out = json_reply(out)] { reply(told, reply_out); });
 }
 
 void Service::Impl::generate(const Call& call, Endpoint endpoint) {
-  if (call.exchange->gone()) return;
+  if (call.exchange->gone()) {
+    ++metrics.disconnected;
+    return;
+  }
   auto plan = std::make_shared<GenerationPlan>(
       plan_generation(call.exchange->request().body, endpoint, plan_context(call.client)));
-  note_unknown(plan->unknown_fields);
   GenerationContext context{.host = host,
                             .metrics = metrics,
                             .ping_seconds = options.limits.ping_seconds,
                             .headers = call.headers};
-  if (!plan->unknown_fields.empty()) {
-    const auto n = std::min<std::size_t>(plan->unknown_fields.size(), 16);
-    context.headers.emplace_back(
-        "x-ignored-fields",
-        fmt::format(
-            "{}", fmt::join(plan->unknown_fields.begin(),
-                            plan->unknown_fields.begin() + static_cast<std::ptrdiff_t>(n), ", ")));
-  }
+  tell_unknown(plan->unknown_fields, context.headers);
   context.ended = [this, label = call.route.label, client = call.client,
                    id = call.headers[0].second](const GenerationEnd& end) {
     metrics.count_reply(label, end.status);
@@ -424,8 +429,12 @@ void Service::Impl::session(const Call& call) {
   if (!taken) health(call);
 }
 
-void Service::Impl::note_unknown(const std::vector<std::string>& fields) {
+/// In the answer's headers, and once in the log.
+void Service::Impl::tell_unknown(const std::vector<std::string>& fields, HeaderList& headers) {
   if (fields.empty()) return;
+  const auto n = std::min<std::ptrdiff_t>(std::ssize(fields), 16);
+  headers.emplace_back("x-ignored-fields",
+                       fmt::format("{}", fmt::join(fields.begin(), fields.begin() + n, ", ")));
   const std::scoped_lock lock(mutex);
   for (const std::string& field : fields) {
     if (told_unknown.size() >= 64 || !told_unknown.insert(field).second) continue;

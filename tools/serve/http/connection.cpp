@@ -37,7 +37,11 @@ const std::string& http_date() {
   return date;
 }
 
-std::string head_of(const HttpReply& reply, std::string_view framing, bool keep_alive) {
+/// `seconds`: from the request to this.
+std::string head_of(const HttpReply& reply,
+                    std::string_view framing,
+                    bool keep_alive,
+                    double seconds) {
   std::string head = fmt::format("HTTP/1.1 {} {}\r\n", reply.status, reason_phrase(reply.status));
   for (const auto& [name, value] : reply.headers) {
     head += name;
@@ -45,8 +49,10 @@ std::string head_of(const HttpReply& reply, std::string_view framing, bool keep_
     for (const char c : value) head += c == '\r' || c == '\n' || c == '\0' ? ' ' : c;
     head += "\r\n";
   }
-  fmt::format_to(std::back_inserter(head), "date: {}\r\n{}connection: {}\r\n\r\n", http_date(),
-                 framing, keep_alive ? "keep-alive" : "close");
+  fmt::format_to(std::back_inserter(head),
+                 "date: {}\r\nopenai-processing-ms: {}\r\n{}connection: {}\r\n\r\n", http_date(),
+                 static_cast<std::int64_t>(seconds * 1e3), framing,
+                 keep_alive ? "keep-alive" : "close");
   return head;
 }
 
@@ -88,9 +94,10 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   void reply(HttpReply reply) override {
     if (connection_ == nullptr) return;
     const bool no_body = reply.status == 204 || reply.status == 304;
-    const bool keep = request_.keep_alive && !reply.close && !connection_->draining_;
-    std::string bytes = head_of(
-        reply, no_body ? "" : fmt::format("content-length: {}\r\n", reply.body.size()), keep);
+    const bool keep = request_.keep_alive && !reply.close && connection_->takes_more();
+    std::string bytes =
+        head_of(reply, no_body ? "" : fmt::format("content-length: {}\r\n", reply.body.size()),
+                keep, seconds());
     if (request_.method != "HEAD" && !no_body) bytes += reply.body;
     connection_->send(bytes);
     complete(keep);
@@ -99,8 +106,8 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   void begin_stream(HttpReply head) override {
     if (connection_ == nullptr) return;
     chunked_ = request_.minor_version > 0;
-    connection_->send(
-        head_of(head, chunked_ ? "transfer-encoding: chunked\r\n" : "", chunked_ && keeps_alive()));
+    connection_->send(head_of(head, chunked_ ? "transfer-encoding: chunked\r\n" : "",
+                              chunked_ && keeps_alive(), seconds()));
   }
 
   void write(std::string_view bytes) override {
@@ -131,6 +138,7 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   bool streams() const { return chunked_; }
 
  private:
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
   /// A task that throws has left its exchange half done: the connection goes, and nothing else.
   static void guard(const std::weak_ptr<Answer>& self, const std::function<void()>& task) {
     try {
@@ -141,7 +149,7 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
       throw;
     }
   }
-  bool keeps_alive() const { return request_.keep_alive && !connection_->draining_; }
+  bool keeps_alive() const { return request_.keep_alive && connection_->takes_more(); }
   void complete(bool keep_alive) {
     on_gone_ = nullptr;
     timer_.cancel();
@@ -153,6 +161,7 @@ class Connection::Answer : public Exchange, public std::enable_shared_from_this<
   std::string peer_;
   HttpRequest request_;
   asio::steady_timer timer_;
+  const Clock::time_point begin_ = Clock::now();
   std::function<void()> on_gone_;
   bool chunked_ = false;
   std::atomic<bool> gone_{false};
@@ -169,7 +178,7 @@ Connection::Connection(asio::io_context& io,
       context_(context),
       closed_(std::move(closed)),
       timer_(io),
-      reader_(context.limits) {}
+      reader_(context.limits, context.bodies) {}
 
 Connection::~Connection() = default;
 
@@ -250,7 +259,6 @@ void Connection::timed_out() {
 /// seen.
 void Connection::read_more() {
   if (reading_ || no_more_input_ || phase_ == Phase::kClosed) return;
-  if (input_.size() > context_.limits.pipelined_bytes) return;
   reading_ = true;
   stream_->read([this, self = shared_from_this()](error_code error, std::string_view bytes) {
     reading_ = false;
@@ -268,7 +276,9 @@ void Connection::received(error_code error, std::string_view bytes) {
   if (error == asio::error::eof) return peer_sends_no_more();
   if (error) return broken();
   if (phase_ == Phase::kAnswering) {
-    input_.append(bytes);
+    if (!overrun_) input_.append(bytes);
+    if (input_.size() > context_.limits.pipelined_bytes) overrun_ = true;
+    if (overrun_) input_.clear();
   } else {
     feed(bytes);
   }
@@ -322,7 +332,7 @@ void Connection::refuse(const Refusal& why) {
   enter(Phase::kAnswering);
   input_.clear();
   HttpReply reply = context_.refuse(why);
-  send(head_of(reply, fmt::format("content-length: {}\r\n", reply.body.size()), false) +
+  send(head_of(reply, fmt::format("content-length: {}\r\n", reply.body.size()), false, 0.0) +
        reply.body);
   answer_complete(false);
 }
@@ -375,7 +385,7 @@ void Connection::answer_complete(bool keep_alive) {
 void Connection::after_answer() {
   if (phase_ != Phase::kAnswering || !answered_ || writing_ || !unsent_.empty()) return;
   answer_.reset();
-  if (!keep_alive_ || draining_) return linger();
+  if (!keep_alive_ || !takes_more()) return linger();
   answered_ = false;
   enter(Phase::kIdle);
   next_request();

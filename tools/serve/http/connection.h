@@ -21,6 +21,7 @@ namespace heddle::serve {
 /// What the connections of a server share. Outlives them.
 struct ConnectionContext {
   const ServerLimits& limits;
+  std::shared_ptr<ByteBudget> bodies;
   ExchangeHandler handler;
   /// Makes the answer to what never became a request.
   std::function<HttpReply(const Refusal&)> refuse;
@@ -66,6 +67,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void answer_complete(bool keep_alive);
   void after_answer();
   void linger();
+  bool takes_more() const { return !draining_ && !overrun_; }  // requests
 
   boost::asio::io_context& io_;
   std::unique_ptr<ByteStream> stream_;
@@ -80,6 +82,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool reading_ = false;
   bool no_more_input_ = false;
   bool draining_ = false;
+  bool overrun_ = false;          // more than pipelined_bytes has come: what comes is dropped
   std::string input_;             // read ahead of the request that is being answered
   std::size_t window_bytes_ = 0;  // of a body since the timer was set
   std::string unsent_;            // what write() takes next

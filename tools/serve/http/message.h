@@ -19,7 +19,8 @@ struct HttpRequest {
   std::string query = {};   // behind '?'
   HeaderList headers = {};  // names in lower case, values trimmed
   std::string body = {};
-  int minor_version = 1;  // of HTTP/1
+  std::shared_ptr<void> body_room = {};  // what the body takes of the server's bound
+  int minor_version = 1;                 // of HTTP/1
   bool keep_alive = true;
 
   std::optional<std::string_view> header(std::string_view name) const;  // the first of that name

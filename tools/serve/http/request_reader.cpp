@@ -40,7 +40,7 @@ bool is_bad_chunk_head(std::string_view pending) {
 }  // namespace
 
 struct RequestReader::Impl {
-  explicit Impl(const ServerLimits& l) : limits(l) {}
+  Impl(const ServerLimits& l, std::shared_ptr<ByteBudget> b) : limits(l), bodies(std::move(b)) {}
 
   std::size_t push_head(std::string_view bytes);
   std::size_t push_body(std::string_view bytes);
@@ -53,6 +53,8 @@ struct RequestReader::Impl {
   void check_done();
 
   const ServerLimits& limits;
+  const std::shared_ptr<ByteBudget> bodies;
+  std::shared_ptr<ByteLease> lease;
   State state = State::kIdle;
   std::string head;
   std::string pending;  // of the body: the begin of what the parser needs in one piece
@@ -95,6 +97,7 @@ void RequestReader::Impl::begin_body() {
   HeadCheck check = check_head(head, limits);
   if (check.refusal) return refuse(std::move(*check.refusal));
   facts = check.facts;
+  if (bodies) lease = std::make_shared<ByteLease>(bodies);
   parser.emplace();
   parser->body_limit(limits.body_bytes);
   parser->header_limit(static_cast<std::uint32_t>(limits.header_bytes + 1));
@@ -134,6 +137,12 @@ std::size_t RequestReader::Impl::parse(std::string_view bytes) {
       refuse({400, "bad_request", "the body's chunks are not those of HTTP/1.1"});
       break;
     }
+    if (lease && !lease->grow_to(parser->get().body().size())) {
+      parser->get().body() = {};
+      lease.reset();
+      refuse({503, "server_is_overloaded", "too many large bodies are under way; try again later"});
+      break;
+    }
     check_done();
     if (n == 0) break;
   }
@@ -166,7 +175,8 @@ void RequestReader::Impl::check_done() {
   state = State::kComplete;
 }
 
-RequestReader::RequestReader(const ServerLimits& limits) : impl_(std::make_unique<Impl>(limits)) {}
+RequestReader::RequestReader(const ServerLimits& limits, std::shared_ptr<ByteBudget> bodies)
+    : impl_(std::make_unique<Impl>(limits, std::move(bodies))) {}
 RequestReader::~RequestReader() = default;
 
 std::size_t RequestReader::push(std::string_view bytes) {
@@ -214,7 +224,8 @@ HttpRequest RequestReader::take() {
     request.headers.emplace_back(std::move(name), std::string(field.value()));
   }
   request.body = std::move(message.body());
-  impl_ = std::make_unique<Impl>(impl_->limits);
+  request.body_room = std::move(impl_->lease);
+  impl_ = std::make_unique<Impl>(impl_->limits, impl_->bodies);
   return request;
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string_view>
 
+#include "tools/serve/http/byte_budget.h"
 #include "tools/serve/http/head_check.h"
 #include "tools/serve/http/message.h"
 #include "tools/serve/limits.h"
@@ -23,7 +24,8 @@ class RequestReader {
     kRefused,   // refusal(); nothing more is read
   };
 
-  explicit RequestReader(const ServerLimits& limits);
+  /// `bodies`: what the bodies of all readers may take together; nullptr: anything.
+  explicit RequestReader(const ServerLimits& limits, std::shared_ptr<ByteBudget> bodies = nullptr);
   ~RequestReader();
   RequestReader(const RequestReader&) = delete;
   RequestReader& operator=(const RequestReader&) = delete;

@@ -69,12 +69,19 @@ tcp::endpoint endpoint_of(const HttpServerOptions& options) {
   return found.begin()->endpoint();
 }
 
+std::shared_ptr<ByteBudget> bodies_of(const ServerLimits& limits) {
+  auto bodies = std::make_shared<ByteBudget>();
+  bodies->most = limits.bodies_bytes;
+  bodies->free_bytes = limits.small_body_bytes;
+  return bodies;
+}
+
 }  // namespace
 
 struct HttpServer::Impl {
   Impl(HttpServerOptions o, ExchangeHandler handler, std::function<HttpReply(const Refusal&)> r)
       : options(std::move(o)),
-        context{options.limits, std::move(handler), std::move(r)},
+        context{options.limits, bodies_of(options.limits), std::move(handler), std::move(r)},
         acceptor(acceptor_io) {
     if (!options.tls_certificate.empty()) {
       tls = tls_context(options.tls_certificate, options.tls_key);
