@@ -24,10 +24,21 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": "d
     "required": ["city", "days"], "additionalProperties": False}}}
 
 
+def model_with_tools(folder):
+    """A tiny model whose chat template has a place for tools."""
+    model = tiny_model(folder)
+    path = pathlib.Path(model) / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["chat_template"] = ("{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor %}"
+                               "{{ '<|im_end|>\n' }}{% endif %}" + config["chat_template"])
+    path.write_text(json.dumps(config))
+    return model
+
+
 def setUpModule():
     global FOLDER, SERVER, CLIENT
     FOLDER = tempfile.TemporaryDirectory()
-    SERVER = Server(tiny_model(FOLDER.name), "--ctx", 4096, "--tool-parser", "hermes", "--api-key", "k")
+    SERVER = Server(model_with_tools(FOLDER.name), "--ctx", 4096, "--tool-parser", "hermes", "--api-key", "k")
     CLIENT = openai.OpenAI(base_url=f"http://127.0.0.1:{SERVER.port}/v1", api_key="k", max_retries=0, _strict_response_validation=True)
 
 
@@ -114,6 +125,8 @@ class OpenAi(unittest.TestCase):
             text += event.delta if event.type == "response.output_text.delta" else ""
         self.assertEqual(text, reply.output_text)
         self.assertEqual(kinds[0], "response.created")
+        self.assertEqual((reply.service_tier, reply.top_logprobs, reply.reasoning.effort, reply.max_tool_calls), ("default", 0, None, None))
+        self.assertEqual(reply.completed_at is None, reply.status == "incomplete")
         tool = {"type": "function", "name": "weather", "parameters": WEATHER["function"]["parameters"], "strict": True}
         called = CLIENT.responses.create(model="llama", input=[{"role": "user", "content": "pear"}], tools=[tool], tool_choice="required", max_output_tokens=300)
         self.assertEqual(called.output[0].type, "function_call")
