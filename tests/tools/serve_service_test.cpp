@@ -19,10 +19,12 @@
 #include <thread>
 #include <vector>
 
+#include "tools/serve/api/api_error.h"
 #include "tools/serve/client/http_client.h"
 #include "tools/serve/client/response_reader.h"
 #include "tools/serve/fake_driver.h"
 #include "tools/serve/service.h"
+#include "tools/serve/workers.h"
 
 namespace heddle::serve {
 namespace {
@@ -114,6 +116,32 @@ Request request_of(std::int64_t n_tokens, int n = 1) {
   return {.prompt = {1, 2, 3}, .max_new_tokens = n_tokens, .n = n};
 }
 
+/// Bytes, until it is broken.
+class FragileTokenizer : public ByteTokenizer {
+ public:
+  std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options) const override {
+    if (text.find("unreadable") != std::string_view::npos) throw std::runtime_error("no such text");
+    return ByteTokenizer::encode(text, options);
+  }
+  std::string token_bytes(TokenId id, bool special) const override {
+    if (broken && id < kBegin) throw std::runtime_error("no such token");
+    return ByteTokenizer::token_bytes(id, special);
+  }
+  std::atomic<bool> broken{false};
+};
+
+class FragileDriver : public FakeDriver {
+ public:
+  FragileDriver(FakeDriverOptions options, FragileTokenizer& tokenizer)
+      : FakeDriver(std::move(options)), facts_(FakeDriver::facts()) {
+    facts_.tokenizer = &tokenizer;
+  }
+  const ModelFacts& facts() const override { return facts_; }
+
+ private:
+  ModelFacts facts_;
+};
+
 /// A host whose engine's steps pass a gate.
 struct Host {
   explicit Host(HostOptions options = {}, FakeDriverOptions driver = {})
@@ -126,7 +154,7 @@ struct Host {
       gate.pass();
       if (before) before();
     };
-    return std::make_unique<FakeDriver>(std::move(driver));
+    return std::make_unique<FragileDriver>(std::move(driver), tokenizer);
   }
   std::shared_ptr<Recorder> submit(const Request& request, Ticket* ticket = nullptr) {
     auto recorder = std::make_shared<Recorder>();
@@ -152,6 +180,7 @@ struct Host {
   }
 
   Gate gate;
+  FragileTokenizer tokenizer;
   EngineHost host;
 };
 
@@ -253,6 +282,7 @@ TEST(ServeHost, AnEngineThatThrowsIsDeadAndTellsAll) {
   EXPECT_FALSE(h.host.call([](Driver&) {}));
 }
 
+// R2
 TEST(ServeHost, MemoryThatRunsOutInAStepEndsNothing) {
   std::atomic<int> n_steps{0};
   Host h({}, {.before_step = [&n_steps] {
@@ -264,6 +294,38 @@ TEST(ServeHost, MemoryThatRunsOutInAStepEndsNothing) {
   EXPECT_THAT(recorder->finishes(), testing::ElementsAre(FinishReason::kLength));
 }
 
+// R2
+TEST(ServeHost, MemoryThatNeverComesBackIsTheEnginesEnd) {
+  Host h({}, {.before_step = [] { throw std::bad_alloc(); }});
+  const auto recorder = h.submit(request_of(6));
+  ASSERT_TRUE(soon([&] { return h.host.n_open() == 0; }));
+  EXPECT_EQ(h.host.state(), HostState::kDead);
+  EXPECT_EQ(recorder->error(), "engine_dead: there is no memory");
+}
+
+// R5
+TEST(ServeHost, AnOrderThatThrowsIsTheEnginesEnd) {
+  Host h({}, {.max_running = 1, .tokens_per_second = 500.0});
+  const auto running = h.submit(request_of(30000));
+  ASSERT_TRUE(soon([&] { return !running->texts().empty(); }));
+  h.host.call([](Driver&) { throw std::runtime_error("an invariant"); });
+  ASSERT_TRUE(soon([&] { return h.host.n_open() == 0; }));
+  EXPECT_EQ(h.host.state(), HostState::kDead);
+  EXPECT_EQ(running->error(), "engine_dead: an invariant");
+}
+
+// R6
+TEST(ServeHost, AnOrderThatHangsIsAStallUntilItEnds) {
+  Host h({.stall_seconds = 0.02});
+  Gate disk;
+  disk.set(false);
+  h.host.call([&disk](Driver&) { disk.pass(); });
+  EXPECT_TRUE(soon([&] { return h.host.state() == HostState::kStalled; }));
+  disk.set(true);
+  EXPECT_TRUE(soon([&] { return h.host.state() == HostState::kServing; }));
+}
+
+// R6
 TEST(ServeHost, AStepThatTakesLongIsAStallUntilItEnds) {
   Host h({.stall_seconds = 0.02});
   h.hold();
@@ -303,8 +365,162 @@ TEST(ServeHost, ThreadsMaySubmitAndCancelAtOnce) {
   EXPECT_EQ(n_taken, 400);
 }
 
+// R5
+TEST(ServeWorkers, WhatATaskThrowsEndsItAlone) {
+  Workers workers(1, 10);
+  std::atomic<int> n_done{0};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(workers.post([] { throw std::runtime_error("a task"); }));
+    EXPECT_TRUE(workers.post([] { throw 3; }));
+    EXPECT_TRUE(workers.post([&] { ++n_done; }));
+  }
+  EXPECT_TRUE(soon([&] { return n_done == 3; }));
+}
+
 namespace asio = boost::asio;
 using asio::ip::tcp;
+
+/// The server's end of the wire alone.
+class Wire {
+ public:
+  Wire(const ServerLimits& limits, ExchangeHandler handler)
+      : http_({.port = 0, .limits = limits}, std::move(handler), refusal_reply) {
+    http_.start();
+  }
+  ~Wire() { http_.stop(); }
+  tcp::socket connect() {
+    tcp::socket socket(io_);
+    socket.connect({asio::ip::make_address("127.0.0.1"), http_.port()});
+    return socket;
+  }
+  /// All that comes back until the server closes.
+  std::string told(tcp::socket& socket, std::string_view bytes) {
+    boost::system::error_code error;
+    asio::write(socket, asio::buffer(bytes), error);
+    std::string answer;
+    asio::read(socket, asio::dynamic_buffer(answer), error);
+    return answer;
+  }
+  std::string told(std::string_view bytes) {
+    tcp::socket socket = connect();
+    return told(socket, bytes);
+  }
+  bool empties() {
+    return soon([this] { return http_.stats().connections == 0; });
+  }
+
+ private:
+  asio::io_context io_;
+  HttpServer http_;
+};
+
+constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+void answer_at_once(const std::shared_ptr<Exchange>& exchange) {
+  exchange->reply({});
+}
+
+// H5
+TEST(ServeWire, WhatDoesNotArriveInTimeIs408) {
+  ServerLimits limits;
+  limits.header_seconds = 0.05;
+  limits.body_window_seconds = 0.05;
+  Wire wire(limits, answer_at_once);
+  const std::string post = "POST / HTTP/1.1\r\nHost: a\r\n";
+  for (const std::string& begun : {std::string("GET / HT"), post + "Content-Length: 9\r\n\r\nx",
+                                   post + "Transfer-Encoding: chunked\r\n\r\n5\r\nx"}) {
+    const std::string answer = wire.told(begun);
+    EXPECT_THAT(answer, testing::StartsWith("HTTP/1.1 408 ")) << begun;
+    EXPECT_THAT(answer, HasSubstr("\r\nconnection: close\r\n"));
+    EXPECT_THAT(answer, HasSubstr("\"code\":\"request_timeout\""));
+  }
+  EXPECT_TRUE(wire.empties());
+}
+
+// H5: a byte now and then is too little
+TEST(ServeWire, ABodyThatTricklesIs408) {
+  ServerLimits limits;
+  limits.body_window_seconds = 0.05;
+  Wire wire(limits, answer_at_once);
+  tcp::socket socket = wire.connect();
+  asio::write(
+      socket,
+      asio::buffer(std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")));
+  EXPECT_TRUE(soon([&] {
+    boost::system::error_code error;
+    asio::write(socket, asio::buffer("x", 1), error);
+    return error || socket.available() > 0;
+  }));
+  EXPECT_THAT(wire.told(socket, ""), testing::StartsWith("HTTP/1.1 408 "));
+  socket.close();
+  EXPECT_TRUE(wire.empties());
+}
+
+// H5: half-open
+TEST(ServeWire, WhoSaysNothingIsClosed) {
+  ServerLimits limits;
+  limits.idle_seconds = 0.05;
+  Wire wire(limits, answer_at_once);
+  EXPECT_EQ(wire.told(""), "");
+  const std::string keeps = wire.told("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_THAT(keeps, testing::StartsWith("HTTP/1.1 200 "));
+  EXPECT_TRUE(wire.empties());
+}
+
+/// Streams to a client that does not read, until it is told that the client is gone.
+void stream_unread(const ServerLimits& limits, std::size_t piece_bytes, int most_pieces) {
+  std::shared_ptr<Exchange> kept;
+  std::atomic<bool> gone{false};
+  std::atomic<int> n_pieces{0};
+  {
+    Wire wire(limits, [&](std::shared_ptr<Exchange> exchange) {
+      kept = exchange;
+      exchange->on_gone([&gone] { gone = true; });
+      exchange->begin_stream({});
+      const std::string piece(piece_bytes, 'x');
+      while (!exchange->gone() && n_pieces < most_pieces) {
+        exchange->write(piece);
+        ++n_pieces;
+      }
+    });
+    tcp::socket socket = wire.connect();
+    asio::write(socket, asio::buffer(kGet));
+    EXPECT_TRUE(soon([&] { return gone.load(); }));
+    EXPECT_TRUE(wire.empties());
+  }
+  EXPECT_LE(n_pieces, most_pieces);
+}
+
+// H5: an answer that is never read
+TEST(ServeWire, WhoTakesNothingForSoLongIsGone) {
+  ServerLimits limits;
+  limits.write_stall_seconds = 0.05;
+  limits.unsent_bytes = std::size_t{1} << 30U;
+  stream_unread(limits, std::size_t{64} << 20U, 1);  // more than sockets hold
+}
+
+// H5: the same by size
+TEST(ServeWire, WhoLeavesTooMuchIsGone) {
+  ServerLimits limits;
+  limits.write_stall_seconds = 3600.0;
+  limits.unsent_bytes = std::size_t{1} << 20U;
+  stream_unread(limits, 100000, 1000);
+}
+
+// R5
+TEST(ServeWire, AHandlerThatThrowsLosesItsConnectionAlone) {
+  std::atomic<int> n_asked{0};
+  Wire wire({}, [&](const std::shared_ptr<Exchange>& exchange) {
+    ++n_asked;
+    if (n_asked == 1) throw std::runtime_error("a handler");
+    if (n_asked == 2) return exchange->post([exchange] { throw std::runtime_error("a task"); });
+    exchange->reply({});
+  });
+  EXPECT_EQ(wire.told(kGet), "");
+  EXPECT_EQ(wire.told(kGet), "");
+  EXPECT_THAT(wire.told(kGet), testing::StartsWith("HTTP/1.1 200 "));
+  EXPECT_TRUE(wire.empties());
+}
 
 struct Reply {
   int status = 0;
@@ -563,6 +779,49 @@ TEST(ServeServer, ADeadEngineIsToldToAll) {
   EXPECT_EQ(server.ask(get("/health")).status, 503);
   EXPECT_EQ(server.ask(chat("new", 1)).status, 503);
   EXPECT_EQ(server.ask(get("/v1/models")).status, 200);
+}
+
+/// A chat request with log probabilities.
+ClientRequest with_logprobs(ClientRequest request) {
+  Json body = Json::parse(request.body);
+  body["logprobs"] = true;
+  request.body = body.dump();
+  return request;
+}
+
+// R5
+TEST(ServeServer, ATokenizerThatThrowsFailsItsRequestAlone) {
+  Server server;
+  std::vector<ClientRequest> requests;
+  for (int i = 0; i < 20; ++i) {
+    requests.push_back(chat(i % 2 == 0 ? "unreadable" : "readable", 5, i % 4 < 2));
+  }
+  const auto replies = server.ask(requests);
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    ASSERT_EQ(replies[i].status, i % 2 == 0 ? 500 : 200) << replies[i].body;
+    if (i % 2 == 0) {
+      EXPECT_THAT(replies[i].body, HasSubstr("\"code\":\"internal_error\""));
+    }
+  }
+  EXPECT_TRUE(server.empties());
+}
+
+// R5
+TEST(ServeServer, AnAnswerThatThrowsIsAnErrorOfItsOwn) {
+  Server server({.max_running = 8, .tokens_per_second = 500.0});
+  std::vector<Reply> others;
+  std::thread client([&] { others = server.ask(std::vector(4, chat("other", 100))); });
+  EXPECT_TRUE(soon([&] { return server.host().stats().running == 4; }));
+  server.engine().tokenizer.broken = true;  // needed for log probabilities alone
+  const Reply whole = server.ask(with_logprobs(chat("a", 3, false)));
+  EXPECT_EQ(whole.status, 500);
+  EXPECT_THAT(whole.body, HasSubstr("\"code\":\"internal_error\""));
+  EXPECT_THAT(streamed(server.ask(with_logprobs(chat("a", 30000)))),
+              HasSubstr(" error internal_error"));
+  server.engine().tokenizer.broken = false;
+  client.join();
+  for (const Reply& reply : others) EXPECT_EQ(streamed(reply), expected("other", 100));
+  EXPECT_TRUE(server.empties());
 }
 
 TEST(ServeServer, PipelinedRequestsAreAnsweredInTheirOrder) {

@@ -101,6 +101,7 @@ class Generation::Receiver : public EventReceiver {
       task();
     } catch (const std::exception& e) {
       log(LogLevel::kError, fmt::format("an answer failed: {}", e.what()));
+      owner_->over_ = false;  // it may have failed at its very end
       owner_->fail({.status = 500,
                     .code = "internal_error",
                     .message = "the server failed on this",
