@@ -310,8 +310,8 @@ TEST(ServeMetrics, CountersAreWhatWasAskedAndSaid) {
   ask(50, 4, 41);
   answers.ask("/v1/completions", {{"prompt", {"abc", "defgh"}}, {"max_tokens", 3}});
   const auto samples = answers.metrics();
-  EXPECT_EQ(count_of(samples, "vllm:prompt_tokens_total"), 100U + 50U + 8U);
-  EXPECT_EQ(count_of(samples, "vllm:prefix_cache_queries_total"), 100U + 50U + 8U);
+  EXPECT_EQ(count_of(samples, "vllm:prompt_tokens_total"), 100U + 4U * 50U + 8U);
+  EXPECT_EQ(count_of(samples, "vllm:prefix_cache_queries_total"), 100U + 4U * 50U + 8U);
   EXPECT_EQ(count_of(samples, "vllm:generation_tokens_total"), 20U + 4U * 41U + 6U);
   EXPECT_EQ(count_of(samples, "vllm:request_success_total{finished_reason=\"length\"}"), 7U);
   EXPECT_EQ(count_of(samples, "vllm:inter_token_latency_seconds_count"), 19U + 4U * 40U + 2U * 2U);

@@ -67,6 +67,8 @@ def tearDownModule():
 
 
 class Options(unittest.TestCase):
+    maxDiff = None
+
     def serve(self, model, *flags):
         server = Server(model, *flags)
         self.addCleanup(server.stop)
@@ -160,6 +162,31 @@ class Options(unittest.TestCase):
                 again = server.post("/v1/completions", {**body, "prompt": prompt[:2500]})[1]["usage"]
                 self.assertGreaterEqual(again["prompt_tokens_details"]["cached_tokens"], 1024)
                 self.assertEqual(server.metric("heddle:snapshot_hits_total"), 1 if model == HYBRID else 0)
+
+    def test_metrics_count_what_was_asked_and_said(self):
+        server = self.serve(HYBRID, "--ctx", 4096)
+        prompts = [[3 + (k + i * 7) % 300 for i in range(200)] for k in (0, 50, 100)]
+        bodies = [{"prompt": prompts[0], "max_tokens": 21}, {"prompt": prompts[1], "max_tokens": 41, "n": 4}, {"prompt": prompts, "max_tokens": 5}]
+        for body in bodies:
+            self.assertEqual(server.post("/v1/completions", {**body, "ignore_eos": True, "temperature": 1, "seed": 1})[0], 200)
+        self.assertEqual(server.post("/v1/completions", {**bodies[0], "max_tokens": 5000})[0], 400)
+        self.assertTrue(server.wait_idle(60))
+        n_prompt = 200 + 4 * 200 + 3 * 200
+        want = {"vllm:prompt_tokens_total": n_prompt, "vllm:prefix_cache_queries_total": n_prompt, "vllm:generation_tokens_total": 21 + 4 * 41 + 3 * 5,
+                "vllm:request_success_total": 1 + 4 + 3, "vllm:inter_token_latency_seconds_count": 20 + 4 * 40 + 3 * 4,
+                "vllm:request_prompt_tokens_sum": 200 + 200 + 600, "vllm:request_generation_tokens_sum": 200, "heddle:snapshot_hits_total": 2,
+                "heddle:disconnected_total": 0}
+        want.update({f"vllm:{name}_count": 3 for name in (
+            "time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds", "request_prefill_time_seconds",
+            "request_decode_time_seconds", "request_inference_time_seconds", "request_prompt_tokens", "request_generation_tokens")})
+        self.assertEqual({name: server.metric(name) for name in want}, want)
+        # What steps computed: the rows of prompts that no cache had, and of each choice all tokens but the last.
+        n_cached = server.metric("vllm:prefix_cache_hits_total")
+        self.assertEqual(server.metric("vllm:iteration_tokens_total_sum"), n_prompt - n_cached + 200 - 8 + server.metric("heddle:replayed_tokens_total"))
+        per_token = server.metric("vllm:inter_token_latency_seconds_sum") / (20 + 4 * 40 + 3 * 4)
+        self.assertGreater(per_token * (20 + 40 + 4), 0.9 * server.metric("vllm:request_decode_time_seconds_sum"), "the gaps of a choice fill its time")
+        self.assertGreater(server.metric("heddle:snapshot_bytes"), 0)
+        self.assertEqual(server.metric("heddle:snapshot_bytes") % server.metric("heddle:snapshots"), 0)
 
     def test_thoughts_are_apart_from_the_answer(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -153,7 +153,7 @@ void FakeDriver::begin(RequestId id, Entry& entry) {
   const Request& request = entry.request;
   n_running_ += request.n;
   n_blocks_ += blocks_of(entry);
-  counts_.prompt_tokens += static_cast<std::int64_t>(request.prompt.size());
+  counts_.prompt_tokens += request.n * static_cast<std::int64_t>(request.prompt.size());
   if (request.report_progress) {
     entry.sink({.request = id,
                 .prompt_computed = static_cast<std::int64_t>(request.prompt.size()),

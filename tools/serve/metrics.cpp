@@ -142,7 +142,7 @@ std::string ServerMetrics::write(const EngineHost& host, const HttpServerStats& 
           "Prompts that went on from a snapshot.");
   counter(out, "vllm:num_preemptions_total", labels, s.preemptions, "Preempted sequences.");
   counter(out, "vllm:prompt_tokens_total", labels, prompt_tokens.load(),
-          "Tokens of prompts that are begun, cached ones too.");
+          "Tokens of the prompts of choices that are begun, cached ones too.");
   counter(out, "vllm:generation_tokens_total", labels, generation_tokens.load(),
           "Tokens of answers.");
   head(out, "vllm:request_success_total", "counter", "Answers by how they ended.");

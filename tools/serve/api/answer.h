@@ -36,6 +36,7 @@ struct AnswerChoice {
   std::vector<std::int32_t> token_ids = {};
   std::int64_t n_tokens = 0;
   std::int64_t n_thought_tokens = 0;
+  bool begun = false;  // some of its prompt is computed
   bool ended = false;
   std::string finish = {};  // "stop", "length", "tool_calls"
 };
@@ -44,7 +45,6 @@ struct AnswerPrompt {
   std::int64_t n_tokens = 0;
   std::vector<TokenInfo> scored = {};  // from the second token on, if wanted
   ReuseReport reuse = {};
-  bool begun = false;     // some of it is computed
   bool reported = false;  // reuse is known
 };
 

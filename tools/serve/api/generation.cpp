@@ -211,8 +211,8 @@ void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>&
 
 void Generation::take(std::size_t prompt, const RequestEvent& event, std::string& out) {
   AnswerChoice& choice = answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
+  take_begin(choice, event);
   if (event.prompt_computed >= 0) {
-    take_begin(prompt, event);
     if (streaming_ && plan_.progress) format_->progress(answer_, choice, event, seconds(), out);
     return;
   }
@@ -226,12 +226,12 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   if (event.finish != FinishReason::kNone) end_choice(choice, event, out);
 }
 
-/// The first that is heard of a prompt says how it began.
-void Generation::take_begin(std::size_t prompt, const RequestEvent& event) {
-  AnswerPrompt& begun = answer_.prompts[prompt];
-  if (std::exchange(begun.begun, true)) return;
+/// The first that is heard of a choice. Each counts its prompt, as the engine does.
+void Generation::take_begin(AnswerChoice& choice, const RequestEvent& event) {
+  if (std::exchange(choice.begun, true)) return;
   ServerMetrics& metrics = context_.metrics;
-  metrics.prompt_tokens += static_cast<std::uint64_t>(begun.n_tokens);
+  metrics.prompt_tokens += static_cast<std::uint64_t>(answer_.prompts[choice.prompt].n_tokens);
+  if (event.prompt_computed < 0) return;
   if (context_.host.facts().recurrent && event.reuse.cached_tokens > 0) ++metrics.snapshot_hits;
   if (begun_ == Clock::time_point()) begun_ = std::max(event.step_begun, started_);
 }

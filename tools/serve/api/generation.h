@@ -57,7 +57,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void refused(ErrorKind kind, const std::string& text);
   void progressed(std::size_t prompt, const std::vector<RequestEvent>& events);
   void take(std::size_t prompt, const RequestEvent& event, std::string& out);
-  void take_begin(std::size_t prompt, const RequestEvent& event);
+  void take_begin(AnswerChoice& choice, const RequestEvent& event);
   void take_scores(std::size_t prompt, const RequestEvent& event);
   void take_token(AnswerChoice& choice, const RequestEvent& event);
   void take_text(AnswerChoice& choice, const RequestEvent& event, std::string& out);
