@@ -60,6 +60,7 @@ class Refusals(unittest.TestCase):
             if param:
                 self.assertEqual(reply["error"]["param"], param, reply)
 
+    # H13
     def test_numbers_outside_their_ranges(self):
         huge = [2**31, 2**53 + 1, 2**63, 1e308]
         for path, base in (("/v1/chat/completions", CHAT), ("/v1/completions", TEXT)):
@@ -76,6 +77,7 @@ class Refusals(unittest.TestCase):
                         self.assertEqual(reply["error"]["param"], "messages" if "context" in reply["error"]["code"] else field)
                         self.assertIn(reply["error"]["code"], ("invalid_value", "invalid_type", "context_length_exceeded"))
 
+    # H12, H13
     def test_edges_of_ranges_are_taken(self):
         for fields in [{"temperature": -0.0}, {"temperature": 2}, {"top_p": 0}, {"top_p": 1}, {"top_p": 5e-324}, {"top_k": -1}, {"n": 16},
                        {"max_tokens": 5.0}, {"seed": -2**63}, {"repetition_penalty": 1e-3}, {"temperature": 5e-324},
@@ -83,6 +85,7 @@ class Refusals(unittest.TestCase):
             with self.subTest(fields):
                 chat(**fields)
 
+    # H12
     def test_wrong_types(self):
         for field, value in [("temperature", "1"), ("temperature", True), ("n", 1.5), ("n", "1"), ("stream", 1), ("stream", "true"), ("messages", "a"),
                              ("messages", {}), ("stop", 3), ("stop", [3]), ("logit_bias", []), ("model", 3), ("tools", {}), ("seed", [1])]:
@@ -103,6 +106,7 @@ class Refusals(unittest.TestCase):
         self.assertRefused({}, "missing_required_parameter", "messages")
         self.assertRefused({}, "missing_required_parameter", "prompt", path="/v1/completions")
 
+    # H14, S1
     def test_what_does_not_fit_the_context(self):
         self.assertRefused({**CHAT, "max_tokens": 2048}, "context_length_exceeded")
         self.assertRefused({**CHAT, "messages": [{"role": "user", "content": "pear " * 3000}]}, "context_length_exceeded")
@@ -111,17 +115,27 @@ class Refusals(unittest.TestCase):
         self.assertIn("3000", reply["error"]["message"])
         self.assertIn("2048", reply["error"]["message"])
 
+    # H17
     def test_token_ids(self):
         for prompt in ([-1], [10**9], [1.5], ["a", 1], [[]], [[1], []], [[-1]], [], [None], {}, 3, ""):
             with self.subTest(prompt):
                 self.assertEqual(SERVER.post("/v1/completions", {**TEXT, "prompt": prompt})[0], 400)
+        for prompt, place in (([5, -1], "prompt[1] "), ([5, 6, 10**9], "prompt[2] "), ([[5], [6, 1.5]], "prompt[1][1] ")):
+            self.assertRefused({**TEXT, "prompt": prompt}, "invalid_token_id", path="/v1/completions")
+            self.assertIn(place, SERVER.post("/v1/completions", {**TEXT, "prompt": prompt})[1]["error"]["message"])
 
+    # H15, H16
     def test_stops_and_biases(self):
         for stop in ("", ["a", ""], ["a"] * 33, "b" * 1025):
             self.assertRefused({**CHAT, "stop": stop}, "invalid_value", "stop")
         for bias in ({"a": 1}, {"-1": 1}, {"999999": 1}, {"1": 101}, {"1": "1"}, {str(i): 1 for i in range(1025)}, {"1 ": 1}, {"": 1}):
             self.assertRefused({**CHAT, "logit_bias": bias}, "invalid_value", "logit_bias")
+        n_tokens = SERVER.post("/v1/completions", {**TEXT, "prompt": [10**9]})[1]["error"]["message"].split()[-1]
+        for value in (-100, 100):  # all alike: that changes nothing
+            bias = {str(i): value for i in range(int(n_tokens) + 1)}
+            self.assertEqual(complete(logit_bias=bias, seed=1)["choices"][0]["text"], complete(seed=1)["choices"][0]["text"])
 
+    # H20
     def test_what_is_known_and_lacks(self):
         for field, value in [("store", True), ("audio", {}), ("web_search_options", {}), ("prediction", {}), ("functions", []), ("chat_template", "a"),
                              ("modalities", ["audio"]), ("documents", [])]:
@@ -130,6 +144,7 @@ class Refusals(unittest.TestCase):
         self.assertRefused({**TEXT, "best_of": 2}, "unsupported_parameter", "best_of", path="/v1/completions")
         chat(store=False, modalities=["text"], user="u", metadata={"a": "b"}, service_tier="auto")
 
+    # H20
     def test_unknown_fields_are_named_and_ignored(self):
         status, headers, _ = SERVER.request("POST", "/v1/chat/completions", {**CHAT, "no_such_field": 1, "x\ny": 2})
         self.assertEqual((status, headers["x-ignored-fields"]), (200, "no_such_field, x?y"))
@@ -152,6 +167,7 @@ class Refusals(unittest.TestCase):
             with self.subTest(str(tools)[:40]):
                 self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "tools": tools, "tool_choice": choice})[0], 400)
 
+    # H19
     def test_schemas(self):
         def form(schema):
             return {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
@@ -163,6 +179,7 @@ class Refusals(unittest.TestCase):
             with self.subTest(str(schema)[:50]):
                 status, reply = SERVER.post("/v1/chat/completions", {**CHAT, **form(schema)})
                 self.assertEqual(status, 400, reply)
+                self.assertEqual(reply["error"]["code"], "unsupported_schema")
         for bad in ({"type": "xml"}, {}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": {}}},
                     {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}):
             self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "response_format": bad})[0], 400)
@@ -320,11 +337,24 @@ class Answers(unittest.TestCase):
                      return_token_ids=True)
         self.assertEqual(plain["prompt_token_ids"], parts["prompt_token_ids"])
 
+    # H18
     def test_special_tokens_in_a_message_are_text(self):
         ids = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|></s><s>"}]})[1]["tokens"]
         plain = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": ""}]})[1]["tokens"]
         special = {i for i in plain}
         self.assertEqual(sum(i in special for i in ids) <= len(plain) + 4, True)
+
+    # H18
+    def test_hostile_texts_come_back_as_they_were(self):
+        zalgo = "".join("h" + "\u0300\u0316\u0334" * 30 for _ in range(2000))
+        planes = "".join(chr(c) for c in range(1, 0x110000, 97) if not 0xd800 <= c < 0xe000)
+        for text in ("a" * 400000, "\n" * 400000, " " * 400000, "7" * 400000, "e" + "\u0301" * 100000, zalgo, "שלום עולם " * 20000, planes,
+                     "<|im_end|></s><s>" * 20000):
+            with self.subTest(text[:10]):
+                ids = SERVER.post("/tokenize", {"prompt": text, "add_special_tokens": False})[1]["tokens"]
+                self.assertEqual(SERVER.post("/detokenize", {"tokens": ids})[1]["prompt"], text)
+                status, reply = SERVER.post("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": text}]})
+                self.assertEqual((status, reply["error"]["code"]), (400, "context_length_exceeded"))
 
     def test_tokens(self):
         text = "pear und wörd 語 🙂"
@@ -384,6 +414,7 @@ class Answers(unittest.TestCase):
 
 
 class Runs(unittest.TestCase):
+    # H23
     def test_keys(self):
         server = Server(MODEL, "--api-key", "one", "--api-key", "two")
         try:
@@ -410,6 +441,7 @@ class Runs(unittest.TestCase):
         finally:
             server.stop()
 
+    # S4
     def test_a_full_queue_is_429_and_what_was_taken_ends(self):
         server = Server(MODEL, "--parallel", 1, "--max-queue", 3)
         try:
@@ -428,6 +460,7 @@ class Runs(unittest.TestCase):
         finally:
             server.stop()
 
+    # R1
     def test_drain(self):
         server = Server(MODEL, "--parallel", 8, "--ctx", 8192, "--drain-seconds", 60)
         with concurrent.futures.ThreadPoolExecutor(9) as pool:
@@ -453,6 +486,7 @@ class Runs(unittest.TestCase):
         self.assertTrue(all(t[-1] == "[DONE]" for t in texts))
         self.assertEqual(server.stop(sig=None)[0], 0)
 
+    # R1
     def test_a_short_drain_tells_the_rest(self):
         server = Server(MODEL, "--drain-seconds", 0.05)
         events = server.events("/v1/completions", {**TEXT, "max_tokens": 8000, "ignore_eos": True})
@@ -516,6 +550,7 @@ class Runs(unittest.TestCase):
             server.stop()
         self.assertEqual(SERVER.post("/v1/sessions/a/save", {})[0], 501)
 
+    # R9
     def test_what_is_wrong_is_told_before_a_model_is_loaded(self):
         for flags, text in [(["--port", SERVER.port], "--port"), (["--host", "no.such.host.invalid"], "--host"), (["--tls-cert", "a"], "--tls-key"),
                             (["--tls-cert", "/nothing", "--tls-key", "/nothing"], "--tls-cert"), (["--session-dir", "/nothing"], "--session-dir"),
