@@ -50,6 +50,19 @@ class Docs(unittest.TestCase):
         text = (ROOT / "docs" / "library_example.cpp").read_text()
         self.assertLessEqual(len(text.splitlines()), 25)
 
+    def test_every_case_of_the_server_has_its_tests(self):
+        sources = {path.name: path.read_text() for kind in ("py", "cpp") for path in (ROOT / "tests").rglob(f"*_test.{kind}")}
+        later = {"R4", "R11"}  # of what is not there yet
+        rows = dict(re.findall(r"^\| ([HSRN][0-9]+) \|.*\| (.*) \|$", (ROOT / "docs/server_tests.md").read_text(), re.M))
+        self.assertEqual(set(rows), {f"{kind}{i}" for kind, n in zip("HSRN", (23, 7, 11, 3)) for i in range(1, n + 1)})
+        for row, tests in rows.items():
+            names = re.findall(r"`([a-z_]+\.(?:py|cpp))::([A-Za-z0-9_.]+)`", tests)
+            self.assertEqual(not names, row in later, row)
+            for file, name in names:
+                with self.subTest(row=row, test=name):
+                    head = rf"def {name}\(self" if file.endswith(".py") else r"TEST(?:_F|_P)?\({}, {}\)".format(*name.split("."))
+                    self.assertEqual(len(re.findall(head, sources[file])), 1)
+
 
 if __name__ == "__main__":
     unittest.main()
