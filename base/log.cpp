@@ -12,7 +12,6 @@
 namespace heddle {
 namespace {
 
-constexpr std::size_t kLongestLine = 4096;  // such a write to a pipe is whole or not at all
 constexpr int kPatienceMs = 200;
 
 std::atomic<std::uint64_t> g_dropped{0};
@@ -24,9 +23,9 @@ class StderrSink : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const spdlog::details::log_msg& message) override {
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
-    if (line.size() > kLongestLine) {
-      line.resize(kLongestLine);
-      line[kLongestLine - 1] = '\n';
+    if (line.size() > kLogLineBytes) {
+      line.resize(kLogLineBytes);
+      line[kLogLineBytes - 1] = '\n';
     }
     if (!write({line.data(), line.size()})) ++g_dropped;
   }

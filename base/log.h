@@ -1,13 +1,17 @@
 #pragma once
 // Logging for tools and engine (kernels, models and scheduler return text or throw). Lines go to
-// stderr, 4 KiB of each; one that cannot be written is dropped and counted. Thin over spdlog so
-// that its headers stay out of ours.
+// stderr, kLogLineBytes of each; one that cannot be written is dropped and counted. Thin over
+// spdlog so that its headers stay out of ours.
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace heddle {
+
+/// Such a write to a pipe is whole or not at all.
+inline constexpr std::size_t kLogLineBytes = 4096;
 
 enum class LogLevel { kTrace, kDebug, kInfo, kWarning, kError, kOff };
 

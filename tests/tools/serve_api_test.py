@@ -138,7 +138,7 @@ class Refusals(unittest.TestCase):
     # H20
     def test_what_is_known_and_lacks(self):
         for field, value in [("store", True), ("audio", {}), ("web_search_options", {}), ("prediction", {}), ("functions", []), ("chat_template", "a"),
-                             ("modalities", ["audio"]), ("documents", [])]:
+                             ("modalities", ["audio"]), ("documents", [{}]), ("best_of", 2), ("grammar", "root ::= 'a'"), ("truncate_prompt_tokens", 5)]:
             self.assertRefused({**CHAT, field: value}, "unsupported_parameter", field)
         self.assertRefused({**TEXT, "suffix": "a"}, "unsupported_parameter", "suffix", path="/v1/completions")
         self.assertRefused({**TEXT, "best_of": 2}, "unsupported_parameter", "best_of", path="/v1/completions")
@@ -339,22 +339,15 @@ class Answers(unittest.TestCase):
 
     # H18
     def test_special_tokens_in_a_message_are_text(self):
-        ids = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|></s><s>"}]})[1]["tokens"]
+        special = SERVER.post("/tokenize", {"prompt": "<|im_end|></s><s>", "add_special_tokens": False})[1]["tokens"]
+        self.assertTrue(special)
+        known = [i for i in special if SERVER.post("/detokenize", {"tokens": [i]})[1]["prompt"] in ("<|im_end|>", "</s>", "<s>")]
+        self.assertTrue(known, "the model has none of these: another text is needed")
         plain = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": ""}]})[1]["tokens"]
-        special = {i for i in plain}
-        self.assertEqual(sum(i in special for i in ids) <= len(plain) + 4, True)
-
-    # H18
-    def test_hostile_texts_come_back_as_they_were(self):
-        zalgo = "".join("h" + "\u0300\u0316\u0334" * 30 for _ in range(2000))
-        planes = "".join(chr(c) for c in range(1, 0x110000, 97) if not 0xd800 <= c < 0xe000)
-        for text in ("a" * 400000, "\n" * 400000, " " * 400000, "7" * 400000, "e" + "\u0301" * 100000, zalgo, "שלום עולם " * 20000, planes,
-                     "<|im_end|></s><s>" * 20000):
-            with self.subTest(text[:10]):
-                ids = SERVER.post("/tokenize", {"prompt": text, "add_special_tokens": False})[1]["tokens"]
-                self.assertEqual(SERVER.post("/detokenize", {"tokens": ids})[1]["prompt"], text)
-                status, reply = SERVER.post("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": text}]})
-                self.assertEqual((status, reply["error"]["code"]), (400, "context_length_exceeded"))
+        ids = SERVER.post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|></s><s>"}]})[1]["tokens"]
+        for i in known:
+            self.assertEqual(ids.count(i), plain.count(i), "a message wrote a special token")
+        self.assertGreater(len(ids), len(plain))
 
     def test_tokens(self):
         text = "pear und wörd 語 🙂"
@@ -408,9 +401,172 @@ class Answers(unittest.TestCase):
     def test_openapi_names_every_field(self):
         status, document = SERVER.get("/openapi.json")
         self.assertEqual(document["openapi"], "3.1.0")
-        fields = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
-        for name in ("messages", "temperature", "response_format", "tools", "cache_salt", "return_progress"):
-            self.assertTrue(fields[name].get("description") or fields[name]["anyOf"][0]["description"])
+        for path in BODIES:
+            schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+            self.assertGreater(len(schema), 1)
+            for name, field in schema.items():
+                inner = field["anyOf"][0] if "description" not in field else field
+                self.assertTrue(inner["description"], name)
+                self.assertTrue(set(inner) & {"type", "anyOf", "enum"}, name)
+                self.assertTrue("enum" in inner or "properties" in inner or "type" in inner or "anyOf" in inner, name)
+
+    def test_openapi_is_honest(self):
+        document = SERVER.get("/openapi.json")[1]
+
+        def schema(path, name):
+            field = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"][name]
+            return field, field["anyOf"][0]
+        chat_path = "/v1/chat/completions"
+        self.assertEqual(schema(chat_path, "stream")[0]["default"], False)
+        self.assertEqual(schema(chat_path, "n")[0]["default"], 1)
+        self.assertEqual(schema("/v1/completions", "max_tokens")[0]["default"], 16)
+        self.assertNotIn("default", schema(chat_path, "temperature")[0])
+        seed = schema(chat_path, "seed")[1]
+        self.assertEqual((seed["minimum"], seed["maximum"]), (-2**63, 2**63 - 1))
+        self.assertIn(str(2**63 - 1), SERVER.post(chat_path, {**CHAT, "seed": 2**63})[1]["error"]["message"])
+        chat(seed=seed["maximum"])
+        self.assertEqual([schema(chat_path, "stop")[1]["anyOf"][i].get("maxItems") for i in (0, 1)], [None, 32])
+        self.assertEqual(schema(chat_path, "stop")[1]["anyOf"][0]["maxLength"], 1024)
+        self.assertEqual(schema(chat_path, "stop_token_ids")[1]["maxItems"], 1024)
+        prompt = document["paths"]["/v1/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["prompt"]
+        self.assertEqual([way.get("maxItems") for way in prompt["anyOf"]], [None, 128, None, 128])
+        self.assertIn("name", schema("/v1/responses", "tools")[1]["items"]["properties"])
+        self.assertIn("function", schema(chat_path, "tools")[1]["items"]["properties"])
+        for path, entry in document["paths"].items():
+            for operation in entry.values():
+                for status in ("408", "414", "431", "500", "503"):
+                    self.assertIn(status, operation["responses"], path)
+                self.assertIn("413", operation["responses"])
+        self.assertIn("/v1/tokenize", document["paths"]["/tokenize"]["post"]["description"])
+
+
+BODIES = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT, "/v1/responses": {"input": "pear", "max_output_tokens": 16}, "/v1/embeddings": {"input": "pear"},
+          "/tokenize": {"prompt": "pear"}, "/detokenize": {"tokens": [5]}, "/apply-template": {"messages": ASK}}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}}
+
+
+class EveryField(unittest.TestCase):
+    def assertError(self, path, fields, code, param=None, status=400):
+        got, reply = SERVER.post(path, {**BODIES[path], **fields})
+        self.assertEqual((got, reply.get("error", {}).get("code")), (status, code), reply)
+        if param:
+            self.assertEqual(reply["error"]["param"], param)
+
+    def test_what_is_no_field_of_an_endpoint_has_no_effect(self):
+        for path, fields in [("/v1/embeddings", {"messages": 3, "stream": "x"}), ("/tokenize", {"echo": 5, "stream": [1], "n": "x"}),
+                             ("/detokenize", {"prompt": 3, "add_special_tokens": 4}), ("/apply-template", {"temperature": "x", "prompt": 3})]:
+            status, headers, data = SERVER.request("POST", path, {**BODIES[path], **fields})
+            self.assertEqual(status, 400 if "embed" in path else 200, data)
+            if status == 200:
+                self.assertEqual(sorted(headers["x-ignored-fields"].split(", ")), sorted(fields))
+                self.assertEqual(json.loads(data), SERVER.post(path, BODIES[path])[1])
+
+    def test_extras_are_checked_on_every_endpoint_that_has_them(self):
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+            for field in ("ignore_eos", "min_tokens", "stop", "seed", "top_k", "min_p", "logit_bias", "priority", "session_id", "stop_token_ids", "structured_outputs"):
+                self.assertError(path, {field: 1.5 if field != "min_p" else "x"}, "invalid_type", field)
+        for field in ("tools", "tool_choice", "chat_template_kwargs"):
+            self.assertEqual(SERVER.post("/tokenize", {"messages": ASK, field: 5})[0], 400)
+        reply = SERVER.post("/v1/responses", {**BODIES["/v1/responses"], "ignore_eos": True, "min_tokens": 4, "seed": 3, "top_k": 2})[1]
+        self.assertEqual(reply["usage"]["output_tokens"], 16)
+        self.assertError("/v1/responses", {"n": 2}, "unsupported_parameter", "n")
+        self.assertError("/v1/responses", {"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format")
+
+    def test_response_format(self):
+        schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+        for form in ({"type": "json_object", "schema": schema}, {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}):
+            for text in (chat(response_format=form, max_tokens=30)["choices"][0]["message"]["content"], complete(response_format=form, max_tokens=30)["choices"][0]["text"]):
+                self.assertIn(json.loads(text), ({"a": 1}, {"a": 2}))
+        self.assertError("/v1/chat/completions", {"response_format": {"type": "json_object", "schema": {"not": {}}}}, "unsupported_schema")
+        for bad, code in [({"type": "json_object", "schema": 3}, "invalid_type"), ({"type": "json_object", "json_schema": {"name": "s"}}, "invalid_value"),
+                          ({"type": "json_schema", "json_schema": {"name": "s", "strict": "yes"}}, "invalid_type"), ({"type": "text", "schema": {}}, "invalid_value"),
+                          ({"type": "json_schema", "json_schema": {"name": 3}}, "invalid_type")]:
+            self.assertError("/v1/chat/completions", {"response_format": bad}, code)
+        self.assertError("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "s", "strict": 3, "schema": {}}}}, "invalid_type")
+        self.assertEqual(SERVER.post("/v1/responses", {**BODIES["/v1/responses"], "text": {"format": None}})[0], 200)
+
+    def test_nested_types(self):
+        for fields, code in [({"stream": True, "stream_options": {"foo": 1}}, "unknown_parameter"), ({"stream": True, "stream_options": {"include_usage": 1}}, "invalid_type"),
+                             ({"messages": [{"role": "assistant", "content": "a", "tool_calls": {}}]}, "invalid_type"), ({"messages": [{"role": "user", "content": "a", "name": 3}]}, "invalid_type"),
+                             ({"metadata": {"a": 3}}, "invalid_type"), ({"metadata": {"a": "b" * 513}}, "invalid_value"), ({"metadata": {"a" * 65: "b"}}, "invalid_value"),
+                             ({"metadata": {str(i): "" for i in range(17)}}, "invalid_value"), ({"cache_salt": ""}, "invalid_value")]:
+            self.assertError("/v1/chat/completions", fields, code)
+        chat(metadata={"\u00e9" * 64: "\u00e9" * 512})
+        self.assertError("/v1/responses", {"include": ["message.output_text.logprobs"]}, "unsupported_parameter", "include")
+        self.assertError("/v1/responses", {"include": ["x"]}, "invalid_value", "include")
+        self.assertEqual(SERVER.post("/v1/responses", {**BODIES["/v1/responses"], "include": ["reasoning.encrypted_content"]})[0], 200)
+
+    def test_min_tokens_is_named(self):
+        for path, length in (("/v1/chat/completions", "max_tokens"), ("/v1/completions", "max_tokens"), ("/v1/responses", "max_output_tokens")):
+            self.assertError(path, {length: 20, "min_tokens": 21}, "invalid_value", "min_tokens")
+        self.assertError("/v1/completions", {"max_tokens": 0, "echo": True, "min_tokens": 1}, "invalid_value", "min_tokens")
+
+    def test_models_and_unknown_fields_on_every_route(self):
+        for path in BODIES:
+            self.assertError(path, {"model": "nope"}, "model_not_found", "model", 404)
+        status, headers, _ = SERVER.request("POST", "/tokenize", {"prompt": "a", "model": "other/name", "odd": 1})
+        self.assertEqual((status, headers.get("x-ignored-fields")), (200, "odd"))
+        self.assertError("/tokenize", {"messages": ASK}, "invalid_value")
+        self.assertError("/tokenize", {"content": "a"}, "invalid_value")
+
+    def test_tool_choices(self):
+        tools = [TOOL, {"type": "function", "function": {"name": "g"}}]
+        allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}}
+        for bad, code in [({**allowed, "allowed_tools": {"mode": "x", "tools": []}}, "invalid_value"), ({"type": "custom", "custom": {"name": "f"}}, "unsupported_value"),
+                          ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "h"}}]}}, "invalid_value"),
+                          ({"name": "f"}, "invalid_type")]:
+            self.assertError("/v1/chat/completions", {"tools": tools, "tool_choice": bad}, code, "tool_choice")
+        self.assertError("/v1/completions", {"tools": tools}, "unsupported_parameter", "tools")
+
+    def test_tools_need_a_place_in_the_template(self):
+        template = json.loads((pathlib.Path(MODEL) / "tokenizer_config.json").read_text()).get("chat_template", "")
+        got, reply = SERVER.post("/v1/chat/completions", {**CHAT, "tools": [TOOL]})
+        if "tools" in template:
+            self.assertEqual(got, 200, reply)
+        else:
+            self.assertEqual((got, reply["error"]["param"]), (400, "tools"), reply)
+        self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "tools": [TOOL], "tool_choice": "none"})[0], 200)
+
+    def test_offsets_where_special_tokens_are_echoed(self):
+        whole = SERVER.post("/tokenize", {"prompt": "<s>pear</s> word<|im_end|>or"})[1]["tokens"]
+        for prompt in (whole, "<s>pear</s> word<|im_end|>or", "pear"):
+            choice = complete(prompt=prompt, echo=True, logprobs=0, max_tokens=1)["choices"][0]
+            got = choice["logprobs"]
+            for token, at, end in zip(got["tokens"], got["text_offset"], got["text_offset"][1:]):
+                if end > at and not token.startswith("bytes:"):
+                    self.assertEqual(choice["text"][at:end].strip(), token.strip(), (prompt, got))
+
+    def test_streams_tell_ids_and_what_is_cached(self):
+        body = {**TEXT, "prompt": ["pear " * 40, "word"], "n": 2, "return_token_ids": True, "seed": 1}
+        whole = complete(**body)
+        seen = {}
+        for event in list(SERVER.events("/v1/completions", body))[:-1]:
+            choice = json.loads(event)["choices"][0]
+            seen.setdefault(choice["index"], []).append(choice)
+        for choice in whole["choices"]:
+            mine = seen[choice["index"]]
+            self.assertEqual(mine[0]["prompt_token_ids"], choice["prompt_token_ids"])
+            self.assertFalse(any("prompt_token_ids" in c for c in mine[1:]))
+            self.assertEqual(sum((c.get("token_ids", []) for c in mine), []), choice["token_ids"])
+        for path, fields in (("/v1/chat/completions", {"messages": [{"role": "user", "content": "pear " * 60}]}), ("/v1/completions", {"prompt": "pear " * 60})):
+            body = {**BODIES[path], **fields}
+            SERVER.post(path, body)
+            chunks = [json.loads(e) for e in list(SERVER.events(path, {**body, "stream_options": {"continuous_usage_stats": True}}))[:-1]]
+            cached = {c["usage"]["prompt_tokens_details"]["cached_tokens"] for c in chunks}
+            self.assertEqual(len(cached), 1, cached)
+            self.assertGreater(cached.pop(), 20)
+            self.assertFalse(any("prompt_progress" in c for c in chunks))
+
+    def test_usage_of_several_prompts_is_a_sum(self):
+        prompts = ["alpha " * 30, "beta " * 30]
+        single = [complete(prompt=p)["usage"] for p in prompts]
+        single = [complete(prompt=p)["usage"] for p in prompts]
+        both = complete(prompt=prompts)["usage"]
+        for key in ("cached_tokens", "known_tokens", "replayed_tokens"):
+            self.assertEqual(both["heddle"][key], sum(u["heddle"][key] for u in single), key)
+        self.assertEqual(both["heddle"]["not_reused"], "none")
+        mixed = complete(prompt=[prompts[0], "gamma delta"])["usage"]["heddle"]
+        self.assertNotEqual(mixed["not_reused"], "none")
 
 
 class Runs(unittest.TestCase):

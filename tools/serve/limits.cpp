@@ -5,6 +5,7 @@
 #include <iterator>
 #include <string_view>
 
+#include "base/log.h"
 #include "engine/grammar/grammar.h"
 #include "models/tokenizer/chat_template.h"
 #include "tools/serve/api/grammar_store.h"
@@ -71,6 +72,7 @@ std::string describe(const ServerLimits& l) {
   line("template_output_bytes", chat.output_bytes, "of its text");
   line("sessions", SessionFolder::kMostSessions, "whose last answers are remembered");
   line("session_tokens", SessionFolder::kMostTokens, "of all of them");
+  line("log_line_bytes", kLogLineBytes, "of a line of the log");
   return out;
 }
 

@@ -48,7 +48,7 @@ void SessionFolder::remember(const Key& key, std::vector<std::int32_t> tokens) {
   kept = std::move(tokens);
   order_.remove(key);
   order_.push_front(key);
-  while (order_.size() > 1 && (order_.size() > 1024 || n_tokens_ > kMostTokens)) {
+  while (order_.size() > 1 && (order_.size() > kMostSessions || n_tokens_ > kMostTokens)) {
     n_tokens_ -= tokens_[order_.back()].size();
     tokens_.erase(order_.back());
     order_.pop_back();

@@ -21,6 +21,8 @@ class SessionFolder {
  public:
   /// Throws kBadInput for a folder that is none.
   explicit SessionFolder(std::string path);
+  static constexpr std::size_t kMostSessions = 1024;  // remembered
+  static constexpr std::size_t kMostTokens = std::size_t{16} << 20U;
   bool on() const { return !path_.empty(); }
 
   /// A client and one of its ids.
@@ -42,7 +44,6 @@ class SessionFolder {
 
  private:
   std::string file_of(const Key& key) const;
-  static constexpr std::size_t kMostTokens = std::size_t{16} << 20U;
 
   std::string path_;
   mutable std::mutex mutex_;

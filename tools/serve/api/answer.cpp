@@ -53,8 +53,14 @@ Json usage_json(const Answer& answer) {
   std::int64_t n_thoughts = 0;
   for (const AnswerChoice& choice : answer.choices) n_thoughts += choice.n_thought_tokens;
   std::int64_t n_replayed = 0;
-  for (const AnswerPrompt& prompt : answer.prompts) n_replayed += prompt.reuse.replayed_tokens;
-  const ReuseReport& first = answer.prompts[0].reuse;
+  std::int64_t n_known = 0;
+  std::string_view reason;  // the first that is not "none"
+  for (const AnswerPrompt& prompt : answer.prompts) {
+    n_replayed += prompt.reuse.replayed_tokens;
+    n_known += prompt.reuse.known_tokens;
+    const bool told = !reason.empty() && reason != "none";
+    if (!told && !prompt.reuse.reason.empty()) reason = prompt.reuse.reason;
+  }
   return {{"prompt_tokens", answer.n_prompt_tokens()},
           {"completion_tokens", answer.n_answer_tokens()},
           {"total_tokens", answer.n_prompt_tokens() + answer.n_answer_tokens()},
@@ -63,8 +69,8 @@ Json usage_json(const Answer& answer) {
           {"heddle",
            {{"cached_tokens", answer.n_cached_tokens()},
             {"replayed_tokens", n_replayed},
-            {"not_reused", first.reason.empty() ? Json(nullptr) : Json(first.reason)},
-            {"known_tokens", first.known_tokens}}}};
+            {"not_reused", reason.empty() ? Json(nullptr) : Json(reason)},
+            {"known_tokens", n_known}}}};
 }
 
 std::string token_text(const Tokenizer& tokenizer, std::int32_t token) {

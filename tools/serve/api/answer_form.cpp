@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "engine/grammar/grammar_builder.h"
@@ -21,28 +24,74 @@ struct Form {
   std::string param = {};  // the field that says so
 };
 
-bool is_schema_name(std::string_view name) {
-  return !name.empty() && name.size() <= 64 &&
-         name.find_first_not_of(
-             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
-             std::string_view::npos;
+/// Throws unless `object` has these members alone.
+void check_members(const Json& object,
+                   const std::string& param,
+                   std::initializer_list<std::string_view> known) {
+  for (const auto& [key, value] : object.items()) {
+    if (std::ranges::find(known, key) != known.end() || value.is_null()) continue;
+    throw invalid_value(param, fmt::format("{}: has a member that is not known here, allowed: {}",
+                                           param, fmt::join(known, ", ")));
+  }
+}
+
+/// Throws unless the member is absent, null, or as `fits` says.
+void check_member(const Json& object,
+                  const std::string& param,
+                  const char* name,
+                  bool (*fits)(const Json&),
+                  const char* allowed) {
+  if (!object.contains(name) || object[name].is_null() || fits(object[name])) return;
+  throw invalid_type(param, fmt::format("{}.{}: got {}, allowed {}", param, name,
+                                        object[name].type_name(), allowed));
+}
+
+bool is_schema(const Json& value) {
+  return value.is_object() || value.is_boolean();
 }
 
 /// {type, json_schema {name, schema}} of chat completions; in /v1/responses name and schema stand
 /// beside type.
 Form read_response_format(const Json& format, const std::string& param, bool flat) {
+  if (!format.is_object()) {
+    throw invalid_type(param,
+                       fmt::format("{}: got {}, allowed an object", param, format.type_name()));
+  }
   const std::string type = text_member(format, "type");
-  if (type == "text") return {};
-  if (type == "json_object") return {.kind = Form::Kind::kJsonObject, .param = param};
+  if (type == "text") {
+    check_members(format, param, {"type"});
+    return {};
+  }
+  if (type == "json_object") {  // llama.cpp's form has a schema beside it
+    check_members(format, param, {"type", "schema"});
+    check_member(format, param, "schema", is_schema, "a JSON Schema");
+    if (!format.contains("schema") || format["schema"].is_null()) {
+      return {.kind = Form::Kind::kJsonObject, .param = param};
+    }
+    return {.kind = Form::Kind::kSchema, .source = format["schema"].dump(), .param = param};
+  }
   if (type != "json_schema") {
     throw invalid_value(param, param + ".type: allowed: text, json_object, json_schema");
   }
   if (!flat && (!format.contains("json_schema") || !format["json_schema"].is_object())) {
     throw invalid_type(param, param + ".json_schema is missing or not an object");
   }
+  if (!flat) check_members(format, param, {"type", "json_schema"});
   const Json& holder = flat ? format : format["json_schema"];
-  if (!holder.contains("name") || !holder["name"].is_string() ||
-      !is_schema_name(holder["name"].get_ref<const std::string&>())) {
+  const std::string place = flat ? param : param + ".json_schema";
+  check_members(
+      holder, place,
+      flat ? std::initializer_list<std::string_view>{"type", "name", "description", "schema",
+                                                     "strict"}
+           : std::initializer_list<std::string_view>{"name", "description", "schema", "strict"});
+  check_member(
+      holder, place, "name", [](const Json& v) { return v.is_string(); }, "a string");
+  check_member(
+      holder, place, "description", [](const Json& v) { return v.is_string(); }, "a string");
+  check_member(
+      holder, place, "strict", [](const Json& v) { return v.is_boolean(); }, "a boolean");
+  check_member(holder, place, "schema", is_schema, "a JSON Schema");
+  if (!is_name(text_member(holder, "name"))) {
     throw invalid_value(param, param + ": the name of a schema is 1 to 64 of [A-Za-z0-9_-]");
   }
   if (!holder.contains("schema") || holder["schema"].is_null()) {
@@ -89,8 +138,13 @@ Form read_form(const Fields& fields) {
   if (const Json* format = fields.find("response_format")) {
     form = read_response_format(*format, "response_format", false);
   }
-  if (const Json* text = fields.find("text"); text != nullptr && text->contains("format")) {
-    form = read_response_format((*text)["format"], "text.format", true);
+  if (const Json* text = fields.find("text")) {
+    check_members(*text, "text", {"format", "verbosity"});
+    check_member(
+        *text, "text", "verbosity", [](const Json& v) { return v.is_string(); }, "a string");
+    if (text->contains("format") && !(*text)["format"].is_null()) {
+      form = read_response_format((*text)["format"], "text.format", true);
+    }
   }
   if (const Json* structured = fields.find("structured_outputs")) {
     if (form.kind != Form::Kind::kFree) {
@@ -183,6 +237,16 @@ GrammarPtr compiled(const Form& form,
   }
 }
 
+/// What a tool that says strict asks for must be possible, whoever chooses to call it.
+void check_strict_tools(const ChatInput& input, const PlanContext& context) {
+  for (const ToolSpec& tool : input.tools) {
+    if (!tool.strict || tool.parameters_json == "{}") continue;
+    compiled(
+        {.param = "tools"}, "strict " + tool.parameters_json, context,
+        [&](GrammarBuilder& builder) { return json_schema_node(builder, tool.parameters_json); });
+  }
+}
+
 }  // namespace
 
 void set_chat_form(const Fields& fields,
@@ -204,6 +268,7 @@ void set_chat_form(const Fields& fields,
                       "tool_choice: the model's chat template has no form of tool calls that is "
                       "known here (--tool-parser names one)");
   }
+  check_strict_tools(input, context);
   plan.style.only_calls_or_text = form.kind != Form::Kind::kFree;
   request.control_text = plan.style.tools != ToolStyle::kNone;
   if (plan.forced_tools && !parts->marker.empty()) {

@@ -48,7 +48,10 @@ std::string content_text(const Json& content, const std::string& where) {
 
 /// Templates write arguments with tojson: as the object, not its text, where it is one.
 Json template_tool_calls(const Json& calls, const std::string& where) {
-  if (!calls.is_array()) throw invalid_type(where, where + ": got no array");
+  if (!calls.is_array()) {
+    throw invalid_type(where,
+                       fmt::format("{}: got {}, allowed an array", where, calls.type_name()));
+  }
   Json out = Json::array();
   for (std::size_t i = 0; i < calls.size(); ++i) {
     Json call = calls[i];
@@ -85,13 +88,20 @@ ChatMessage read_message(const Json& message, const std::string& where, bool kno
                         fmt::format("{}.role: allowed: {}", where, fmt::join(kRoles, ", ")));
   }
   if (out.role == "developer" && !knows_developer) out.role = "system";
+  for (const char* key : {"name", "tool_call_id"}) {
+    if (!message.contains(key) || message[key].is_null() || message[key].is_string()) continue;
+    throw invalid_type(
+        fmt::format("{}.{}", where, key),
+        fmt::format("{}.{}: got {}, allowed a string", where, key, message[key].type_name()));
+  }
   Json extra = Json::object();
   for (const auto& [key, value] : message.items()) {
     if (key == "role" || value.is_null()) continue;
     if (key == "content") {
       out.content = content_text(value, where + ".content");
     } else if (key == "tool_calls") {
-      if (!value.empty()) extra[key] = template_tool_calls(value, where + ".tool_calls");
+      Json calls = template_tool_calls(value, where + ".tool_calls");
+      if (!calls.empty()) extra[key] = std::move(calls);
     } else {
       extra[key] = value;
     }
@@ -124,13 +134,6 @@ std::vector<ChatMessage> read_messages(const Json& list,
   return messages;
 }
 
-bool is_name(std::string_view text) {
-  return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           c == '-';
-  });
-}
-
 /// One tool in the form of chat completions.
 Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
   if (text_member(tool, "type") != "function") {
@@ -141,6 +144,14 @@ Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
   if (!function.is_object() || !function.contains("name") || !function["name"].is_string() ||
       !is_name(function["name"].get_ref<const std::string&>())) {
     throw invalid_value(where, where + ": a function has a name of [A-Za-z0-9_-]{1,64}");
+  }
+  if (function.contains("description") && !function["description"].is_null() &&
+      !function["description"].is_string()) {
+    throw invalid_type(where + ".description", where + ".description: allowed a string");
+  }
+  const Json* strict = function.contains("strict") ? &function["strict"] : nullptr;
+  if (strict != nullptr && !strict->is_null() && !strict->is_boolean()) {
+    throw invalid_type(where + ".strict", where + ".strict: allowed a boolean");
   }
   Json parameters = Json::object();
   if (function.contains("parameters") && !function["parameters"].is_null()) {
@@ -153,50 +164,97 @@ Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
     if (other.name != function["name"]) continue;
     throw invalid_value(where, where + ": another function has the same name");
   }
-  input.tools.push_back({function["name"].get<std::string>(), parameters.dump()});
+  input.tools.push_back(
+      {.name = function["name"].get<std::string>(),
+       .parameters_json = parameters.dump(),
+       .strict = strict != nullptr && strict->is_boolean() && strict->get<bool>()});
   if (!flat) return tool;
   Json inner = tool;
   inner.erase("type");
   return {{"type", "function"}, {"function", std::move(inner)}};
 }
 
-void read_tool_choice(const Json* choice, ChatInput& input) {
-  if (choice == nullptr) {
-    input.tool_choice = input.tools.empty() ? ToolChoice::kNone : ToolChoice::kAuto;
-    return;
-  }
-  if (choice->is_string()) {
-    const auto& word = choice->get_ref<const std::string&>();
-    if (word != "none" && word != "auto" && word != "required") {
-      throw invalid_value("tool_choice",
-                          "tool_choice: allowed: none, auto, required, or a function");
-    }
-    if (word == "required" && input.tools.empty()) {
-      throw invalid_value("tool_choice", "tool_choice: required, but there are no tools");
-    }
-    input.tool_choice = word == "none" || input.tools.empty() ? ToolChoice::kNone
-                        : word == "auto"                      ? ToolChoice::kAuto
-                                                              : ToolChoice::kRequired;
-    return;
-  }
-  const Json* name = nullptr;
-  if (text_member(*choice, "type") == "function") {
-    const Json& holder = choice->contains("function") && (*choice)["function"].is_object()
-                             ? (*choice)["function"]
-                             : *choice;
-    if (holder.contains("name") && holder["name"].is_string()) name = &holder["name"];
-  }
-  if (name == nullptr) {
-    throw invalid_type("tool_choice", "tool_choice: allowed: none, auto, required, or a function");
-  }
-  input.tool_choice = ToolChoice::kNamed;
-  input.named_tool = name->get<std::string>();
-  const bool known = std::ranges::any_of(
-      input.tools, [&](const ToolSpec& tool) { return tool.name == input.named_tool; });
+/// The name in {"type": "function", "function": {"name": N}}, or with N beside type, as
+/// /v1/responses has it; nullptr: there is none.
+const Json* function_name(const Json& choice) {
+  if (text_member(choice, "type") != "function") return nullptr;
+  const Json& holder =
+      choice.contains("function") && choice["function"].is_object() ? choice["function"] : choice;
+  return holder.contains("name") && holder["name"].is_string() ? &holder["name"] : nullptr;
+}
+
+void check_known(const std::string& name, const ChatInput& input) {
+  const bool known =
+      std::ranges::any_of(input.tools, [&](const ToolSpec& tool) { return tool.name == name; });
   if (!known) throw invalid_value("tool_choice", "tool_choice: no tool has that name");
 }
 
-void read_tools(const Fields& fields, const ServerLimits& limits, ChatInput& input) {
+ToolChoice choice_of_word(const std::string& word, const ChatInput& input) {
+  if (word != "none" && word != "auto" && word != "required") {
+    throw invalid_value("tool_choice",
+                        "tool_choice: allowed: none, auto, required, a function, allowed_tools");
+  }
+  if (word == "required" && input.tools.empty()) {
+    throw invalid_value("tool_choice", "tool_choice: required, but there are no tools");
+  }
+  if (word == "none" || input.tools.empty()) return ToolChoice::kNone;
+  return word == "auto" ? ToolChoice::kAuto : ToolChoice::kRequired;
+}
+
+/// {"mode": auto or required, "tools": [...]}: the others are left out, of `list` too.
+void read_allowed_tools(const Json& choice, ChatInput& input, Json& list) {
+  const char* key = "allowed_tools";
+  const Json& holder = choice.contains(key) ? choice[key] : choice;
+  const std::string mode = text_member(holder, "mode");
+  if (!holder.is_object() || !holder.contains("tools") || !holder["tools"].is_array() ||
+      holder["tools"].empty() || (mode != "auto" && mode != "required")) {
+    throw invalid_value("tool_choice",
+                        "tool_choice: allowed_tools has a mode, auto or required, and tools");
+  }
+  std::set<std::string> names;
+  for (const Json& tool : holder["tools"]) {
+    const Json* name = function_name(tool);
+    if (name == nullptr) {
+      throw invalid_type("tool_choice", "tool_choice: allowed_tools.tools are functions");
+    }
+    check_known(name->get_ref<const std::string&>(), input);
+    names.insert(name->get<std::string>());
+  }
+  Json kept = Json::array();
+  for (std::size_t i = 0; i < input.tools.size(); ++i) {
+    if (names.contains(input.tools[i].name)) kept.push_back(std::move(list[i]));
+  }
+  list = std::move(kept);
+  std::erase_if(input.tools, [&](const ToolSpec& tool) { return !names.contains(tool.name); });
+  input.tool_choice = choice_of_word(mode, input);
+}
+
+void read_tool_choice(const Json* choice, ChatInput& input, Json& list) {
+  if (choice == nullptr) {
+    input.tool_choice = input.tools.empty() ? ToolChoice::kNone : ToolChoice::kAuto;
+  } else if (choice->is_string()) {
+    input.tool_choice = choice_of_word(choice->get_ref<const std::string&>(), input);
+  } else if (text_member(*choice, "type") == "allowed_tools") {
+    read_allowed_tools(*choice, input, list);
+  } else if (const Json* name = function_name(*choice)) {
+    input.tool_choice = ToolChoice::kNamed;
+    input.named_tool = name->get<std::string>();
+    check_known(input.named_tool, input);
+  } else if (choice->is_object() && choice->contains("type") && (*choice)["type"].is_string() &&
+             text_member(*choice, "type") != "function") {
+    throw ApiError({.code = "unsupported_value",
+                    .message = "tool_choice: of type function and allowed_tools here",
+                    .param = "tool_choice"});
+  } else {
+    throw invalid_type("tool_choice",
+                       "tool_choice: allowed: none, auto, required, a function, allowed_tools");
+  }
+}
+
+void read_tools(const Fields& fields,
+                const ModelFacts& facts,
+                const ServerLimits& limits,
+                ChatInput& input) {
   const Json* tools = fields.find("tools");
   if (tools != nullptr && static_cast<std::int64_t>(tools->size()) > limits.tools) {
     throw invalid_value(
@@ -206,12 +264,16 @@ void read_tools(const Fields& fields, const ServerLimits& limits, ChatInput& inp
   for (std::size_t i = 0; tools != nullptr && i < tools->size(); ++i) {
     list.push_back(read_tool((*tools)[i], fmt::format("tools[{}]", i), input));
   }
-  read_tool_choice(fields.find("tool_choice"), input);
+  read_tool_choice(fields.find("tool_choice"), input, list);
   if (input.tool_choice == ToolChoice::kNone) {
     input.tools.clear();
-  } else {
-    input.variables.tools_json = list.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return;
   }
+  if (facts.chat_template != nullptr &&
+      facts.chat_template->source().find("tools") == std::string::npos) {
+    throw unsupported("tools", "tools: the model's chat template has no place for tools");
+  }
+  input.variables.tools_json = list.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 void read_variables(const Fields& fields, std::optional<std::string> effort, ChatInput& input) {
@@ -271,7 +333,7 @@ Json message_of_item(const Json& item, const std::string& where) {
 ChatInput read_chat(const Fields& fields, const ModelFacts& facts, const ServerLimits& limits) {
   ChatInput input;
   input.messages = read_messages(*fields.find("messages"), "messages", facts, limits);
-  read_tools(fields, limits, input);
+  read_tools(fields, facts, limits, input);
   read_variables(fields, fields.text("reasoning_effort"), input);
   input.continue_final_message = fields.on("continue_final_message");
   input.add_generation_prompt = fields.on("add_generation_prompt", !input.continue_final_message);
@@ -304,10 +366,13 @@ ChatInput read_responses(const Fields& fields,
     throw invalid_type("input", "input: allowed a string or an array of items");
   }
   input.messages = read_messages(messages, "input", facts, limits);
-  read_tools(fields, limits, input);
+  read_tools(fields, facts, limits, input);
   std::optional<std::string> effort;
   if (const Json* reasoning = fields.find("reasoning")) {
-    if (reasoning->contains("effort") && (*reasoning)["effort"].is_string()) {
+    if (reasoning->contains("effort") && !(*reasoning)["effort"].is_null()) {
+      if (!(*reasoning)["effort"].is_string()) {
+        throw invalid_type("reasoning.effort", "reasoning.effort: allowed a string");
+      }
       effort = (*reasoning)["effort"].get<std::string>();
     }
   }

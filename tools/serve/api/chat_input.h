@@ -18,6 +18,7 @@ enum class ToolChoice { kNone, kAuto, kRequired, kNamed };
 struct ToolSpec {
   std::string name;
   std::string parameters_json;  // a JSON Schema of an object
+  bool strict = false;          // the schema must be one that can be kept to
 };
 
 struct ChatInput {

@@ -21,32 +21,47 @@ class LogprobLists {
  public:
   LogprobLists(const Tokenizer& tokenizer, int n_top) : tokenizer_(tokenizer), n_top_(n_top) {}
 
-  void add_first(std::int32_t token) { add(token, nullptr, nullptr); }
+  /// Of a prompt; `text` is what is echoed of it: control tokens that are put around a text are no
+  /// part of it.
+  void add_prompt(const std::vector<std::int32_t>& tokens,
+                  const std::vector<TokenInfo>& scored,
+                  std::string_view text) {
+    const auto shown = [&](std::int32_t token) {
+      std::string bytes = tokenizer_.next_bytes(token, state_, true);
+      if (tokenizer_.is_control(token) && !text.starts_with(bytes)) bytes.clear();
+      text.remove_prefix(std::min(bytes.size(), text.size()));
+      return bytes;
+    };
+    add(tokens[0], nullptr, nullptr, shown(tokens[0]));
+    for (const TokenInfo& info : scored) add_scored(info, shown(info.token));
+  }
   void add(const TokenInfo& info) {
+    add_scored(info, tokenizer_.next_bytes(info.token, state_, false));
+  }
+  /// What was added since the last time.
+  Json take() { return std::exchange(json_, empty()); }
+
+ private:
+  void add_scored(const TokenInfo& info, const std::string& bytes) {
     Json top = Json::object();
     for (std::size_t i = 0; i < info.top.size() && i < static_cast<std::size_t>(n_top_); ++i) {
       top[token_text(tokenizer_, info.top[i].token)] = shown_logprob(info.top[i].logprob);
     }
     if (n_top_ > 0) top[token_text(tokenizer_, info.token)] = shown_logprob(info.logprob);
-    add(info.token, shown_logprob(info.logprob), std::move(top));
+    add(info.token, shown_logprob(info.logprob), std::move(top), bytes);
   }
-  void skip(std::string_view text) { offset_ += n_code_points(text); }
-  /// What was added since the last time.
-  Json take() { return std::exchange(json_, empty()); }
-
- private:
   static Json empty() {
     return {{"tokens", Json::array()},
             {"token_logprobs", Json::array()},
             {"top_logprobs", Json::array()},
             {"text_offset", Json::array()}};
   }
-  void add(std::int32_t token, Json logprob, Json top) {
+  void add(std::int32_t token, Json logprob, Json top, const std::string& bytes) {
     json_["tokens"].push_back(token_text(tokenizer_, token));
     json_["token_logprobs"].push_back(std::move(logprob));
     json_["top_logprobs"].push_back(std::move(top));
     json_["text_offset"].push_back(offset_);
-    offset_ += n_code_points(decoder_.push(tokenizer_.next_bytes(token, state_, false)));
+    offset_ += n_code_points(decoder_.push(bytes));
   }
 
   const Tokenizer& tokenizer_;
@@ -66,9 +81,11 @@ class CompletionFormat : public AnswerFormat {
                         answer.facts->numerics_id);
     lists_.clear();
     echo_due_.clear();
+    ids_due_.clear();
     for (std::size_t i = 0; i < answer.choices.size(); ++i) {
       lists_.emplace_back(*answer.facts->tokenizer, answer.plan->logprobs);
       echo_due_.push_back(answer.plan->echo);
+      ids_due_.push_back(answer.plan->token_ids);
     }
   }
 
@@ -131,8 +148,7 @@ class CompletionFormat : public AnswerFormat {
     const std::string& text = answer.plan->prompt_texts[choice.prompt];
     std::string extra;
     if (answer.plan->logprobs >= 0) {
-      lists.add_first(answer.plan->requests[choice.prompt].prompt[0]);
-      for (const TokenInfo& info : prompt.scored) lists.add(info);
+      lists.add_prompt(answer.plan->requests[choice.prompt].prompt, prompt.scored, text);
       extra = R"("logprobs":)" + to_text(lists.take()) + ",";
     }
     chunk(answer, choice, text, "null", extra, "", out);
@@ -144,12 +160,18 @@ class CompletionFormat : public AnswerFormat {
              std::string_view finish,
              std::string_view extra,
              std::string_view more,
-             std::string& out) const {
+             std::string& out) {
+    std::string ids;  // of the prompt, in the first chunk of each choice
+    if (ids_due_[static_cast<std::size_t>(choice.index)]) {
+      ids_due_[static_cast<std::size_t>(choice.index)] = false;
+      ids =
+          R"("prompt_token_ids":)" + Json(answer.plan->requests[choice.prompt].prompt).dump() + ",";
+    }
     append_event(
-        out,
-        fmt::format(R"({},"choices":[{{"index":{},"text":{},{}"finish_reason":{}}}]{}{}}})", head_,
-                    choice.index, json_string(text), extra.empty() ? R"("logprobs":null,)" : extra,
-                    finish, more, usage_member(answer)));
+        out, fmt::format(R"({},"choices":[{{"index":{},"text":{},{}{}"finish_reason":{}}}]{}{}}})",
+                         head_, choice.index, json_string(text), ids,
+                         extra.empty() ? R"("logprobs":null,)" : extra, finish, more,
+                         usage_member(answer)));
   }
 
   static Json of(const Answer& answer, const AnswerChoice& choice) {
@@ -163,8 +185,8 @@ class CompletionFormat : public AnswerFormat {
     if (plan.logprobs >= 0) {
       LogprobLists lists(*answer.facts->tokenizer, plan.logprobs);
       if (plan.echo) {
-        lists.add_first(plan.requests[choice.prompt].prompt[0]);
-        for (const TokenInfo& info : prompt.scored) lists.add(info);
+        lists.add_prompt(plan.requests[choice.prompt].prompt, prompt.scored,
+                         plan.prompt_texts[choice.prompt]);
       }
       for (const TokenInfo& info : choice.tokens) lists.add(info);
       json["logprobs"] = lists.take();
@@ -180,6 +202,7 @@ class CompletionFormat : public AnswerFormat {
   std::string head_;
   std::vector<LogprobLists> lists_;  // of each choice, in a stream
   std::vector<bool> echo_due_;       // likewise
+  std::vector<bool> ids_due_;        // likewise
 };
 
 }  // namespace

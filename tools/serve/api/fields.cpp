@@ -23,6 +23,7 @@ std::vector<std::string_view> words_of(std::string_view text) {
 }
 
 std::string number_text(double value) {
+  if (value == 0x1p63) return "9223372036854775807";  // of whole numbers of 64 bits
   if (value == std::floor(value) && std::fabs(value) < 1e19) return fmt::format("{:.0f}", value);
   return fmt::format("{}", value);
 }
@@ -139,6 +140,14 @@ std::string text_member(const Json& object, std::string_view name) {
   return it != object.end() && it->is_string() ? it->get<std::string>() : "";
 }
 
+bool is_name(std::string_view text) {
+  return !text.empty() && text.size() <= ServerLimits::name_bytes &&
+         std::ranges::all_of(text, [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                  c == '_' || c == '-';
+         });
+}
+
 std::optional<std::int64_t> whole_number(const Json& value) {
   if (value.is_number_unsigned()) {
     const auto number = value.get<std::uint64_t>();
@@ -160,13 +169,14 @@ Fields Fields::read(std::string_view body,
                     bool strict) {
   Fields fields;
   fields.values_.push_back(parse_body(body, limits));
-  const Json& object = fields.values_[0];
+  Json& object = fields.values_[0];
   if (!object.is_object()) {
     throw ApiError(
         {.code = "invalid_json",
          .message = fmt::format("the body is {}, allowed an object", object.type_name())});
   }
   const auto specs = fields_of(endpoint);
+  std::vector<std::string> unknown;
   for (const auto& [name, value] : object.items()) {
     const auto spec =
         std::ranges::find_if(specs, [&key = name](const auto* s) { return s->name == key; });
@@ -177,8 +187,12 @@ Fields Fields::read(std::string_view body,
                       .message = fmt::format("'{}' is not a field of this endpoint", shown(name)),
                       .param = shown(name)});
     } else {
-      fields.unknown_.push_back(shown(name));
+      unknown.push_back(name);
     }
+  }
+  for (const std::string& name : unknown) {
+    fields.unknown_.push_back(shown(name));
+    object.erase(name);
   }
   for (const FieldSpec* spec : specs) {
     if (!spec->required || fields.find(spec->name) != nullptr) continue;
@@ -214,8 +228,45 @@ bool Fields::on(std::string_view name, bool fallback) const {
   return value == nullptr ? fallback : value->get<bool>();
 }
 
+namespace {
+
+/// A bound as JSON: whole where the field is.
+Json bound(const FieldSpec& field, double value) {
+  if (field.kind != FieldKind::kInt) return value;
+  return value >= 0x1p63 ? std::numeric_limits<std::int64_t>::max()
+                         : static_cast<std::int64_t>(value);
+}
+
+/// Of the bounds that a server may be told, and of those of several fields.
+void set_limits(Json& schema, std::string_view name, const ServerLimits& limits) {
+  if (name == "n" || name == "best_of") schema["maximum"] = limits.choices;
+  if (name == "messages") schema["maxItems"] = limits.messages;
+  if (name == "tools") schema["maxItems"] = limits.tools;
+  if (name == "logit_bias") schema["maxProperties"] = limits.logit_biases;
+  if (name == "stop_token_ids") schema["maxItems"] = limits.logit_biases;
+  if (name == "stop") {
+    schema["anyOf"][0]["maxLength"] = limits.stop_bytes;
+    schema["anyOf"][1]["maxItems"] = limits.stops;
+    schema["anyOf"][1]["items"]["maxLength"] = limits.stop_bytes;
+  }
+  if (name == "metadata") {
+    schema["maxProperties"] = limits.metadata_pairs;
+    schema["propertyNames"] = {{"maxLength", limits.metadata_key_chars}};
+    schema["additionalProperties"] = {{"type", "string"},
+                                      {"maxLength", limits.metadata_value_chars}};
+  }
+}
+
+}  // namespace
+
 Json field_schema(const FieldSpec& field, const ServerLimits& limits) {
   Json schema = field.schema.empty() ? Json::object() : Json::parse(field.schema);
+  if (field.support == Support::kRefused) {
+    schema = {{"enum", field.harmless.empty() ? Json::array() : Json::parse(field.harmless)},
+              {"description", fmt::format("Not supported: {}", field.help)}};
+    schema["enum"].push_back(nullptr);
+    return schema;
+  }
   if (field.schema.empty()) {
     constexpr std::string_view kTypes[] = {"boolean", "integer", "number", "string",
                                            "string",  "array",   "object"};
@@ -223,29 +274,26 @@ Json field_schema(const FieldSpec& field, const ServerLimits& limits) {
       schema["type"] = kTypes[static_cast<std::size_t>(field.kind)];
     }
     if (std::isfinite(field.low)) {
-      schema[field.low_open ? "exclusiveMinimum" : "minimum"] = field.low;
+      schema[field.low_open ? "exclusiveMinimum" : "minimum"] = bound(field, field.low);
     }
-    if (std::isfinite(field.high)) schema["maximum"] = field.high;
+    if (std::isfinite(field.high)) schema["maximum"] = bound(field, field.high);
     for (const std::string_view word : words_of(field.choices)) schema["enum"].push_back(word);
   }
-  if (field.name == "n" || field.name == "best_of") schema["maximum"] = limits.choices;
-  if (field.name == "messages") schema["maxItems"] = limits.messages;
-  if (field.name == "tools") schema["maxItems"] = limits.tools;
-  if (field.name == "logit_bias") schema["maxProperties"] = limits.logit_biases;
-  if (field.support == Support::kRefused) {
-    schema = Json::object();
-    const Json harmless = field.harmless.empty() ? Json::array() : Json::parse(field.harmless);
-    schema["enum"] = harmless;
-    schema["enum"].push_back(nullptr);
-    schema["description"] = fmt::format("Not supported: {}", field.help);
-    return schema;
+  set_limits(schema, field.name, limits);
+  if (field.name == "prompt" && field.kind == FieldKind::kAny) {  // lists of texts, of token ids
+    for (const int way : {1, 3}) schema["anyOf"][way]["maxItems"] = limits.prompts;
   }
   schema["description"] = field.help;
-  if (!field.fallback.empty()) {
-    schema["description"] = fmt::format("{} [{}]", field.help, field.fallback);
+  Json out =
+      field.required ? std::move(schema) : Json{{"anyOf", {std::move(schema), {{"type", "null"}}}}};
+  if (field.fallback.empty()) return out;
+  if (Json::accept(field.fallback)) {
+    out["default"] = Json::parse(field.fallback);
+  } else {
+    Json& described = field.required ? out : out["anyOf"][0];
+    described["description"] = fmt::format("{} [default: {}]", field.help, field.fallback);
   }
-  if (field.required) return schema;
-  return {{"anyOf", {std::move(schema), {{"type", "null"}}}}};
+  return out;
 }
 
 }  // namespace heddle::serve

@@ -55,11 +55,11 @@ std::vector<const FieldSpec*> fields_of(Endpoint endpoint);
 /// JSON Schema of one field, with the limits that are in force.
 Json field_schema(const FieldSpec& field, const ServerLimits& limits);
 
-/// A body that the table has passed.
+/// A body that the table has passed, and of it what the table knows of the endpoint.
 class Fields {
  public:
   /// Throws ApiError: not JSON, not an object, types, ranges, what is missing or not supported.
-  /// `strict`: a field that is not known is an error, too.
+  /// `strict`: a field that is not known is an error, too; else it is left out, and named.
   static Fields read(std::string_view body,
                      Endpoint endpoint,
                      const ServerLimits& limits,
@@ -79,6 +79,9 @@ class Fields {
 
 /// A member of an object if it is a string; "": there is none.
 std::string text_member(const Json& object, std::string_view name);
+
+/// 1 to ServerLimits::name_bytes of [A-Za-z0-9_-]: names of functions and schemas, salts, sessions.
+bool is_name(std::string_view text);
 
 /// A whole number, also written 5.0; nullopt: it is none, or not one of 64 bits.
 std::optional<std::int64_t> whole_number(const Json& value);

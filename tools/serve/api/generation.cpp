@@ -180,13 +180,19 @@ void Generation::accepted() {
   std::string out;
   format_->begin(answer_, out);
   send(out);
-  ping_later();
-  for (const auto& [prompt, events] : std::exchange(early_, {})) progressed(prompt, events);
 }
 
 void Generation::refused(ErrorKind kind, const std::string& text) {
   if (kind == ErrorKind::kBadInput) return fail({.code = "invalid_value", .message = text});
   fail({.status = 500, .code = "internal_error", .message = "the engine refused the request"});
+  // With usage in every chunk the first one waits until it is known what is reused.
+  if (!plan_.continuous_usage) write_begin();
+  ping_later();
+  for (const auto& [prompt, events] : std::exchange(early_, {})) progressed(prompt, events);
+}
+
+void Generation::write_begin() {
+  begin_written_ = true;
 }
 
 void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>& events) {
@@ -213,6 +219,10 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   AnswerChoice& choice = answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
   take_begin(choice, event);
   if (event.prompt_computed >= 0) {
+    if (streaming_ && !begin_written_) {
+      if (event.prompt_computed >= 0) answer_.prompts[prompt].reuse = event.reuse;
+      write_begin();
+    }
     if (streaming_ && plan_.progress) format_->progress(answer_, choice, event, seconds(), out);
     return;
   }
@@ -224,6 +234,7 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   if (event.token) take_token(choice, event);
   if (event.token || !event.text.empty()) take_text(choice, event, out);
   if (event.finish != FinishReason::kNone) end_choice(choice, event, out);
+    answer_.prompts[prompt].reuse = event.reuse;
 }
 
 /// The first that is heard of a choice. Each counts its prompt, as the engine does.

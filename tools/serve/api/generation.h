@@ -54,6 +54,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void submit();
   void accepted();
+  void write_begin();
   void refused(ErrorKind kind, const std::string& text);
   void progressed(std::size_t prompt, const std::vector<RequestEvent>& events);
   void take(std::size_t prompt, const RequestEvent& event, std::string& out);
@@ -81,7 +82,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   /// Of a stream: what came of one prompt before all were accepted.
   std::vector<std::pair<std::size_t, std::vector<RequestEvent>>> early_;
   std::size_t n_ended_ = 0;  // choices
-  bool streaming_ = false;   // the status is out
+  bool streaming_ = false;      // the status is out
+  bool begin_written_ = false;  // and the stream's first events
   bool over_ = false;
   Clock::time_point started_ = Clock::now();
   Clock::time_point begun_ = {};  // the step that began the first of the prompts

@@ -11,6 +11,7 @@
 
 #include "tools/serve/api/answer_form.h"
 #include "tools/serve/api/api_error.h"
+#include "tools/serve/api/chat_input.h"
 
 namespace heddle::serve {
 namespace {
@@ -20,19 +21,13 @@ std::uint64_t fresh_seed() {
   return generator() >> 11U;
 }
 
-bool is_salt(std::string_view text) {
-  return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
-           c == '-';
-  });
-}
-
 std::string checked_salt(const Fields& fields, std::string_view name) {
-  const std::string text = fields.text(name).value_or("");
-  if (!text.empty() && !is_salt(text)) {
-    throw invalid_value(name, fmt::format("{}: allowed 1 to 64 of [A-Za-z0-9_-]", name));
+  const auto text = fields.text(name);
+  if (text && !is_name(*text)) {
+    throw invalid_value(
+        name, fmt::format("{}: allowed 1 to {} of [A-Za-z0-9_-]", name, ServerLimits::name_bytes));
   }
-  return text;
+  return text.value_or("");
 }
 
 std::vector<std::string> read_stops(const Fields& fields, const ServerLimits& limits) {
@@ -147,6 +142,15 @@ void read_stream(const Fields& fields, GenerationPlan& plan) {
   const Json* options = fields.find("stream_options");
   if (options == nullptr) return;
   if (!plan.stream) throw invalid_value("stream_options", "stream_options: only with stream");
+  for (const auto& [key, value] : options->items()) {
+    const bool known = key == "include_usage" || key == "include_obfuscation" ||
+                       (key == "continuous_usage_stats" && plan.endpoint != Endpoint::kResponses);
+    if (!known) {
+      throw ApiError({.code = "unknown_parameter",
+                      .message = "stream_options: has a member that is not known here",
+                      .param = "stream_options"});
+    }
+  }
   const auto on = [&](const char* name) {
     if (!options->contains(name) || (*options)[name].is_null()) return false;
     if (!(*options)[name].is_boolean()) {
@@ -154,13 +158,61 @@ void read_stream(const Fields& fields, GenerationPlan& plan) {
     }
     return (*options)[name].get<bool>();
   };
+  on("include_obfuscation");
   plan.include_usage = on("include_usage");
   plan.continuous_usage = on("continuous_usage_stats");
+}
+
+std::size_t n_code_points(std::string_view text) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+}
+
+void check_metadata(const Fields& fields, const ServerLimits& limits) {
+  const Json* pairs = fields.find("metadata");
+  if (pairs == nullptr) return;
+  if (pairs->size() > limits.metadata_pairs) {
+    throw invalid_value("metadata", fmt::format("metadata: got {} pairs, allowed at most {}",
+                                                pairs->size(), limits.metadata_pairs));
+  }
+  for (const auto& [key, value] : pairs->items()) {
+    if (!value.is_string()) throw invalid_type("metadata", "metadata: values are texts");
+    if (n_code_points(key) > limits.metadata_key_chars ||
+        n_code_points(value.get_ref<const std::string&>()) > limits.metadata_value_chars) {
+      throw invalid_value("metadata",
+                          fmt::format("metadata: keys have at most {} characters, values {}",
+                                      limits.metadata_key_chars, limits.metadata_value_chars));
+    }
+  }
+}
+
+/// Of /v1/responses: what there is none of is not in an answer; what would be must be asked for
+/// elsewhere.
+void check_include(const Fields& fields) {
+  const Json* list = fields.find("include");
+  if (list == nullptr) return;
+  constexpr std::string_view kNothing[] = {
+      "reasoning.encrypted_content",   "file_search_call.results",
+      "web_search_call.results",       "web_search_call.action.sources",
+      "message.input_image.image_url", "computer_call_output.output.image_url",
+      "code_interpreter_call.outputs"};
+  for (const Json& item : *list) {
+    if (!item.is_string()) throw invalid_type("include", "include: allowed texts");
+    const auto& text = item.get_ref<const std::string&>();
+    if (text == "message.output_text.logprobs") {
+      throw unsupported("include", "include: for log probabilities use /v1/chat/completions");
+    }
+    if (std::ranges::find(kNothing, text) == std::end(kNothing)) {
+      throw invalid_value("include",
+                          fmt::format("include: allowed: {}", fmt::join(kNothing, ", ")));
+    }
+  }
 }
 
 /// Everything of a request but its prompt and length.
 Request read_common(const Fields& fields, const PlanContext& context, GenerationPlan& plan) {
   Request request;
+  check_metadata(fields, context.limits);
   request.sampling = read_sampling(fields, context);
   request.stop = read_stops(fields, context.limits);
   if (const Json* ids = fields.find("stop_token_ids")) {
@@ -174,14 +226,24 @@ Request read_common(const Fields& fields, const PlanContext& context, Generation
   request.ignore_eos = fields.on("ignore_eos");
   request.min_new_tokens = fields.integer("min_tokens").value_or(0);
   request.priority = static_cast<int>(fields.integer("priority").value_or(0));
+  if (request.priority < 0 && !context.client.empty()) {
+    throw invalid_value("priority",
+                        fmt::format("priority: got {}, allowed with several keys 0 to 100: no key "
+                                    "goes before the others",
+                                    request.priority));
+  }
   request.client = context.client;
   request.queue_deadline = context.limits.queue_seconds;
   request.cache_scope = checked_salt(fields, "cache_salt");
   plan.session_id = checked_salt(fields, "session_id");
+  if (!plan.session_id.empty() && !request.cache_scope.empty()) {
+    throw invalid_value("session_id",
+                        "session_id: not beside cache_salt: what has a salt is not saved");
+  }
   plan.n = read_choices(fields, context);
   request.n = plan.n;
   read_stream(fields, plan);
-  request.report_progress = plan.progress;
+  request.report_progress = plan.progress || plan.continuous_usage;  // that tells what is reused
   plan.token_ids = fields.on("return_token_ids");
   plan.prompt_logprobs = static_cast<int>(fields.integer("prompt_logprobs").value_or(-1));
   if (plan.prompt_logprobs >= 0 && plan.stream) {
@@ -191,26 +253,35 @@ Request read_common(const Fields& fields, const PlanContext& context, Generation
   return request;
 }
 
-ApiError too_long(std::int64_t n_prompt, std::int64_t n_answer, const PlanContext& context) {
+ApiError too_long(std::int64_t n_prompt,
+                  std::int64_t n_answer,
+                  std::string_view field,
+                  const PlanContext& context) {
   const std::string asked =
       n_answer > 0 ? fmt::format(" and max_tokens {}", n_answer) : std::string();
   return ApiError(
       {.code = "context_length_exceeded",
        .message = fmt::format("the prompt has {} tokens{}, the model's context is {} tokens",
                               n_prompt, asked, context.facts.context),
-       .param = context.facts.chat_template != nullptr ? "messages" : "prompt"});
+       .param = std::string(field)});
 }
 
-/// `asked` < 0: the request names no length.
+/// `asked` < 0: the request names no length. `field`: where its prompt is.
 void set_length(Request& request,
+                std::string_view field,
                 std::int64_t asked,
                 std::int64_t fallback,
                 const PlanContext& context) {
   const auto n_prompt = static_cast<std::int64_t>(request.prompt.size());
   const std::int64_t room = context.facts.context - n_prompt;
-  if (room < 1 && asked != 0) throw too_long(n_prompt, 0, context);
-  if (asked > room) throw too_long(n_prompt, asked, context);
+  if (room < 1 && asked != 0) throw too_long(n_prompt, 0, field, context);
+  if (asked > room) throw too_long(n_prompt, asked, field, context);
   request.max_new_tokens = asked >= 0 ? asked : std::min(fallback, room);
+  if (request.min_new_tokens > request.max_new_tokens) {
+    throw invalid_value("min_tokens",
+                        fmt::format("min_tokens: got {}, the answer has at most {} tokens",
+                                    request.min_new_tokens, request.max_new_tokens));
+  }
   // A request that no empty cache could hold.
   const std::int64_t all = n_prompt + request.max_new_tokens;
   const std::int64_t blocks = (all + context.facts.block_tokens - 1) / context.facts.block_tokens;
@@ -250,7 +321,8 @@ void add_chat(const Fields& fields,
   request.n_logprobs = plan.logprobs;
   request.prompt_logprobs = plan.prompt_logprobs;
   set_chat_form(fields, input, context, plan, request);
-  set_length(request, asked, context.limits.reply_tokens, context);
+  set_length(request, fields.find("input") != nullptr ? "input" : "messages", asked,
+             context.limits.reply_tokens, context);
   plan.requests.push_back(std::move(request));
 }
 
@@ -267,6 +339,7 @@ GenerationPlan plan_chat(const Fields& fields, const PlanContext& context) {
 
 GenerationPlan plan_responses(const Fields& fields, const PlanContext& context) {
   GenerationPlan plan{.endpoint = Endpoint::kResponses};
+  check_include(fields);
   Request request = read_common(fields, context, plan);
   const ChatInput input = read_responses(fields, context.facts, context.limits);
   add_chat(fields, input, std::move(request), fields.integer("max_output_tokens").value_or(-1),
@@ -333,7 +406,7 @@ GenerationPlan plan_completions(const Fields& fields, const PlanContext& context
     const std::string where = prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     request.prompt = prompt_tokens(prompts[i], where, context);
     if (request.prompt.empty()) throw invalid_value("prompt", where + ": an empty prompt");
-    set_length(request, asked, 0, context);
+    set_length(request, "prompt", asked, 0, context);
     if (plan.prompt_only) {
       request.score = true;  // the prompt's log probabilities at most, and no answer
       request.max_new_tokens = 0;
@@ -346,17 +419,18 @@ GenerationPlan plan_completions(const Fields& fields, const PlanContext& context
   return plan;
 }
 
-void check_model(const Fields& fields, const PlanContext& context) {
-  const std::string name = fields.text("model").value_or(context.facts.id);
-  const auto& aliases = context.facts.aliases;
-  if (name == context.facts.id || std::ranges::find(aliases, name) != aliases.end()) return;
+}  // namespace
+
+void check_model(const Fields& fields, const ModelFacts& facts) {
+  const std::string name = fields.text("model").value_or(facts.id);
+  if (name == facts.id || std::ranges::find(facts.aliases, name) != facts.aliases.end()) {
+    return;
+  }
   throw ApiError({.status = 404,
                   .code = "model_not_found",
                   .message = "the model is not served here; /v1/models lists what is",
                   .param = "model"});
 }
-
-}  // namespace
 
 std::int64_t GenerationPlan::n_tokens() const {
   std::int64_t n_all = 0;
@@ -370,7 +444,7 @@ GenerationPlan plan_generation(std::string_view body,
                                Endpoint endpoint,
                                const PlanContext& context) {
   const Fields fields = Fields::read(body, endpoint, context.limits, context.strict_fields);
-  check_model(fields, context);
+  check_model(fields, context.facts);
   GenerationPlan plan = endpoint == Endpoint::kChat        ? plan_chat(fields, context)
                         : endpoint == Endpoint::kResponses ? plan_responses(fields, context)
                                                            : plan_completions(fields, context);

@@ -55,6 +55,9 @@ struct PlanContext {
   bool strict_fields = false;
 };
 
+/// Throws ApiError (404) where a request names a model that is not served.
+void check_model(const Fields& fields, const ModelFacts& facts);
+
 /// Reads the body of a chat, completions or responses request. Throws ApiError.
 GenerationPlan plan_generation(std::string_view body,
                                Endpoint endpoint,

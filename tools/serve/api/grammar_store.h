@@ -16,8 +16,8 @@ namespace heddle::serve {
 /// the same time may both compile it.
 class GrammarStore {
  public:
-  explicit GrammarStore(std::size_t most_bytes = std::size_t{256} << 20U)
-      : most_bytes_(most_bytes) {}
+  static constexpr std::size_t kMostBytes = std::size_t{256} << 20U;
+  explicit GrammarStore(std::size_t most_bytes = kMostBytes) : most_bytes_(most_bytes) {}
   /// What `make` made for this key before, or makes now; what it throws is not kept.
   GrammarPtr get(const std::string& key, const std::function<GrammarPtr()>& make);
   std::size_t bytes() const;

@@ -119,7 +119,10 @@ constexpr std::string_view kSchemas = R"json({
         "required": ["index", "text", "logprobs", "finish_reason"], "properties": {
           "index": {"type": "integer"}, "text": {"type": "string"},
           "logprobs": {"type": ["object", "null"]},
-          "finish_reason": {"type": "string", "enum": ["stop", "length"]}}}},
+          "finish_reason": {"type": "string", "enum": ["stop", "length"]},
+          "prompt_logprobs": {"type": "array"},
+          "prompt_token_ids": {"type": "array", "items": {"type": "integer"}},
+          "token_ids": {"type": "array", "items": {"type": "integer"}}}}},
       "usage": {"$ref": "#/components/schemas/Usage"}}},
   "Response": {"type": "object", "required": ["id", "object", "created_at", "status", "model", "output"],
     "properties": {"id": {"type": "string"}, "object": {"type": "string", "enum": ["response"]},
@@ -145,6 +148,19 @@ Json request_body(const Body& body, const ServerLimits& limits) {
   return {{"required", true}, {"content", {{"application/json", {{"schema", std::move(schema)}}}}}};
 }
 
+/// The aliases' paths: "/models, /v2/models".
+std::string other_paths(const RouteSpec& route) {
+  std::string paths;
+  for (const RouteSpec& other : route_table()) {
+    if (!other.alias || other.id != route.id) continue;
+    if (!paths.empty()) paths += ", ";
+    const std::size_t at = other.path.find("{}");
+    paths += at == std::string_view::npos ? std::string(other.path)
+                                          : std::string(other.path.substr(0, at)) + "{id}";
+  }
+  return paths;
+}
+
 Json operation(const RouteSpec& route, const ServerLimits& limits) {
   Json responses = Json::object();
   const auto body = body_of(route.id);
@@ -164,20 +180,26 @@ Json operation(const RouteSpec& route, const ServerLimits& limits) {
     responses[status] = {{"description", what}, {"content", content("Error")}};
   };
   if (route.needs_key) error("401", "a key is needed, or another");
+  error("400", "a request that cannot be answered");
+  error("408", "it did not arrive in time");
+  error("413", "a body over the limit");
+  error("414", "a target over the limit");
+  error("431", "a head over the limit");
   if (body) {
-    error("400", "a request that cannot be answered");
     error("404", "another model");
-    error("413", "a body over the limit");
     error("415", "not JSON");
     error("429", "too busy");
   }
   if (route.path.find("{}") != std::string_view::npos) error("404", "not known");
   if (route.id == RouteId::kSession) {
-    error("400", "it cannot be saved or restored");
     error("501", "there is no --session-dir");
   }
-  error("503", "draining, stalled or dead");
+  error("500", "a failure of ours");
+  error("503", "draining, stalled, dead, or no connection left");
   Json out{{"summary", route.summary}, {"responses", std::move(responses)}};
+  if (const std::string others = other_paths(route); !others.empty()) {
+    out["description"] = "The same at " + others + ".";
+  }
   if (body) out["requestBody"] = request_body(*body, limits);
   if (!route.needs_key) out["security"] = Json::array();
   return out;

@@ -14,6 +14,12 @@ namespace heddle::serve {
 
 Json tokenize(const Fields& fields, const ModelFacts& facts, const ServerLimits& limits) {
   std::vector<TokenId> ids;
+  const int n_given = static_cast<int>(fields.find("messages") != nullptr) +
+                      static_cast<int>(fields.find("prompt") != nullptr) +
+                      static_cast<int>(fields.find("content") != nullptr);
+  if (n_given > 1) {
+    throw invalid_value("prompt", "prompt, content and messages: one of them is allowed");
+  }
   if (fields.find("messages") != nullptr) {
     ids = render_chat(read_chat(fields, facts, limits), facts, false).tokens;
   } else {
@@ -51,11 +57,6 @@ Json detokenize(const Fields& fields, const ModelFacts& facts) {
 }
 
 Json apply_template(const Fields& fields, const ModelFacts& facts, const ServerLimits& limits) {
-  if (fields.find("messages") == nullptr) {
-    throw ApiError({.code = "missing_required_parameter",
-                    .message = "messages is missing",
-                    .param = "messages"});
-  }
   const RenderedChat chat = render_chat(read_chat(fields, facts, limits), facts, false);
   return {{"prompt", chat.text}, {"count", chat.tokens.size()}, {"tokens", chat.tokens}};
 }
