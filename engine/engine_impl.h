@@ -87,6 +87,8 @@ struct Engine::Impl {
   bool ends_answer(const Request& request, std::int32_t token) const;
   std::shared_ptr<MaskJob> grammar_job(const Request& request);
   void start_masks(const BatchPlan& plan);
+  std::vector<SequenceId> late_masks() const;
+  void wait_for_mask(const std::vector<SequenceId>& late);
   void exclude_tokens(Live& entry, SampleRow& row);
   bool advance_grammar(Live& entry, std::int32_t token);
   static std::string describe_not_finite(std::size_t position);
@@ -117,6 +119,7 @@ struct Engine::Impl {
   std::unique_ptr<const TokenMasker> masker;  // made for the first grammar
   std::map<SequenceId, Live> live;
   MaskWorker mask_worker;  // ends before what it works for
+  double forward_s = 0.0;  // of the last step, without what it waited for masks
   std::map<RequestId, std::vector<SequenceId>> choices_of;
   std::map<SequenceId, std::vector<float>>
       step_raw;  // raw rows of requests that asked for logprobs

@@ -27,6 +27,33 @@ void Engine::Impl::start_masks(const BatchPlan& plan) {
   for (const BatchPlan::Fork& fork : plan.forks) start(fork.sequence);
 }
 
+/// Choices that a step does not wait for: their masks are not ready, and may take longer than a
+/// part of the time that the step computes. Not all of it: where the model has every core, both
+/// take longer.
+std::vector<SequenceId> Engine::Impl::late_masks() const {
+  constexpr double kLeastWait = 0.002;
+  constexpr double kPart = 0.25;
+  std::vector<SequenceId> pending;
+  std::vector<double> expected;
+  for (const auto& [sequence, entry] : live) {
+    // Before the first token the prompt is computed first.
+    if (entry.grammar && entry.n_generated > 0 && !entry.grammar->ready()) {
+      pending.push_back(sequence);
+      expected.push_back(entry.grammar->expected_s());
+    }
+  }
+  std::vector<SequenceId> late;
+  for (const std::size_t i : late_jobs(expected, std::max(kLeastWait, kPart * forward_s))) {
+    late.push_back(pending[i]);
+  }
+  return late;
+}
+
+/// There is nothing else to do. What it throws is of the request, and is thrown when it goes on.
+void Engine::Impl::wait_for_mask(const std::vector<SequenceId>& late) {
+  live.at(late.front()).grammar->prepare();
+}
+
 /// Tokens that a row must not give, into the row. What fails concerns this request only.
 void Engine::Impl::exclude_tokens(Live& entry, SampleRow& row) {
   const Request& request = *entry.request;

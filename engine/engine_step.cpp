@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <new>
 #include <utility>
@@ -19,6 +20,12 @@ ReuseReport report_of(const Sequence& s) {
           .replayed_tokens = s.found.n_replayed(s.n_prompt),
           .reason = name(s.found.miss),
           .known_tokens = s.found.n_known};
+}
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 }  // namespace
@@ -69,10 +76,14 @@ bool Engine::Impl::step() {
 void Engine::Impl::compute(const BatchPlan& plan) {
   cache.copy(plan.copies_before);
   const ForwardBatch& batch = builder.fill(plan);
+  auto start = Clock::now();
   const TensorView logits = decoder.forward(batch, cache.mixers());
+  const double forward = seconds_since(start);
   cache.copy(plan.copies_after);
   const std::vector<SampleRow> rows = observe(plan, logits);
+  start = Clock::now();
   const std::vector<std::int32_t> tokens = sampler.sample(logits, rows);
+  forward_s = forward + seconds_since(start);
   scheduler.commit(plan, tokens);
   emit(plan, tokens);
   start_masks(plan);
@@ -80,7 +91,13 @@ void Engine::Impl::compute(const BatchPlan& plan) {
 
 std::optional<BatchPlan> Engine::Impl::next_plan() {
   try {
-    std::optional<BatchPlan> plan = scheduler.plan();
+    std::vector<SequenceId> late = late_masks();
+    std::optional<BatchPlan> plan = scheduler.plan(late);
+    while (!plan && !late.empty()) {
+      wait_for_mask(late);
+      late = late_masks();
+      plan = scheduler.plan(late);
+    }
     if (!plan) cache.copy(scheduler.take_copies());
     return plan;
   } catch (const std::bad_alloc& e) {

@@ -140,18 +140,19 @@ std::int64_t Scheduler::chunk_limit(const BatchPlan& plan,
   return std::max<std::int64_t>(0, n);
 }
 
-std::optional<BatchPlan> Scheduler::plan() {
+std::optional<BatchPlan> Scheduler::plan(std::span<const SequenceId> held) {
   const Recovery recovery(*this);
   if (in_flight_.size() >= 2) return std::nullopt;
   BatchPlan plan;
   plan.items.reserve(running_.size() + 1);
-  plan_running(plan);
+  plan_running(plan, held);
   begin_forks(plan, 0);
   const std::size_t n_planned = plan.items.size();
   admit_waiting(plan);
   begin_forks(plan, n_planned);
   if (plan.items.empty()) {
-    if (in_flight_.empty() && !idle()) throw runtime_failure("no progress: " + describe());
+    if (in_flight_.empty() && !idle() && held.empty())
+      throw runtime_failure("no progress: " + describe());
     return std::nullopt;
   }
   plan.step = ++stats_.steps;
@@ -175,18 +176,22 @@ std::optional<BatchPlan> Scheduler::plan() {
   return plan;
 }
 
-void Scheduler::plan_running(BatchPlan& plan) {
+void Scheduler::plan_running(BatchPlan& plan, std::span<const SequenceId> held) {
+  const auto left_of = [&](const Sequence& s) {
+    return std::ranges::find(held, s.id) == held.end() ? remaining(s) : 0;
+  };
   std::int64_t decoding = 0;
   std::int64_t prompts = front_has_room() ? 1 : 0;  // the one that waits has its share, too
   for (const Sequence* s : running_) {
-    const std::int64_t n = remaining(*s);
+    const std::int64_t n = left_of(*s);
     if (n == 1) ++decoding;
     if (n > 1) ++prompts;
   }
   // running_ shrinks from the end when a victim is preempted, so the index stays right.
   for (std::size_t i = 0; i < running_.size(); ++i) {
     Sequence& s = *running_[i];
-    const std::int64_t left = remaining(s);
+    const std::int64_t left = left_of(s);
+    if (left == 0) continue;
     if (left == 1) --decoding;
     if (left > 1) --prompts;
     const std::int64_t n =

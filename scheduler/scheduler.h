@@ -111,8 +111,9 @@ class Scheduler {
   /// 100 new ones need 9100, the context has 8192"; likewise for the pool's capacity.
   SequenceId add(SequenceRequest request);
 
-  /// nullopt: nothing can be computed now (idle, or all depends on the steps in flight).
-  std::optional<BatchPlan> plan();
+  /// nullopt: nothing can be computed now (idle, or all depends on the steps in flight or is held).
+  /// Running sequences among `held` sit this step out; they keep what they have.
+  std::optional<BatchPlan> plan(std::span<const SequenceId> held = {});
 
   /// After a plan() that gave nothing: copies that are to be done all the same.
   std::vector<BatchPlan::Copy> take_copies();
@@ -173,7 +174,7 @@ class Scheduler {
   void leave_cache(Sequence& s, bool faulty);
   void void_plan(const BatchPlan& plan, bool uncommitted);
   void check_fits(const SequenceRequest& request) const;
-  void plan_running(BatchPlan& plan);
+  void plan_running(BatchPlan& plan, std::span<const SequenceId> held);
   void admit_waiting(BatchPlan& plan);
   bool admit(Sequence& s, BatchPlan& plan);
   bool front_has_room() const;

@@ -1,6 +1,7 @@
 #include "engine/grammar/grammar_cache.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -19,8 +20,23 @@ std::size_t GrammarCache::memory_bytes() const {
   return lattice_.memory_bytes() + mask_bytes_;
 }
 
+std::unique_lock<std::mutex> GrammarCache::locked() const {
+  n_waiting_.fetch_add(1, std::memory_order_relaxed);
+  std::unique_lock lock(mutex_);
+  n_waiting_.fetch_sub(1, std::memory_order_relaxed);
+  return lock;
+}
+
+GrammarCache::Walk::Walk(GrammarCache& owner) : cache(owner), lock(owner.locked()) {
+  cache.walks_.push_back(this);
+}
+
+GrammarCache::Walk::~Walk() {
+  std::erase(cache.walks_, this);
+}
+
 std::uint32_t GrammarCache::enter() {
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked();
   const auto free = std::ranges::find(used_, 0);
   const auto slot = static_cast<std::uint32_t>(free - used_.begin());
   if (free == used_.end()) {
@@ -33,23 +49,25 @@ std::uint32_t GrammarCache::enter() {
 }
 
 void GrammarCache::leave(std::uint32_t slot) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked();
   used_[slot] = 0;
   slots_[slot] = GrammarLattice::kDead;
 }
 
 GrammarCache::Place GrammarCache::place(std::uint32_t slot) const {
-  const std::lock_guard lock(mutex_);
+  const auto lock = locked();
   const ConfigId at = slots_[slot];
   return {.complete = lattice_.complete(at), .open = lattice_.open(at)};
 }
 
-/// Called where no reference to what it forgets is held; path_ stays good.
+/// Called where no configuration is held but in walks and slots.
 void GrammarCache::make_room() {
   if (memory_bytes() <= most_bytes_) return;
   std::vector<ConfigId*> roots;
   for (ConfigId& slot : slots_) roots.push_back(&slot);
-  for (ConfigId& config : path_) roots.push_back(&config);
+  for (Walk* const walk : walks_) {
+    for (ConfigId& config : walk->path) roots.push_back(&config);
+  }
   masks_.clear();
   local_masks_.clear();
   mask_bytes_ = 0;
@@ -60,24 +78,36 @@ void GrammarCache::make_room() {
   }
 }
 
-GrammarCache::ConfigId GrammarCache::step(ConfigId from, std::uint8_t byte) {
+/// Now and then makes room, and lets others go first: most want less than a mask. Stale numbers
+/// behind the path's last are kept, too; they are few.
+void GrammarCache::pause(Walk& walk) {
+  if (++walk.n_nodes % kPauseEvery != 0) return;
+  make_room();
+  if (n_waiting_.load(std::memory_order_relaxed) == 0) return;
+  walk.lock.unlock();
+  while (n_waiting_.load(std::memory_order_relaxed) > 0) std::this_thread::yield();
+  walk.lock.lock();
+}
+
+GrammarCache::ConfigId GrammarCache::step(Walk& walk, ConfigId from, std::uint8_t byte) {
+  const std::uint64_t before = lattice_.work();
   const ConfigId next = lattice_.step(from, byte);
-  if (lattice_.work() - work_begin_ > kMostWork) {
+  walk.work += lattice_.work() - before;
+  if (walk.work > kMostWork) {
     throw runtime_failure("grammar: too ambiguous: finding the next tokens takes too long");
   }
   return next;
 }
 
 bool GrammarCache::advance(std::uint32_t slot, std::string_view text) {
-  const std::lock_guard lock(mutex_);
-  work_begin_ = lattice_.work();
-  path_.assign(1, slots_[slot]);
+  Walk walk(*this);
+  walk.path.assign(1, slots_[slot]);
   for (const char c : text) {
     make_room();
-    path_[0] = step(path_[0], static_cast<std::uint8_t>(c));
-    if (path_[0] == GrammarLattice::kDead) return false;
+    walk.path[0] = step(walk, walk.path[0], static_cast<std::uint8_t>(c));
+    if (walk.path[0] == GrammarLattice::kDead) return false;
   }
-  slots_[slot] = path_[0];
+  slots_[slot] = walk.path[0];
   return true;
 }
 
@@ -87,14 +117,18 @@ void GrammarCache::allow(const TokenTrie::Node& node, TokenMask& mask) const {
   }
 }
 
-/// path_[0] is the local configuration.
-void GrammarCache::walk_local(ConfigId local, LocalMask& mask) {
+void GrammarCache::begin_path(Walk& walk, ConfigId from) const {
+  walk.path.assign(trie_.longest() + 1, GrammarLattice::kDead);
+  walk.path[0] = from;
+}
+
+/// The walk begins at the local configuration.
+void GrammarCache::walk_local(Walk& walk, LocalMask& mask) {
   const std::span<const TokenTrie::Node> nodes = trie_.nodes();
-  path_.assign(trie_.longest() + 1, GrammarLattice::kDead);
-  path_[0] = local;
   for (std::uint32_t i = 0; i < nodes.size();) {
+    pause(walk);
     const TokenTrie::Node& node = nodes[i];
-    const ConfigId next = step(path_[node.depth - 1U], node.byte);
+    const ConfigId next = step(walk, walk.path[node.depth - 1U], node.byte);
     if (lattice_.escaped(next)) {
       mask.escapes.push_back(i);
       i = node.end;
@@ -102,84 +136,76 @@ void GrammarCache::walk_local(ConfigId local, LocalMask& mask) {
       i = node.end;
     } else {
       mask.depth = std::max(mask.depth, lattice_.depth(next));
-      path_[node.depth] = next;
+      walk.path[node.depth] = next;
       allow(node, mask.certain);
       ++i;
-      // Stale ids behind path_[node.depth] stay roots; they are few.
-      if (i % 1024 == 0) make_room();
     }
   }
 }
 
-const GrammarCache::LocalMask& GrammarCache::local_mask(std::uint32_t slot) {
-  make_room();
+GrammarCache::LocalMask GrammarCache::local_mask(Walk& walk, std::uint32_t slot) {
   const ConfigId local = lattice_.local(slots_[slot]);
   const auto known = local_masks_.find(local);
   if (known != local_masks_.end()) return known->second;
   LocalMask mask{.certain = TokenMask(trie_.n_tokens())};
-  walk_local(local, mask);
-  const ConfigId now = path_[0];  // room may have been made
+  begin_path(walk, local);
+  walk_local(walk, mask);
   mask_bytes_ +=
       mask.certain.memory_bytes() + mask.escapes.capacity() * sizeof(std::uint32_t) + 128;
-  return local_masks_.insert_or_assign(now, std::move(mask)).first->second;
+  local_masks_.insert_or_assign(walk.path[0], mask);
+  return mask;
 }
 
-/// The nodes [node, end) of the trie, whose parent's configuration is in path_.
-void GrammarCache::walk_below(std::uint32_t node, std::uint32_t end, TokenMask& mask) {
+/// The nodes [node, end) of the trie, whose parent's configuration is in the path.
+void GrammarCache::walk_below(Walk& walk, std::uint32_t node, std::uint32_t end, TokenMask& mask) {
   const std::span<const TokenTrie::Node> nodes = trie_.nodes();
   for (std::uint32_t i = node; i < end;) {
-    const ConfigId next = step(path_[nodes[i].depth - 1U], nodes[i].byte);
+    pause(walk);
+    const ConfigId next = step(walk, walk.path[nodes[i].depth - 1U], nodes[i].byte);
     if (next == GrammarLattice::kDead) {
       i = nodes[i].end;
       continue;
     }
-    path_[nodes[i].depth] = next;
+    walk.path[nodes[i].depth] = next;
     allow(nodes[i], mask);
     ++i;
-    if (i % 1024 == 0) make_room();
   }
 }
 
-void GrammarCache::walk_escapes(ConfigId from, const LocalMask& local, TokenMask& mask) {
+void GrammarCache::walk_escapes(Walk& walk, const LocalMask& local, TokenMask& mask) {
   const std::span<const TokenTrie::Node> nodes = trie_.nodes();
-  path_.assign(trie_.longest() + 1, GrammarLattice::kDead);
-  path_[0] = from;
-  std::string_view walked;  // path_ holds the configurations of it
+  std::string_view walked;  // the path holds the configurations of it
   for (const std::uint32_t i : local.escapes) {
     const std::string_view way = trie_.path(nodes[i]).substr(0, nodes[i].depth - 1U);
     auto depth = static_cast<std::size_t>(std::ranges::mismatch(way, walked).in1 - way.begin());
     for (; depth < way.size(); ++depth) {
-      path_[depth + 1] = step(path_[depth], static_cast<std::uint8_t>(way[depth]));
+      walk.path[depth + 1] = step(walk, walk.path[depth], static_cast<std::uint8_t>(way[depth]));
     }
     walked = way;
-    walk_below(i, nodes[i].end, mask);
+    walk_below(walk, i, nodes[i].end, mask);
   }
 }
 
 void GrammarCache::fill(std::uint32_t slot, TokenMask& mask) {
-  const std::lock_guard lock(mutex_);
-  work_begin_ = lattice_.work();
+  Walk walk(*this);
   make_room();
   if (const auto known = masks_.find(slots_[slot]); known != masks_.end()) {
     mask = known->second;
     return;
   }
-  const LocalMask& shared = local_mask(slot);
+  const LocalMask local = local_mask(walk, slot);
+  begin_path(walk, slots_[slot]);
   // Whether a call is too deep depends on the callers.
-  const bool shallow = lattice_.depth(slots_[slot]) + shared.depth < most_depth_;
+  const bool shallow = lattice_.depth(slots_[slot]) + local.depth < most_depth_;
   if (shallow) {
-    const LocalMask local = shared;  // making room would forget it
     mask = local.certain;
-    walk_escapes(slots_[slot], local, mask);
+    walk_escapes(walk, local, mask);
   } else {
     mask = TokenMask(trie_.n_tokens());
-    path_.assign(trie_.longest() + 1, GrammarLattice::kDead);
-    path_[0] = slots_[slot];
-    walk_below(0, static_cast<std::uint32_t>(trie_.nodes().size()), mask);
+    walk_below(walk, 0, static_cast<std::uint32_t>(trie_.nodes().size()), mask);
   }
   masks_.insert_or_assign(slots_[slot], mask);
   mask_bytes_ += mask.memory_bytes() + 128;
-  path_.clear();
 }
 
 }  // namespace heddle

@@ -121,6 +121,40 @@ TEST_F(GrammarRequest, EqualsWhateverRunsBesideIt) {
   }
 }
 
+/// Steps may go on without choices whose masks take long; that changes nothing but the time.
+TEST_F(GrammarRequest, EqualsWhoeverWaitsForItsMask) {
+  const auto engine = load();
+  std::string ways;
+  for (char c = 'a'; c <= 'z'; ++c) {
+    ways += (c == 'a' ? "" : "|") + std::string("[^") + c + "]{0," + std::to_string(30 + c % 7) +
+            "}" + c;
+  }
+  const std::string dear = "(" + ways + "|[^a-z]){40,90}";
+  Request several = request_of(regex_grammar(dear), 3);
+  several.n = 3;
+  several.max_new_tokens = 24;
+  std::vector<Answer> alone;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    Request one = several;
+    one.n = 1;
+    one.choice = i;
+    one.grammar = regex_grammar(dear);  // knows nothing
+    alone.push_back(run(*engine, one));
+    EXPECT_EQ(alone.back().finish, FinishReason::kLength) << alone.back().error;
+  }
+  Request plain = request_of(nullptr, 4);
+  plain.max_new_tokens = 120;
+  const Answer plain_alone = run(*engine, plain);
+
+  Choices choices;
+  Choices other;
+  engine->submit(several, collect(choices));
+  engine->submit(plain, collect(other));
+  engine->run();
+  EXPECT_EQ(other.at(0).tokens, plain_alone.tokens);
+  for (const auto& [index, answer] : choices) EXPECT_EQ(answer.tokens, alone[index].tokens);
+}
+
 TEST_F(GrammarRequest, EqualsWithoutPreemption) {
   const auto engine = load();
   const Answer whole = run(*engine, request_of(person(), 5));

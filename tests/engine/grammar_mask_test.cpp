@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "engine/grammar/grammar_builder.h"
+#include "engine/grammar/mask_worker.h"
 #include "engine/grammar/token_masker.h"
 
 namespace heddle {
@@ -275,6 +276,55 @@ TEST(GrammarMask, ThreadsMayShareAGrammar) {
     }
   }
   for (const std::string& text : texts) EXPECT_EQ(text, texts[0]);
+}
+
+/// Walks give way to each other and forget what the others know.
+TEST(GrammarMask, ThreadsAtDifferentPlacesOfAnAmbiguousGrammarGetTheSameMasks) {
+  const TokenMasker shared(vocabulary(), std::vector<TokenId>{kEnd}, std::size_t{512} << 10U);
+  const GrammarPtr grammar = regex_grammar("([a-z ]{1,4}[aeiou]|[a-z ]{2,7}[stn]){0,60}");
+  std::vector<std::string> texts(4);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      threads.emplace_back([&, i] {
+        Rng rng(static_cast<unsigned>(i));
+        texts[i] = random_walk(shared, grammar, rng, 60);
+      });
+    }
+  }
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    Rng rng(static_cast<unsigned>(i));
+    EXPECT_EQ(texts[i], random_walk(masker(), grammar, rng, 60));
+  }
+}
+
+TEST(MaskWorker, ComputesAheadAndKnowsWhatAMaskMayTake) {
+  MaskWorker worker;
+  const auto job = std::make_shared<MaskJob>(masker(), regex_grammar("(a|b){3}"));
+  EXPECT_FALSE(job->ready());
+  EXPECT_EQ(job->expected_s(), 0.0);
+  worker.start(job);
+  job->prepare();
+  EXPECT_TRUE(job->ready());
+  const double first = job->expected_s();
+  EXPECT_GT(first, 0.0);
+  EXPECT_TRUE(job->next_mask().test('a'));
+  EXPECT_TRUE(job->accept('b'));
+  EXPECT_FALSE(job->ready());
+  job->prepare();  // nobody has begun it
+  EXPECT_TRUE(job->ready());
+  EXPECT_GE(job->expected_s(), 0.875 * first);
+}
+
+TEST(MaskWorker, AStepWaitsForTheCheapestThatFitIntoIt) {
+  using Jobs = std::vector<std::size_t>;
+  EXPECT_EQ(late_jobs({}, 1.0), Jobs());
+  const std::vector<double> expected = {4.0, 0.0, 1.0, 2.0, 1.0, 0.0};
+  EXPECT_EQ(late_jobs(expected, 8.0), Jobs());
+  EXPECT_EQ(late_jobs(expected, 7.9), Jobs({0}));
+  EXPECT_EQ(late_jobs(expected, 2.0), Jobs({3, 0}));
+  EXPECT_EQ(late_jobs(expected, 1.5), Jobs({4, 3, 0}));
+  EXPECT_EQ(late_jobs(expected, 0.0), Jobs({2, 4, 3, 0}));
 }
 
 TEST(GrammarMask, AmbiguityThatGrowsIsAnErrorNotAWait) {

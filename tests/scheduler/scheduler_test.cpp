@@ -227,6 +227,50 @@ TEST(Scheduler, StepMixesADecodeRowWithAPromptChunk) {
   EXPECT_EQ(plan->n_tokens, 8);
 }
 
+TEST(Scheduler, WhatIsHeldSitsTheStepOutAndGoesOnLater) {
+  SchedulerOptions options = small_options();
+  options.n_blocks = 8;  // too few for both: one is preempted while it is held
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  const std::vector<Token> prompts[] = {prompt_of(5, 1), prompt_of(6, 2)};
+  const SequenceId first = scheduler.add({.prompt = prompts[0], .max_new_tokens = 14});
+  const SequenceId second = scheduler.add({.prompt = prompts[1], .max_new_tokens = 14});
+  const SequenceId both[] = {first, second};
+  std::map<SequenceId, std::vector<Token>> answers;
+  for (int step = 0; !scheduler.idle(); ++step) {
+    ASSERT_LT(step, 300);
+    std::vector<SequenceId> held;
+    if (step > 0 && step % 3 != 0) held = {step % 2 == 0 ? first : second};
+    if (step > 0 && step % 5 == 0) held = {first, second};
+    std::map<SequenceId, int> runs;  // of those that run
+    for (const SequenceId id : both) {
+      const Sequence* s = scheduler.find(id);
+      if (s != nullptr && s->state == SequenceState::kRunning) runs[id] = s->run;
+    }
+    const auto plan = scheduler.plan(held);
+    scheduler.check();
+    if (!plan) {
+      EXPECT_FALSE(held.empty());
+      continue;
+    }
+    for (const BatchPlan::Item& item : plan->items) {
+      const auto run = runs.find(item.sequence);
+      const bool begins = run == runs.end() || run->second != scheduler.find(item.sequence)->run;
+      EXPECT_TRUE(begins || std::ranges::find(held, item.sequence) == held.end());
+    }
+    scheduler.commit(*plan, model.run(*plan));
+    for (const SequenceId id : both) {
+      const Sequence* s = scheduler.find(id);
+      if (s == nullptr || s->n_generated() < 14) continue;
+      answers[id] = {s->tokens.begin() + s->n_prompt, s->tokens.end()};
+      scheduler.remove(id);
+    }
+  }
+  EXPECT_GT(scheduler.stats().preemptions, 0);
+  EXPECT_EQ(answers.at(first), expected_answer(prompts[0], 14));
+  EXPECT_EQ(answers.at(second), expected_answer(prompts[1], 14));
+}
+
 TEST(Scheduler, LongPromptDoesNotStarveDecodingSequences) {
   SchedulerOptions options = small_options();
   options.max_step_tokens = 8;
