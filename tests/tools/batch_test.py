@@ -59,6 +59,11 @@ class Batch(Cli):
             self.assertEqual(got[f"r{i}"]["status_code"], 200)
         server.stop()
 
+    def test_lines_of_many_prompts_wait_for_room(self):
+        lines = [{"custom_id": f"p{i}", "url": "/v1/completions", "body": {"prompt": ["a"] * 128, "max_tokens": 1, "temperature": 0}} for i in range(24)]
+        self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 0)
+        self.assertEqual([r["status_code"] for r in self.answers().values()], [200] * 24)
+
     def test_refused_requests_have_their_error(self):
         lines = [line(0), line(1, temperature=9), line(2, stream=True), line(3, model="other"), {"custom_id": "e", "url": "/v1/embeddings", "body": {"input": "a"}}]
         self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 1)

@@ -38,6 +38,8 @@
 namespace heddle::cli {
 namespace {
 
+constexpr std::int64_t kNoBound = std::int64_t{1} << 60;  // lines wait here, not in the queue
+
 constexpr std::string_view kUrls[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses",
                                       "/v1/embeddings"};
 
@@ -315,7 +317,7 @@ int run_batch(const Arguments& args) {
       .style = server_reply_style(args, *engine), .version = program_version(), .limits = limits};
   TaskQueue queue;
   serve::EngineHost host(serve::make_driver(std::move(engine), server_facts(args)),
-                         {.most_open_tokens = std::int64_t{1} << 60});
+                         {.most_open = kNoBound, .most_open_tokens = kNoBound});
   serve::Service service(host, std::move(service_options));
   const std::string& numerics_id = host.facts().numerics_id;
   check_model(out_path, found, numerics_id);

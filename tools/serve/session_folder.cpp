@@ -119,7 +119,10 @@ bool SessionFolder::restore(EngineHost& host, const Key& key, Done done) const {
   }
   return host.call([this, file, client = key.client, done = std::move(done)](Driver& driver) {
     try {
-      const SessionReport report = driver.restore_session(file, client);
+      SessionReport report = driver.restore_session(file, client);
+      std::error_code gone;
+      const auto bytes = fs::file_size(file, gone);
+      if (!gone) report.bytes = bytes;
       done(&report, "", false);
     } catch (const std::exception& e) {
       done(nullptr, without_folder(e.what(), path_), false);

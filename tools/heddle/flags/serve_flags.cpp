@@ -136,7 +136,8 @@ constexpr FlagSpec kFlags[] = {
      .commands = kServe,
      .kind = ValueKind::kPath,
      .value = "FOLDER",
-     .help = "where /v1/sessions saves conversations (requests name theirs with session_id)",
+     .help = "an existing folder where /v1/sessions saves conversations (requests name theirs with "
+             "session_id)",
      .env = true},
     {.name = "tool-parser",
      .commands = kApi,
