@@ -349,6 +349,18 @@ class Answers(unittest.TestCase):
             self.assertEqual(ids.count(i), plain.count(i), "a message wrote a special token")
         self.assertGreater(len(ids), len(plain))
 
+    # H18
+    def test_hostile_texts_come_back_as_they_were(self):
+        zalgo = "".join("h" + "\u0300\u0316\u0334" * 30 for _ in range(2000))
+        planes = "".join(chr(c) for c in range(1, 0x110000, 97) if not 0xd800 <= c < 0xe000)
+        for text in ("a" * 400000, "\n" * 400000, " " * 400000, "7" * 400000, "e" + "\u0301" * 100000, zalgo, "שלום עולם " * 20000, planes,
+                     "<|im_end|></s><s>" * 20000):
+            with self.subTest(text[:10]):
+                ids = SERVER.post("/tokenize", {"prompt": text, "add_special_tokens": False})[1]["tokens"]
+                self.assertEqual(SERVER.post("/detokenize", {"tokens": ids})[1]["prompt"], text)
+                status, reply = SERVER.post("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": text}]})
+                self.assertEqual((status, reply["error"]["code"]), (400, "context_length_exceeded"))
+
     def test_tokens(self):
         text = "pear und wörd 語 🙂"
         ids = SERVER.post("/tokenize", {"prompt": text, "return_token_strs": True})[1]
@@ -616,6 +628,58 @@ class Runs(unittest.TestCase):
         finally:
             server.stop()
 
+    def test_no_key_fills_the_queue_for_others(self):
+        keys = [{"authorization": "Bearer " + k} for k in ("one", "two")]
+        server = Server(MODEL, "--ctx", 8192, "--parallel", 1, "--max-queue", 5, "--api-key", "one", "--api-key", "two")
+        try:  # six places: three for each
+            body = {**TEXT, "max_tokens": 8000, "ignore_eos": True}
+            running = server.events("/v1/completions", body, headers=keys[0])
+            next(running)
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                waiting = [pool.submit(server.request, "POST", "/v1/completions", {**body, "max_tokens": 1}, keys[0]) for _ in range(6)]
+                done, _ = concurrent.futures.wait(waiting, 30, concurrent.futures.FIRST_COMPLETED)
+                self.assertEqual(done.pop().result()[0], 429)
+                other = pool.submit(server.request, "POST", "/v1/completions", {**TEXT, "max_tokens": 1}, keys[1])
+                end = time.time() + 30
+                while server.metric("vllm:num_requests_waiting", keys[1]) < 3 and time.time() < end:
+                    time.sleep(0.01)  # two of the one, one of the other
+                running.close()
+                self.assertEqual(other.result()[0], 200)
+                codes = [w.result()[0] for w in waiting]
+            self.assertEqual((codes.count(200), codes.count(429)), (2, 4))
+        finally:
+            server.stop()
+
+    def test_no_key_goes_before_the_others(self):
+        server = Server(MODEL, "--api-key", "one", "--api-key", "two")
+        try:
+            key = {"authorization": "Bearer one"}
+            status, reply = server.post("/v1/completions", {**TEXT, "priority": -1}, headers=key)
+            self.assertEqual((status, reply["error"]["code"], reply["error"]["param"]), (400, "invalid_value", "priority"))
+            self.assertEqual(server.post("/v1/completions", {**TEXT, "priority": 1}, headers=key)[0], 200)
+        finally:
+            server.stop()
+
+    def test_a_key_has_its_share_of_the_queue(self):
+        server = Server(MODEL, "--ctx", 8192, "--api-key", "one", "--api-key", "two", "--max-per-key", 2)
+        try:
+            keys = [{"authorization": "Bearer " + k} for k in ("one", "two")]
+            running = [server.events("/v1/completions", {**TEXT, "max_tokens": 8000, "ignore_eos": True}, headers=keys[0]) for _ in range(2)]
+            for events in running:
+                next(events)
+            status, headers, data = server.request("POST", "/v1/completions", TEXT, keys[0])
+            self.assertEqual((status, json.loads(data)["error"]["code"], headers["retry-after"]), (429, "rate_limit_exceeded", "1"))
+            self.assertEqual(server.post("/v1/completions", TEXT, headers=keys[1])[0], 200)
+            for events in running:
+                events.close()
+            self.assertTrue(server.wait_idle(headers=keys[1]))
+            self.assertEqual(server.post("/v1/completions", TEXT, headers=keys[0])[0], 200)
+        finally:
+            server.stop()
+        code, _, text = heddle("serve", MODEL, "--max-per-key", 2, "--api-key", "one")
+        self.assertEqual(code, 2)
+        self.assertIn("--max-per-key", text)
+
     # R1
     def test_drain(self):
         server = Server(MODEL, "--parallel", 8, "--ctx", 8192, "--drain-seconds", 60)
@@ -683,6 +747,7 @@ class Runs(unittest.TestCase):
             words = {**CHAT, "messages": [{"role": "user", "content": "word " * 150}], "session_id": "talk-1"}
             server = Server(HYBRID, "--session-dir", folder)
             self.assertEqual(server.post("/v1/sessions/talk-1/save", {})[0], 404)
+            self.assertEqual(server.post("/v1/chat/completions", {**words, "cache_salt": "a"})[1]["error"]["param"], "session_id")
             server.post("/v1/chat/completions", words)
             status, saved = server.post("/v1/sessions/talk-1/save", {})
             self.assertEqual((status, saved["saved"]), (200, True))
@@ -693,7 +758,7 @@ class Runs(unittest.TestCase):
             server = Server(HYBRID, "--session-dir", folder)
             self.assertEqual(server.post("/v1/sessions/none/restore", {})[0], 404)
             status, restored = server.post("/v1/sessions/talk-1/restore", {})
-            self.assertEqual((status, restored["tokens"]), (200, saved["tokens"]))
+            self.assertEqual((status, restored["tokens"], restored["bytes"]), (200, saved["tokens"], saved["bytes"]))
             usage = server.post("/v1/chat/completions", words)[1]["usage"]
             self.assertGreater(usage["prompt_tokens_details"]["cached_tokens"], 100)
             file = next(pathlib.Path(folder).iterdir())

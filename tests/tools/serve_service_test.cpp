@@ -365,14 +365,32 @@ TEST(ServeHost, ThreadsMaySubmitAndCancelAtOnce) {
   EXPECT_EQ(n_taken, 400);
 }
 
+TEST(ServeWorkers, ClientsTakeTurns) {
+  Workers workers(1, 100);
+  Gate gate;
+  gate.set(false);
+  EXPECT_TRUE(workers.post("many", [&] { gate.pass(); }));
+  EXPECT_TRUE(soon([&] { return gate.holds(); }));
+  std::vector<std::string> order;  // of the one worker
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(workers.post("many", [&order, i] { order.push_back("m" + std::to_string(i)); }));
+  }
+  EXPECT_TRUE(workers.post("one", [&] { order.push_back("o"); }));
+  EXPECT_TRUE(workers.post("another", [&] { order.push_back("a"); }));
+  EXPECT_EQ(workers.n_tasks(), 8U);
+  gate.set(true);
+  EXPECT_TRUE(soon([&] { return workers.n_tasks() == 0; }));
+  EXPECT_THAT(order, testing::ElementsAre("o", "a", "m0", "m1", "m2", "m3", "m4"));
+}
+
 // R5
 TEST(ServeWorkers, WhatATaskThrowsEndsItAlone) {
   Workers workers(1, 10);
   std::atomic<int> n_done{0};
   for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(workers.post([] { throw std::runtime_error("a task"); }));
-    EXPECT_TRUE(workers.post([] { throw 3; }));
-    EXPECT_TRUE(workers.post([&] { ++n_done; }));
+    EXPECT_TRUE(workers.post("", [] { throw std::runtime_error("a task"); }));
+    EXPECT_TRUE(workers.post("", [] { throw 3; }));
+    EXPECT_TRUE(workers.post("", [&] { ++n_done; }));
   }
   EXPECT_TRUE(soon([&] { return n_done == 3; }));
 }
@@ -779,6 +797,31 @@ TEST(ServeServer, ADeadEngineIsToldToAll) {
   EXPECT_EQ(server.ask(get("/health")).status, 503);
   EXPECT_EQ(server.ask(chat("new", 1)).status, 503);
   EXPECT_EQ(server.ask(get("/v1/models")).status, 200);
+}
+
+TEST(ServeServer, WhatTheEngineHasNotBegunWhenItDiesIs503StreamedOrNot) {
+  Gate gate;
+  std::atomic<bool> broken{false};
+  Server server({.before_step = [&] {
+    gate.pass();
+    if (broken) throw std::runtime_error("an invariant");
+  }});
+  gate.set(false);
+  std::thread breaker([&] {
+    EXPECT_TRUE(soon([&] { return gate.holds() && server.host().n_open() == 4; }));
+    broken = true;
+    gate.set(true);
+  });
+  const auto replies =
+      server.ask({chat("one", 5), chat("two", 5), chat("three", 5), chat("whole", 5, false)});
+  breaker.join();
+  int n_early = 0;  // one at least waited behind the step
+  for (const Reply& reply : replies) {
+    EXPECT_THAT(reply.body, HasSubstr("engine_dead"));
+    if (reply.status == 503) ++n_early;
+  }
+  EXPECT_GE(n_early, 1);
+  EXPECT_TRUE(soon([&] { return server.host().n_open() == 0; }));
 }
 
 /// A chat request with log probabilities.

@@ -101,7 +101,10 @@ void wait_for_end(const serve::ShutdownSignals& signals, const serve::EngineHost
 }
 
 /// What runs may end; what does not is told so.
-void drain(const Arguments& args, serve::EngineHost& host, serve::HttpServer& http) {
+void drain(const Arguments& args,
+           serve::EngineHost& host,
+           const serve::Service& service,
+           serve::HttpServer& http) {
   const double most = args.number("drain-seconds").value_or(30.0);
   host.drain();
   http.drain();
@@ -112,7 +115,7 @@ void drain(const Arguments& args, serve::EngineHost& host, serve::HttpServer& ht
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   };
-  const auto open = [&] { return host.n_open() > 0; };
+  const auto open = [&] { return host.n_open() > 0 || service.n_reading() > 0; };
   wait_while([&] { return open() && host.state() != serve::HostState::kDead; }, most);
   if (open()) host.cancel_all("draining");
   wait_while(open, kFlushSeconds);
@@ -168,7 +171,7 @@ int run_serve(const Arguments& args) {
   }
   wait_for_end(signals, *host);
   const bool dead = host->state() == serve::HostState::kDead;
-  drain(args, *host, http);
+  drain(args, *host, *service, http);
   http.stop();
   service->stop();
   if (dead) throw runtime_failure("the engine has ended");

@@ -1,5 +1,6 @@
 #include "tools/serve/driver.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -19,6 +20,11 @@ class EngineDriver : public Driver {
     facts_.chat_template = engine_->chat_template();
     facts_.context = options.context;
     facts_.vocab = engine_->config().vocab;
+    for (TokenId id = 0; id < facts_.tokenizer->vocab_size(); ++id) {
+      facts_.max_token_bytes =
+          std::max(facts_.max_token_bytes,
+                   static_cast<std::int64_t>(facts_.tokenizer->token_bytes(id, true).size()));
+    }
     facts_.recurrent = options.prefix_cache && engine_->stats().state_slots > 0;
     facts_.sampling = engine_->default_sampling();
     // What the API's clients expect where the checkpoint says nothing.

@@ -21,6 +21,7 @@ struct ModelFacts {
   const ChatTemplate* chat_template = nullptr;  // nullptr: none
   std::int64_t context = 0;
   std::int64_t vocab = 0;
+  std::int64_t max_token_bytes = 0;  // of the longest token; 0: not known
   bool recurrent = false;        // states are worth snapshots where conversations may depart
   SamplingParams sampling = {};  // where a request says nothing
   std::string numerics_id = {};

@@ -135,6 +135,10 @@ void Service::watch(const HttpServer* server) {
   impl_->http = server;
 }
 
+std::size_t Service::n_reading() const {
+  return impl_->workers.n_tasks();
+}
+
 ServerMetrics& Service::metrics() {
   return impl_->metrics;
 }
@@ -320,7 +324,8 @@ void Service::Impl::body_route(Call call) {
       route == RouteId::kChat || route == RouteId::kCompletions || route == RouteId::kResponses;
   if (generates && host.full()) throw ApiError(refusal_error(EngineHost::Refusal::kQueueFull));
   const auto shared = std::make_shared<Call>(std::move(call));
-  const bool taken = workers.post([this, shared] {
+  const std::string& turn = shared->client.empty() ? shared->exchange->peer() : shared->client;
+  const bool taken = workers.post(turn, [this, shared] {
     std::string failure;
     ApiErrorSpec error;
     try {

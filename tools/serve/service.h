@@ -41,6 +41,8 @@ class Service {
   /// Where /metrics finds the connections.
   void watch(const HttpServer* server);
   ServerMetrics& metrics();
+  /// Requests that are being read, or wait to be: they are not the host's yet.
+  std::size_t n_reading() const;
   /// Ends the workers; what waits for them is dropped.
   void stop();
 

@@ -5,12 +5,15 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
 namespace heddle::serve {
 
+/// Tasks of one client run in their order; clients take turns, one task each.
 class Workers {
  public:
   /// Throws kMemory where there are no more threads.
@@ -19,15 +22,23 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
   /// False: too many wait. What `task` throws is logged, and ends it alone.
-  bool post(std::function<void()> task);
+  bool post(const std::string& client, std::function<void()> task);
+  /// Tasks that wait or run.
+  std::size_t n_tasks() const;
   /// Ends the threads after what they do now; what waits is dropped. From one thread.
   void stop();
 
  private:
   void run();
-  std::mutex mutex_;
+  /// Of the client whose turn it is. Under the mutex, and something waits.
+  std::function<void()> next();
+
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> waiting_;
+  std::map<std::string, std::deque<std::function<void()>>> waiting_;  // no empty ones
+  std::string last_;  // the client of the last task that began
+  std::size_t n_waiting_ = 0;
+  std::size_t n_running_ = 0;
   std::size_t most_waiting_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

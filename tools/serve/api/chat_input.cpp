@@ -380,6 +380,19 @@ ChatInput read_responses(const Fields& fields,
   return input;
 }
 
+void check_text_length(std::size_t n_bytes, const ModelFacts& facts, std::string_view param) {
+  if (facts.max_token_bytes == 0) return;
+  const std::int64_t most =
+      std::max(std::int64_t{1} << 20U, 4 * facts.context * facts.max_token_bytes);
+  if (static_cast<std::int64_t>(n_bytes) <= most) return;
+  throw ApiError(
+      {.code = "context_length_exceeded",
+       .message = fmt::format("the prompt has {} bytes: more than the model's context of {} tokens "
+                              "can hold",
+                              n_bytes, facts.context),
+       .param = std::string(param)});
+}
+
 RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool with_departures) {
   if (facts.chat_template == nullptr) {
     throw ApiError({.code = "chat_template_error",
@@ -402,6 +415,7 @@ RenderedChat render_chat(const ChatInput& input, const ModelFacts& facts, bool w
                     [&](const ByteRange& r) { return r.begin >= at + last.size(); });
       for (ByteRange& r : prompt.untrusted) r.end = std::min(r.end, prompt.text.size());
     }
+    check_text_length(prompt.text.size(), facts, "messages");
     out.tokens = encode_rendered(*facts.tokenizer, prompt);
     out.text = std::move(prompt.text);
   } catch (const ApiError&) {

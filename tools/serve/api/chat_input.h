@@ -36,6 +36,11 @@ ChatInput read_chat(const Fields& fields, const ModelFacts& facts, const ServerL
 /// Of /v1/responses: input, instructions, tools.
 ChatInput read_responses(const Fields& fields, const ModelFacts& facts, const ServerLimits& limits);
 
+/// Throws ApiError (context_length_exceeded) for a text that is so long that it is not encoded to
+/// know that it does not fit: of more than a MiB, and of four times the bytes that the context's
+/// tokens have at most (an encoder may drop some: white space).
+void check_text_length(std::size_t n_bytes, const ModelFacts& facts, std::string_view param);
+
 struct RenderedChat {
   std::string text;
   std::vector<TokenId> tokens;

@@ -18,6 +18,11 @@ std::unique_ptr<AnswerFormat> format_of(Endpoint endpoint) {
   return completion_format();
 }
 
+bool is_failure(const RequestEvent& event) {
+  return event.finish == FinishReason::kError || event.finish == FinishReason::kDeadline ||
+         event.finish == FinishReason::kCancelled;
+}
+
 /// What ended a request that was running. Its text is for the log too: nothing of a request is in
 /// it but numbers.
 ApiErrorSpec failure_of(const RequestEvent& event) {
@@ -62,6 +67,11 @@ ApiErrorSpec refusal_error(EngineHost::Refusal refusal) {
               .code = "rate_limit_exceeded",
               .message = "the queue holds as many tokens as it may; try again later",
               .retry_after_s = 2};
+    case EngineHost::Refusal::kClientFull:
+      return {.status = 429,
+              .code = "rate_limit_exceeded",
+              .message = "this key has as many requests open as it may; try again later",
+              .retry_after_s = 1};
     case EngineHost::Refusal::kDraining:
       return {.status = 503,
               .code = "draining",
@@ -177,14 +187,6 @@ void Generation::accepted() {
   head.headers.emplace_back("x-accel-buffering", "no");
   exchange_->begin_stream(std::move(head));
   streaming_ = true;
-  std::string out;
-  format_->begin(answer_, out);
-  send(out);
-}
-
-void Generation::refused(ErrorKind kind, const std::string& text) {
-  if (kind == ErrorKind::kBadInput) return fail({.code = "invalid_value", .message = text});
-  fail({.status = 500, .code = "internal_error", .message = "the engine refused the request"});
   // With usage in every chunk the first one waits until it is known what is reused.
   if (!plan_.continuous_usage) write_begin();
   ping_later();
@@ -193,20 +195,33 @@ void Generation::refused(ErrorKind kind, const std::string& text) {
 
 void Generation::write_begin() {
   begin_written_ = true;
+  std::string out;
+  format_->begin(answer_, out);
+  send(out);
+}
+
+void Generation::refused(ErrorKind kind, const std::string& text) {
+  if (kind == ErrorKind::kBadInput) return fail({.code = "invalid_value", .message = text});
+  fail({.status = 500, .code = "internal_error", .message = "the engine refused the request"});
 }
 
 void Generation::progressed(std::size_t prompt, const std::vector<RequestEvent>& events) {
   if (plan_.stream && !streaming_ && !over_) {  // another prompt may still be refused
+    const auto failure = std::ranges::find_if(events, is_failure);
+    if (failure != events.end()) return fail(failure_of(*failure));
     early_.emplace_back(prompt, events);
     return;
   }
   std::string out;
   for (const RequestEvent& event : events) {
     if (over_) return;
-    if (event.finish == FinishReason::kError || event.finish == FinishReason::kDeadline ||
-        event.finish == FinishReason::kCancelled) {
+    if (is_failure(event)) {
       send(out);
       return fail(failure_of(event));
+    }
+    if (streaming_ && !begin_written_) {
+      if (event.prompt_computed >= 0) answer_.prompts[prompt].reuse = event.reuse;
+      write_begin();
     }
     take(prompt, event, out);
   }
@@ -219,10 +234,7 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   AnswerChoice& choice = answer_.choices[prompt * static_cast<std::size_t>(plan_.n) + event.choice];
   take_begin(choice, event);
   if (event.prompt_computed >= 0) {
-    if (streaming_ && !begin_written_) {
-      if (event.prompt_computed >= 0) answer_.prompts[prompt].reuse = event.reuse;
-      write_begin();
-    }
+    answer_.prompts[prompt].reuse = event.reuse;
     if (streaming_ && plan_.progress) format_->progress(answer_, choice, event, seconds(), out);
     return;
   }
@@ -234,7 +246,6 @@ void Generation::take(std::size_t prompt, const RequestEvent& event, std::string
   if (event.token) take_token(choice, event);
   if (event.token || !event.text.empty()) take_text(choice, event, out);
   if (event.finish != FinishReason::kNone) end_choice(choice, event, out);
-    answer_.prompts[prompt].reuse = event.reuse;
 }
 
 /// The first that is heard of a choice. Each counts its prompt, as the engine does.

@@ -371,7 +371,9 @@ std::vector<std::int32_t> prompt_tokens(const Json& prompt,
                                         const std::string& where,
                                         const PlanContext& context) {
   if (prompt.is_string()) {
-    return context.facts.tokenizer->encode(prompt.get_ref<const std::string&>(), {});
+    const auto& text = prompt.get_ref<const std::string&>();
+    check_text_length(text.size(), context.facts, "prompt");
+    return context.facts.tokenizer->encode(text, {});
   }
   if (!prompt.is_array()) {
     throw invalid_type("prompt", where + ": allowed a text or a list of token ids");

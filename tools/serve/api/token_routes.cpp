@@ -30,6 +30,7 @@ Json tokenize(const Fields& fields, const ModelFacts& facts, const ServerLimits&
                       .message = "prompt or messages is missing",
                       .param = "prompt"});
     }
+    check_text_length(text->size(), facts, "prompt");
     ids = facts.tokenizer->encode(*text, {.add_special = fields.on("add_special_tokens", true)});
   }
   Json out{{"count", ids.size()}, {"max_model_len", facts.context}, {"tokens", ids}};
