@@ -1,10 +1,13 @@
-// Bodies of requests that make a model write. The first byte says the endpoint and what the server
-// is told; the rest is the body. A body is refused with an ApiError that can be an answer, or gives
-// a plan that is inside the table and the limits.
+// Bodies of requests. The first byte says the endpoint and what the server is told; the rest is the
+// body. A body is refused with an ApiError that can be an answer, or gives a plan that is inside
+// the table and the limits. The same body once more with a field of some endpoint, of some kind,
+// and on the endpoints that make nothing write.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -12,6 +15,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tools/serve/api/api_error.h"
 #include "tools/serve/api/generation_plan.h"
+#include "tools/serve/api/token_routes.h"
 #include "tools/serve/fake_driver.h"
 
 namespace heddle::serve {
@@ -113,10 +117,55 @@ void check(unsigned flags, std::string_view body) {
   }
 }
 
+/// What the endpoints read that only look at tokens.
+void check_token_routes(std::string_view body) {
+  const ServerLimits limits = small_limits();
+  for (const Endpoint endpoint :
+       {Endpoint::kTokenize, Endpoint::kDetokenize, Endpoint::kTemplate, Endpoint::kEmbeddings}) {
+    try {
+      const Fields fields = Fields::read(body, endpoint, limits, false);
+      check_model(fields, facts());
+      if (endpoint == Endpoint::kTokenize) tokenize(fields, facts(), limits);
+      if (endpoint == Endpoint::kDetokenize) detokenize(fields, facts());
+      if (endpoint == Endpoint::kTemplate) apply_template(fields, facts(), limits);
+    } catch (const ApiError& e) {
+      check_error(e.spec());
+    }
+  }
+}
+
+/// The body with a field of the table that the input chooses, whatever endpoint has it.
+std::string with_field(std::string_view body, unsigned flags) {
+  nlohmann::json object = nlohmann::json::parse(body, nullptr, false);
+  if (!object.is_object()) return std::string(body);
+  const auto table = field_table();
+  const std::size_t hash = std::hash<std::string_view>()(body) + flags;
+  const nlohmann::json values[] = {true,
+                                   -1,
+                                   0.5,
+                                   "x",
+                                   {nullptr},
+                                   {3},
+                                   {"x"},
+                                   nlohmann::json::object(),
+                                   {{"type", 3}},
+                                   {{"type", "function"}, {"function", 3}},
+                                   nlohmann::json::array({nlohmann::json::object()})};
+  object[std::string(table[hash % table.size()].name)] =
+      values[hash / table.size() % std::size(values)];
+  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 }  // namespace heddle::serve
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  if (size > 0) heddle::serve::check(data[0], {reinterpret_cast<const char*>(data) + 1, size - 1});
+  if (size == 0) return 0;
+  const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
+  const std::string more = heddle::serve::with_field(body, data[0]);
+  for (const std::string_view text : {body, std::string_view(more)}) {
+    heddle::serve::check(data[0], text);
+    heddle::serve::check_token_routes(text);
+  }
   return 0;
 }
