@@ -201,5 +201,81 @@ TEST(ServeEveryField, ThatOthersHaveAndWeLackIsRefused) {
   EXPECT_EQ(made_of(Endpoint::kCompletions, body), "unsupported_parameter tools");
 }
 
+// Tools.
+
+Json tool(const char* name, const Json& more = Json::object()) {
+  Json function = {{"name", name}};
+  function.update(more);
+  return {{"type", "function"}, {"function", function}};
+}
+
+/// Of a chat with tools; the template writes their names.
+GenerationPlan plan_with_tools(const Json& fields, bool has_place = true) {
+  static const ServerLimits kLimits;
+  static const ChatTemplate kWith(
+      "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}{{ messages[0].content }}");
+  static const ChatTemplate kWithout("{{ messages[0].content }}");
+  static GrammarStore grammars;
+  ModelFacts facts = driver().facts();
+  facts.chat_template = has_place ? &kWith : &kWithout;
+  ReplyStyle style;
+  style.tools = ToolStyle::kHermes;
+  const PlanContext context{
+      .facts = facts, .limits = kLimits, .style = style, .grammars = grammars};
+  Json body = base_of(Endpoint::kChat);
+  body.update(fields);
+  return plan_generation(body.dump(), Endpoint::kChat, context);
+}
+
+std::string prompt_of(const GenerationPlan& plan) {
+  return driver().facts().tokenizer->decode(plan.requests.at(0).prompt, true);
+}
+
+std::string refusal_of(const Json& fields, bool has_place = true) {
+  try {
+    plan_with_tools(fields, has_place);
+    return "";
+  } catch (const ApiError& e) {
+    return e.spec().code + " " + e.spec().param;
+  }
+}
+
+TEST(ServeTools, ATemplateWithoutAPlaceForThemRefusesThem) {
+  const Json tools = {{"tools", Json::array({tool("f")})}};
+  EXPECT_EQ(refusal_of(tools), "");
+  EXPECT_EQ(refusal_of(tools, false), "unsupported_parameter tools");
+  Json none = tools;
+  none["tool_choice"] = "none";
+  EXPECT_EQ(refusal_of(none, false), "");
+}
+
+TEST(ServeTools, AllowedOnesLeaveOutTheOthers) {
+  const Json tools = Json::array({tool("f"), tool("g"), tool("h")});
+  for (const char* mode : {"auto", "required"}) {
+    const Json allowed = {{"mode", mode}, {"tools", {tool("h"), tool("g")}}};
+    const GenerationPlan plan =
+        plan_with_tools({{"tools", tools},
+                         {"tool_choice", {{"type", "allowed_tools"}, {"allowed_tools", allowed}}}});
+    EXPECT_EQ(prompt_of(plan), "[g][h]a");
+    EXPECT_EQ(plan.style.declared.size(), 2U);
+    EXPECT_EQ(plan.forced_tools, mode == std::string("required"));
+    EXPECT_EQ(plan.requests[0].grammar != nullptr, plan.forced_tools);
+  }
+  const Json flat = {{"type", "allowed_tools"},
+                     {"mode", "auto"},
+                     {"tools", {{{"type", "function"}, {"name", "g"}}}}};
+  EXPECT_EQ(prompt_of(plan_with_tools({{"tools", tools}, {"tool_choice", flat}})), "[g]a");
+}
+
+TEST(ServeTools, OneThatIsStrictHasASchemaThatCanBeKeptTo) {
+  const Json bad = {{"parameters", {{"type", "object"}, {"not", Json::object()}}}};
+  Json strict = bad;
+  strict["strict"] = true;
+  EXPECT_EQ(refusal_of({{"tools", Json::array({tool("f", bad)})}}), "");
+  EXPECT_EQ(refusal_of({{"tools", Json::array({tool("f", strict)})}}), "unsupported_schema tools");
+  EXPECT_EQ(refusal_of({{"tools", Json::array({tool("f", {{"strict", "yes"}})})}}),
+            "invalid_type tools[0].strict");
+}
+
 }  // namespace
 }  // namespace heddle::serve
