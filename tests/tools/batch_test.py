@@ -1,4 +1,5 @@
 """`heddle batch`: answers are the server's, what is answered is not answered again, wrong lines are named first."""
+import fcntl
 import json
 import pathlib
 import signal
@@ -58,6 +59,13 @@ class Batch(Cli):
             self.assertEqual(got[f"r{i}"]["body"]["choices"], want["choices"])
             self.assertEqual(got[f"r{i}"]["status_code"], 200)
         server.stop()
+
+    def test_the_output_is_one_run_s_and_not_the_input(self):
+        path = self.write([line(0)])
+        self.assertRefused(["batch", MODEL, path, path], "OUT is IN")
+        with open(self.out, "a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self.assertRefused(["batch", MODEL, path, self.out], "another run writes to it")
 
     def test_lines_of_many_prompts_wait_for_room(self):
         lines = [{"custom_id": f"p{i}", "url": "/v1/completions", "body": {"prompt": ["a"] * 128, "max_tokens": 1, "temperature": 0}} for i in range(24)]

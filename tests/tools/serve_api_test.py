@@ -14,7 +14,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
 from command_line import HEDDLE, as_json, heddle, run_with_tiny_models  # noqa: E402
-from server import Server, tiny_model  # noqa: E402
+from server import Server, statuses, tiny_model  # noqa: E402
 
 FOLDER = SERVER = None
 MODEL = HYBRID = ""
@@ -647,6 +647,55 @@ class Runs(unittest.TestCase):
                 self.assertEqual(other.result()[0], 200)
                 codes = [w.result()[0] for w in waiting]
             self.assertEqual((codes.count(200), codes.count(429)), (2, 4))
+        finally:
+            server.stop()
+
+    def test_a_key_is_asked_for_before_the_body(self):
+        server = Server(MODEL, "--api-key", "one")
+        try:
+            lines = ["POST /v1/completions HTTP/1.1", "Host: a", f"Content-Length: {8 << 20}", "", ""]
+            self.assertEqual(statuses(server.raw("\r\n".join(lines).encode() + b"{")), [401])
+            lines[1] += "\r\nAuthorization: Bearer one\r\nOrigin: http://other.example"
+            self.assertEqual(statuses(server.raw("\r\n".join(lines).encode() + b"{")), [403])
+        finally:
+            server.stop()
+
+    def test_pages_of_other_sites_ask_for_nothing(self):
+        server = Server(MODEL)
+        other = Server(MODEL, "--cors-origin", "http://other.example")
+        try:
+            for origin, host, status in (("http://other.example", "127.0.0.1:80", 403), ("null", "127.0.0.1", 403),
+                                         ("http://127.0.0.1:81", "127.0.0.1:80", 403), ("http://127.0.0.1:80", "127.0.0.1:80", 200),
+                                         ("https://chat.example", "chat.example", 200)):
+                with self.subTest(origin=origin):
+                    got, _, data = server.request("POST", "/v1/completions", TEXT, {"origin": origin, "host": host})
+                    self.assertEqual(got, status, data)
+                    if status == 403:
+                        self.assertEqual(json.loads(data)["error"]["code"], "origin_not_allowed")
+            self.assertEqual(other.request("POST", "/v1/completions", TEXT, {"origin": "http://other.example"})[0], 200)
+            self.assertEqual(server.request("GET", "/v1/models", None, {"origin": "http://other.example"})[0], 200)
+        finally:
+            server.stop()
+            other.stop()
+
+    def test_log_probabilities_of_prompts_have_a_bound(self):
+        server = Server(MODEL, "--ctx", 8192)
+        try:
+            ids = {**TEXT, "prompt": [[5] * 4000] * 4, "max_tokens": 1, "prompt_logprobs": 20}
+            status, reply = server.post("/v1/completions", ids)
+            self.assertEqual((status, reply["error"]["param"]), (400, "prompt"))
+            self.assertEqual(server.post("/v1/completions", {**ids, "prompt": [[5] * 400] * 4})[0], 200)
+        finally:
+            server.stop()
+
+    def test_prompts_that_no_queue_holds_are_400(self):
+        server = Server(MODEL, "--parallel", 2, "--max-queue", 4)
+        try:
+            status, reply = server.post("/v1/completions", {**TEXT, "prompt": ["a"] * 7})
+            self.assertEqual((status, reply["error"]["param"]), (400, "prompt"))
+            self.assertEqual(server.post("/v1/completions", {**TEXT, "prompt": ["a"] * 6})[0], 200)
+            status, reply = server.post("/v1/completions", {**TEXT, "structured_outputs": {"regex": "(a*){50000}"}})
+            self.assertEqual(status, 400, reply)
         finally:
             server.stop()
 

@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -263,6 +265,10 @@ class Output {
   explicit Output(const std::string& path)
       : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
     if (file_ < 0) throw bad_input(fmt::format("{}: cannot be written", path));
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      ::close(file_);
+      throw bad_input(fmt::format("{}: another run writes to it", path));
+    }
   }
   ~Output() { ::close(file_); }
   /// Throws if it cannot be written.
@@ -301,6 +307,10 @@ class Output {
 
 int run_batch(const Arguments& args) {
   const std::string& out_path = args.operands().at(2);
+  std::error_code missing;
+  if (std::filesystem::equivalent(args.operands().at(1), out_path, missing)) {
+    throw bad_input(fmt::format("{}: OUT is IN", out_path));
+  }
   std::deque<BatchLine> waiting = read_batch(args.operands().at(1));
   const std::size_t n_all = waiting.size();
   std::map<std::string, std::string> hashes;

@@ -87,6 +87,16 @@ serve::HostOptions host_options(const Arguments& args,
   return options;
 }
 
+std::string cors_origin(const Arguments& args) {
+  const auto origin = args.text("cors-origin");
+  if (!origin) return "";
+  const bool clean = std::ranges::all_of(*origin, [](char c) { return c > 0x20 && c < 0x7f; });
+  if (*origin != "*" && (!clean || origin->find("://") == std::string::npos)) {
+    throw bad_input("--cors-origin: allowed are * and an origin like https://chat.example.com");
+  }
+  return *origin;
+}
+
 /// Until a signal comes or the engine dies.
 void wait_for_end(const serve::ShutdownSignals& signals, const serve::EngineHost& host) {
   bool stalled = false;
@@ -134,7 +144,7 @@ int run_serve(const Arguments& args) {
   raise_descriptor_limit(limits);
   serve::ServiceOptions service_options{.api_keys = api_keys(args),
                                         .strict_fields = args.on("strict-fields"),
-                                        .cors_origin = args.text("cors-origin").value_or(""),
+                                        .cors_origin = cors_origin(args),
                                         .session_folder = args.text("session-dir").value_or(""),
                                         .version = program_version(),
                                         .limits = limits};
@@ -144,7 +154,8 @@ int run_serve(const Arguments& args) {
   std::unique_ptr<serve::Service> service;
   serve::HttpServer http(
       http_options(args, limits), [&](auto exchange) { service->handle(std::move(exchange)); },
-      [&](const serve::Refusal& refusal) { return service->refuse(refusal); });
+      [&](const serve::Refusal& refusal) { return service->refuse(refusal); },
+      [&](const serve::HttpRequest& head) { return service->check_head(head); });
   const serve::SessionFolder check(service_options.session_folder);
   serve::ModelFacts facts = server_facts(args);
   const EngineOptions options = server_engine_options(args);

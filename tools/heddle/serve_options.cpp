@@ -4,6 +4,7 @@
 #include <ctime>
 #include <filesystem>
 
+#include "base/error.h"
 #include "models/registry.h"
 #include "tools/heddle/options.h"
 
@@ -27,6 +28,12 @@ void set_kv_tokens(EngineOptions& options) {
   std::int64_t context = options.context;
   if (context == 0) context = open_model(options).config.context;
   options.kv_tokens = context * std::min(options.max_sequences, kDefaultKvSequences);
+}
+
+bool is_printable(const std::string& text) {
+  return !text.empty() && std::ranges::none_of(text, [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+  });
 }
 
 }  // namespace
@@ -53,6 +60,11 @@ EngineOptions server_engine_options(const Arguments& args) {
 }
 
 serve::ModelFacts server_facts(const Arguments& args) {
+  for (const std::string& name : args.texts("served-model-name")) {
+    if (!is_printable(name)) {
+      throw bad_input("--served-model-name: a name is empty or holds control characters");
+    }
+  }
   return {.id = model_id(args.operands().at(0)),
           .aliases = args.texts("served-model-name"),
           .created = static_cast<std::int64_t>(std::time(nullptr))};

@@ -22,8 +22,8 @@ struct ModelFacts {
   std::int64_t context = 0;
   std::int64_t vocab = 0;
   std::int64_t max_token_bytes = 0;  // of the longest token; 0: not known
-  bool recurrent = false;        // states are worth snapshots where conversations may depart
-  SamplingParams sampling = {};  // where a request says nothing
+  bool recurrent = false;            // states are worth snapshots where conversations may depart
+  SamplingParams sampling = {};      // where a request says nothing
   std::string numerics_id = {};
   std::string family = {};
   std::int64_t max_sequences = 1;  // that run at one time

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -323,6 +324,11 @@ HostState EngineHost::state() const {
 
 std::int64_t EngineHost::n_open() const {
   return impl_->n_open;
+}
+
+std::int64_t EngineHost::most_open() const {
+  const HostOptions& o = impl_->options;
+  return o.most_open_of_client > 0 ? std::min(o.most_open, o.most_open_of_client) : o.most_open;
 }
 
 bool EngineHost::full() const {

@@ -62,6 +62,8 @@ class EngineHost {
 
   HostState state() const;
   std::int64_t n_open() const;
+  /// Requests of one client that there is room for in an empty queue.
+  std::int64_t most_open() const;
   /// The next request would be refused with kQueueFull.
   bool full() const;
   /// As of the last step, a second old at most.

@@ -56,6 +56,7 @@ std::string describe(const ServerLimits& l) {
   line("stop_bytes", l.stop_bytes, "of a stop text");
   line("logit_biases", l.logit_biases, "entries of logit_bias, of stop_token_ids");
   line("top_logprobs", l.top_logprobs, "at each place");
+  line("scored_logprobs", l.scored_logprobs, "of the tokens of prompts, with their alternatives");
   line("reply_tokens", l.reply_tokens, "of an answer that names no length (--max-reply-tokens)");
   line("schema_bytes", l.schema_bytes, "of a JSON Schema, regex or grammar");
   line("schema_depth", l.schema_depth, "of a JSON Schema");

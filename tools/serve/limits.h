@@ -49,7 +49,8 @@ struct ServerLimits {
   std::size_t stop_bytes = 1024;
   std::int64_t logit_biases = 1024;  // and stop_token_ids
   std::int64_t top_logprobs = 20;
-  std::int64_t reply_tokens = 2048;  // where a request names no max_tokens
+  std::int64_t scored_logprobs = 1 << 18;  // of all tokens of prompts, with their alternatives
+  std::int64_t reply_tokens = 2048;        // where a request names no max_tokens
   std::size_t schema_bytes = std::size_t{64} << 10U;
   int schema_depth = 32;
 };

@@ -93,6 +93,7 @@ struct Service::Impl {
   void handle(Call call);
   void reply(const Call& call, HttpReply reply);
   void fail(const Call& call, const ApiErrorSpec& error) { reply(call, error_reply(error)); }
+  std::string admit(const HttpRequest& request, const RouteMatch& route) const;
   void options_reply(const Call& call);
   void health(const Call& call);
   void models(const Call& call);
@@ -154,6 +155,19 @@ HttpReply Service::refuse(const Refusal& refusal) {
   return reply;
 }
 
+std::optional<HttpReply> Service::check_head(const HttpRequest& request) {
+  const RouteMatch route = match_route(request.method, request.path);
+  try {
+    impl_->admit(request, route);
+    return std::nullopt;
+  } catch (const ApiError& e) {
+    impl_->metrics.count_reply(route.label, e.spec().status);
+    HttpReply reply = error_reply(e.spec());
+    reply.headers.emplace_back("x-request-id", random_id());
+    return reply;
+  }
+}
+
 void Service::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
   Impl::Call call{.exchange = exchange, .route = match_route(request.method, request.path)};
@@ -201,7 +215,7 @@ void Service::Impl::handle(Call call) {
     refused.headers.emplace_back("allow", call.route.methods);
     return reply(call, std::move(refused));
   }
-  if (call.route.needs_key) call.client = keys.client_of(request);
+  call.client = admit(request, call.route);
   switch (call.route.id) {
     case RouteId::kPage:
       return reply(call, {.headers = {{"content-type", "text/html; charset=utf-8"},
@@ -229,6 +243,24 @@ void Service::Impl::handle(Call call) {
     default:
       return body_route(std::move(call));
   }
+}
+
+/// Whose request it is. Throws ApiError for a wrong key, and for a page of another site: a browser
+/// sends that without asking first.
+std::string Service::Impl::admit(const HttpRequest& request, const RouteMatch& route) const {
+  const auto origin = request.header("origin");
+  if (origin && request.method == "POST" && options.cors_origin != "*" &&
+      *origin != options.cors_origin) {
+    const std::size_t authority = origin->find("://");
+    const bool own = authority != std::string_view::npos &&
+                     origin->substr(authority + 3) == request.header("host").value_or("");
+    if (!own) {
+      throw ApiError({.status = 403,
+                      .code = "origin_not_allowed",
+                      .message = "requests of another site's pages need --cors-origin"});
+    }
+  }
+  return route.needs_key ? keys.client_of(request) : "";
 }
 
 void Service::Impl::options_reply(const Call& call) {

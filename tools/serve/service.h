@@ -2,6 +2,7 @@
 // What the server answers: routes, keys, and the way from a request's body to its answer.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class Service {
   Service& operator=(const Service&) = delete;
 
   void handle(std::shared_ptr<Exchange> exchange);
+  /// Of a request whose body has not come: an answer if it is refused without.
+  std::optional<HttpReply> check_head(const HttpRequest& request);
   /// To what never became a request.
   HttpReply refuse(const Refusal& refusal);
   /// Where /metrics finds the connections.

@@ -71,14 +71,14 @@ Json SessionFolder::list(const std::string& client) const {
     for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
       const fs::directory_entry& entry = *it;
       const std::string file = entry.path().filename().string();
-      if (!file.ends_with(suffix)) continue;
+      std::error_code gone;
+      if (!file.ends_with(suffix) || !entry.is_regular_file(gone)) continue;
       const std::string id = file.substr(0, file.size() - suffix.size());
       if (id.find('@') != std::string::npos) continue;  // another client's
       Json& session = all[id];
       session["id"] = id;
       session["object"] = "session";
       session["saved"] = true;
-      std::error_code gone;
       const auto bytes = entry.file_size(gone);
       session["bytes"] = gone ? 0 : bytes;
     }

@@ -2,7 +2,8 @@
 
 Greedy; an answer is right if it is the expected text with the full stop behind it. With
 --reference, tokens are compared with those that reference_answers.py wrote. The exit code is 1 if a
-required score is missed. Needs sentencepiece and numpy, no PyTorch.
+required score is missed, an answer is not the reference's, or the reference has none for a prompt.
+Needs sentencepiece and numpy, no PyTorch.
 """
 
 import argparse
@@ -98,20 +99,19 @@ def missed(task: str, length: int, percent: float) -> bool:
 
 
 def compare(answers: list[Answer], reference: dict[str, Any], seed: int) -> tuple[int, int]:
-    """Lists the answers that are not the reference's; how many are, and of how many."""
+    """Lists the answers that are not the reference's or that it does not have; how many are equal, and
+    of how many."""
     if reference["seed"] != seed:
         sys.exit(f"--reference: has the prompts of seed {reference['seed']}, not {seed}")
     theirs: dict[str, list[int]] = reference["tokens"]
-    both = [answer for answer in answers if answer.example.cell.key in theirs]
-    differ = [answer for answer in both if answer.tokens != theirs[answer.example.cell.key]]
-    print(f"{len(both) - len(differ)} of {len(both)} answers are the reference's, token for token")
-    if len(both) < len(answers):
-        print(f"{len(answers) - len(both)} answers have none in the reference's file")
+    differ = [a for a in answers if a.tokens != theirs.get(a.example.cell.key)]
+    same = len(answers) - len(differ)
+    print(f"{same} of {len(answers)} answers are the reference's, token for token")
     for answer in differ:
-        print(
-            f"  {answer.example.cell.key}: {answer.text!r}, expected {answer.example.answer_text!r}"
-        )
-    return len(both) - len(differ), len(both)
+        key = answer.example.cell.key
+        none = "" if key in theirs else "; the reference has none"
+        print(f"  {key}: {answer.text!r}, expected {answer.example.answer_text!r}{none}")
+    return same, len(answers)
 
 
 def main() -> None:
@@ -156,8 +156,11 @@ def main() -> None:
         if missed(task, length, percent)
     ]
     verdict = "missed: " + ", ".join(bad) if bad else "no required score is missed"
+    unequal = same is not None and same[0] < same[1]
+    if unequal:
+        verdict += "; answers are not the reference's"
     print(f"{len(answers)} prompts, {time.time() - start:.0f} s; {verdict}")
-    sys.exit(1 if bad else 0)
+    sys.exit(1 if bad or unequal else 0)
 
 
 if __name__ == "__main__":

@@ -272,11 +272,15 @@ void set_chat_form(const Fields& fields,
   plan.style.only_calls_or_text = form.kind != Form::Kind::kFree;
   request.control_text = plan.style.tools != ToolStyle::kNone;
   if (plan.forced_tools && !parts->marker.empty()) {
-    // The control token that begins calls is part of the prompt: no grammar has such tokens.
+    // The control token that begins calls is part of the prompt: no grammar has such tokens. A
+    // model that has no such token reads its text.
     if (const auto marker = context.facts.tokenizer->find(parts->marker)) {
       request.prompt.push_back(*marker);
-      plan.forced_marker = parts->marker;
+    } else {
+      const auto ids = context.facts.tokenizer->encode(parts->marker, {.add_special = false});
+      request.prompt.insert(request.prompt.end(), ids.begin(), ids.end());
     }
+    plan.forced_marker = parts->marker;
   }
   if (form.kind == Form::Kind::kFree && !plan.forced_tools) return;
   request.grammar =

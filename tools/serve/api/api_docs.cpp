@@ -38,6 +38,8 @@ constexpr ErrorRow kErrors[] = {
     {"400", "session_error", "a saved session cannot be restored"},
     {"400", "bad_request", "a request that is not HTTP/1.1 as it must be"},
     {"401", "invalid_api_key", "a key is needed, or is another"},
+    {"403", "origin_not_allowed",
+     "a page of another site asks, and `--cors-origin` does not name it"},
     {"404", "model_not_found", "the model is not served here"},
     {"404", "session_not_found", "no such session"},
     {"404", "unknown_url", "no such path"},

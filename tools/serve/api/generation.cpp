@@ -166,6 +166,13 @@ double Generation::seconds() const {
 void Generation::submit() {
   if (exchange_->gone()) return client_gone();
   exchange_->on_gone([self = shared_from_this()] { self->client_gone(); });
+  const auto n_prompts = static_cast<std::int64_t>(plan_.requests.size());
+  if (n_prompts > context_.host.most_open()) {
+    return fail({.code = "invalid_value",
+                 .message = fmt::format("prompt: got {} prompts, the queue has room for {}",
+                                        n_prompts, context_.host.most_open()),
+                 .param = "prompt"});
+  }
   for (std::size_t p = 0; p < plan_.requests.size(); ++p) {
     const Request& request = plan_.requests[p];
     const std::int64_t n_tokens =
@@ -201,7 +208,9 @@ void Generation::write_begin() {
 }
 
 void Generation::refused(ErrorKind kind, const std::string& text) {
-  if (kind == ErrorKind::kBadInput) return fail({.code = "invalid_value", .message = text});
+  if (kind == ErrorKind::kBadInput || text.starts_with("grammar")) {
+    return fail({.code = "invalid_value", .message = text});
+  }
   fail({.status = 500, .code = "internal_error", .message = "the engine refused the request"});
 }
 

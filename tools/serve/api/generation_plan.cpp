@@ -451,6 +451,18 @@ GenerationPlan plan_generation(std::string_view body,
                         : endpoint == Endpoint::kResponses ? plan_responses(fields, context)
                                                            : plan_completions(fields, context);
   plan.model = fields.text("model").value_or(context.facts.id);
+  std::int64_t n_scored = 0;
+  for (const Request& request : plan.requests) {
+    if (request.prompt_logprobs < 0) continue;
+    n_scored += static_cast<std::int64_t>(request.prompt.size()) * (1 + request.prompt_logprobs);
+  }
+  if (n_scored > context.limits.scored_logprobs) {
+    throw ApiError({.code = "invalid_value",
+                    .message = fmt::format("the log probabilities of the prompts are {} numbers, "
+                                           "allowed {}: ask with fewer alternatives, or in parts",
+                                           n_scored, context.limits.scored_logprobs),
+                    .param = plan.endpoint == Endpoint::kChat ? "messages" : "prompt"});
+  }
   for (const Request& request : plan.requests) {
     try {
       validate(request, context.facts.vocab);

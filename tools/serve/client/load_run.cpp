@@ -57,10 +57,14 @@ std::string http_error(int status, const std::string& body) {
   return fmt::format("HTTP {}", status);
 }
 
+/// 0 where there is none that can be one.
 std::int64_t count_in(const Json& object, const char* name) {
+  constexpr double kMost = 1e12;
   if (!object.is_object()) return 0;
   const auto it = object.find(name);
-  return it != object.end() && it->is_number() ? it->get<std::int64_t>() : 0;
+  if (it == object.end() || !it->is_number()) return 0;
+  const double count = it->get<double>();
+  return count >= 0.0 && count <= kMost ? static_cast<std::int64_t>(count) : 0;
 }
 
 /// The text of a chunk's first choice, thoughts and calls included, told by whether there is any.

@@ -309,6 +309,9 @@ void Connection::feed(std::string_view bytes) {
     case RequestReader::State::kHead:
       return enter(Phase::kHead);
     case RequestReader::State::kBody:
+      if (phase_ != Phase::kBody && context_.check_head) {
+        if (const auto reply = context_.check_head(reader_.head())) return refuse(*reply);
+      }
       enter(Phase::kBody);
       if (reader_.take_continue()) send("HTTP/1.1 100 Continue\r\n\r\n");
       return;
@@ -328,10 +331,9 @@ void Connection::dispatch() {
   context_.handler(answer);
 }
 
-void Connection::refuse(const Refusal& why) {
+void Connection::refuse(const HttpReply& reply) {
   enter(Phase::kAnswering);
   input_.clear();
-  HttpReply reply = context_.refuse(why);
   send(head_of(reply, fmt::format("content-length: {}\r\n", reply.body.size()), false, 0.0) +
        reply.body);
   answer_complete(false);

@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,8 @@ struct ConnectionContext {
   ExchangeHandler handler;
   /// Makes the answer to what never became a request.
   std::function<HttpReply(const Refusal&)> refuse;
+  /// Of a request whose body is still to come: an answer if it need not. May be empty.
+  std::function<std::optional<HttpReply>(const HttpRequest&)> check_head;
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -40,7 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// of now.
   void drain();
   /// In place of start(): answers whatever will come, and closes.
-  void refuse(const Refusal& why);
+  void refuse(const Refusal& why) { refuse(context_.refuse(why)); }
+  void refuse(const HttpReply& reply);
   void close();
 
  private:

@@ -206,8 +206,8 @@ bool RequestReader::take_continue() {
   return impl_->state == State::kBody && std::exchange(impl_->continue_due, false);
 }
 
-HttpRequest RequestReader::take() {
-  auto& message = impl_->parser->get();
+HttpRequest RequestReader::head() const {
+  const auto& message = std::as_const(*impl_->parser).get();
   HttpRequest request{.method = std::string(message.method_string()),
                       .path = std::string(message.target()),
                       .minor_version = static_cast<int>(message.version() % 10),
@@ -223,7 +223,12 @@ HttpRequest RequestReader::take() {
     });
     request.headers.emplace_back(std::move(name), std::string(field.value()));
   }
-  request.body = std::move(message.body());
+  return request;
+}
+
+HttpRequest RequestReader::take() {
+  HttpRequest request = head();
+  request.body = std::move(impl_->parser->get().body());
   request.body_room = std::move(impl_->lease);
   impl_ = std::make_unique<Impl>(impl_->limits, impl_->bodies);
   return request;

@@ -35,6 +35,8 @@ class RequestReader {
   State state() const;
   /// In kBody, once: the client waits for "100 Continue".
   bool take_continue();
+  /// kBody: the request without its body.
+  HttpRequest head() const;
   /// kComplete: hands it out and begins anew.
   HttpRequest take();
   const Refusal& refusal() const;

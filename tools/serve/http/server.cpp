@@ -81,7 +81,7 @@ std::shared_ptr<ByteBudget> bodies_of(const ServerLimits& limits) {
 struct HttpServer::Impl {
   Impl(HttpServerOptions o, ExchangeHandler handler, std::function<HttpReply(const Refusal&)> r)
       : options(std::move(o)),
-        context{options.limits, bodies_of(options.limits), std::move(handler), std::move(r)},
+        context{options.limits, bodies_of(options.limits), std::move(handler), std::move(r), {}},
         acceptor(acceptor_io) {
     if (!options.tls_certificate.empty()) {
       tls = tls_context(options.tls_certificate, options.tls_key);
@@ -241,8 +241,11 @@ void HttpServer::Impl::turn_away(tcp::socket socket) {
 
 HttpServer::HttpServer(HttpServerOptions options,
                        ExchangeHandler handler,
-                       std::function<HttpReply(const Refusal&)> refuse)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(handler), std::move(refuse))) {}
+                       std::function<HttpReply(const Refusal&)> refuse,
+                       std::function<std::optional<HttpReply>(const HttpRequest&)> check_head)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(handler), std::move(refuse))) {
+  impl_->context.check_head = std::move(check_head);
+}
 
 HttpServer::~HttpServer() {
   stop();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tools/serve/http/head_check.h"
@@ -31,9 +32,11 @@ class HttpServer {
  public:
   /// Takes the port, where nobody listens yet. Throws kBadInput naming the flag: a host that is
   /// none, a port that is taken, certificates.
+  /// `check_head`: http/connection.h.
   HttpServer(HttpServerOptions options,
              ExchangeHandler handler,
-             std::function<HttpReply(const Refusal&)> refuse);
+             std::function<HttpReply(const Refusal&)> refuse,
+             std::function<std::optional<HttpReply>(const HttpRequest&)> check_head = {});
   ~HttpServer();  // stops
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
