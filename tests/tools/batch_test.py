@@ -67,6 +67,18 @@ class Batch(Cli):
             fcntl.flock(held, fcntl.LOCK_EX)
             self.assertRefused(["batch", MODEL, path, self.out], "another run writes to it")
 
+    def test_what_is_no_output_of_a_batch_is_left_as_it_is(self):
+        path = self.write([line(0)])
+        self.out.write_text(json.dumps(line(0)) + "\n")
+        before = self.out.read_bytes()
+        self.assertRefused(["batch", MODEL, path, self.out], "not the output of a batch")
+        self.assertEqual(self.out.read_bytes(), before)
+
+    def test_errors_are_told_off_a_terminal_too(self):
+        code, _, err = heddle("batch", MODEL, self.write([line(0, model="no-such")]), self.out)
+        self.assertEqual(code, 1)
+        self.assertIn("1 of them with an error", err)
+
     def test_lines_of_many_prompts_wait_for_room(self):
         lines = [{"custom_id": f"p{i}", "url": "/v1/completions", "body": {"prompt": ["a"] * 128, "max_tokens": 1, "temperature": 0}} for i in range(24)]
         self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 0)

@@ -219,6 +219,9 @@ Answered read_answers(const std::string& path, const std::map<std::string, std::
     if (!json.is_object() || !json.contains("custom_id") || !json["custom_id"].is_string()) {
       throw bad_input(fmt::format("{}: not the answers of a batch", path));
     }
+    if (!json.contains("response") && !json.contains("error")) {
+      throw bad_input(where + ": no response and no error: this is not the output of a batch");
+    }
     const std::string id = json["custom_id"].get<std::string>();
     const auto asked = hashes.find(id);
     if (!is_error(json)) {
@@ -360,12 +363,18 @@ int run_batch(const Arguments& args) {
   }
   progress.clear();
   for (const auto& [id, exchange] : open) exchange->leave();
-  note(fmt::format("{}: {} of {} requests are answered, {} of them with an error{}", out_path,
-                   n_done, n_all, n_failed,
-                   found.n_errors_kept > 0
-                       ? fmt::format("; {} more errors are of requests that are not asked now",
-                                     found.n_errors_kept)
-                       : ""));
+  const std::string report =
+      fmt::format("{}: {} of {} requests are answered, {} of them with an error{}", out_path,
+                  n_done, n_all, n_failed,
+                  found.n_errors_kept > 0
+                      ? fmt::format("; {} more errors are of requests that are not asked now",
+                                    found.n_errors_kept)
+                      : "");
+  if (n_failed > 0 || found.n_errors_kept > 0) {
+    log_warning(report);
+  } else {
+    note(report);
+  }
   if (interrupt.raised()) return kExitInterrupted;
   return n_failed > 0 || found.n_errors_kept > 0 ? 1 : 0;
 }

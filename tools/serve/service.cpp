@@ -205,7 +205,10 @@ void Service::Impl::answer(Call call) {
 void Service::Impl::handle(Call call) {
   const HttpRequest& request = call.exchange->request();
   if (call.route.id == RouteId::kNone) {
-    throw ApiError({.status = 404, .code = "unknown_url", .message = "there is nothing here"});
+    throw ApiError({.status = 404,
+                    .code = "unknown_url",
+                    .message = "there is no such path: the API is under /v1, and "
+                               "/openapi.json names all of it"});
   }
   if (request.method == "OPTIONS") return options_reply(call);
   if (!call.route.allowed) {
@@ -323,14 +326,8 @@ std::string Service::Impl::model_list_text() const {
 }
 
 void Service::Impl::model(const Call& call) {
-  const ModelFacts& facts = host.facts();
   const std::string& id = call.route.parameter;
-  if (id != facts.id && std::ranges::find(facts.aliases, id) == facts.aliases.end()) {
-    throw ApiError({.status = 404,
-                    .code = "model_not_found",
-                    .message = "the model is not served here; /v1/models lists what is",
-                    .param = "model"});
-  }
+  check_model(id, host.facts());
   reply(call, json_reply(model_json(id)));
 }
 

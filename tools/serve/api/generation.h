@@ -81,7 +81,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::size_t n_accepted_ = 0;
   /// Of a stream: what came of one prompt before all were accepted.
   std::vector<std::pair<std::size_t, std::vector<RequestEvent>>> early_;
-  std::size_t n_ended_ = 0;  // choices
+  std::size_t n_ended_ = 0;     // choices
   bool streaming_ = false;      // the status is out
   bool begin_written_ = false;  // and the stream's first events
   bool over_ = false;

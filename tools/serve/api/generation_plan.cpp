@@ -423,15 +423,18 @@ GenerationPlan plan_completions(const Fields& fields, const PlanContext& context
 
 }  // namespace
 
-void check_model(const Fields& fields, const ModelFacts& facts) {
-  const std::string name = fields.text("model").value_or(facts.id);
-  if (name == facts.id || std::ranges::find(facts.aliases, name) != facts.aliases.end()) {
-    return;
-  }
+void check_model(std::string_view name, const ModelFacts& facts) {
+  if (name == facts.id || std::ranges::find(facts.aliases, name) != facts.aliases.end()) return;
+  std::string served = facts.id;
+  for (const std::string& alias : facts.aliases) served += ", " + alias;
   throw ApiError({.status = 404,
                   .code = "model_not_found",
-                  .message = "the model is not served here; /v1/models lists what is",
+                  .message = "this model is not served here; allowed: " + served,
                   .param = "model"});
+}
+
+void check_model(const Fields& fields, const ModelFacts& facts) {
+  check_model(fields.text("model").value_or(facts.id), facts);
 }
 
 std::int64_t GenerationPlan::n_tokens() const {

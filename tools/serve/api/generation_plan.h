@@ -56,6 +56,7 @@ struct PlanContext {
 };
 
 /// Throws ApiError (404) where a request names a model that is not served.
+void check_model(std::string_view name, const ModelFacts& facts);
 void check_model(const Fields& fields, const ModelFacts& facts);
 
 /// Reads the body of a chat, completions or responses request. Throws ApiError.
