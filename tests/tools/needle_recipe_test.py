@@ -87,6 +87,45 @@ class Recipe(unittest.TestCase):
             self.assertEqual(got.returncode, 1)
             self.assertTrue(got.stderr.startswith(words) and got.stderr.count("\n") == 1, got.stderr)
 
+    def check_heddle(self, change):
+        """(exit code, output) of check_heddle.py where Heddle answers rightly, and `change` is made to a reference that
+        does."""
+        data = self.data()
+        examples = [prompts.example_of(prompts.Cell("passkey", 1024, depth, 0, 7, data)) for depth in prompts.DEPTHS]
+        lines = {e.prompt_text: json.dumps({"prompt_token_ids": e.prompt, "text": e.answer_text, "tokens": e.answer})
+                 for e in examples}
+        answers, reference, program = (self.folder / name for name in ("answers.json", "reference.json", "heddle"))
+        answers.write_text(json.dumps(lines))
+        program.write_text(f"#!{sys.executable}\nimport json, sys\nanswers = json.load(open({str(answers)!r}))\n"
+                           "for line in sys.stdin:\n    print(answers[json.loads(line)['prompt']])\n")
+        program.chmod(0o755)
+        tokens = {e.cell.key: e.answer for e in examples}
+        change(tokens)
+        reference.write_text(json.dumps({"seed": 7, "tokens": tokens}))
+        got = subprocess.run([sys.executable, "-B", RECIPE / "check_heddle.py", "--data", data, "--heddle", program,
+                              "--tasks", "passkey", "--lengths", "1", "--samples", "1", "--seed", "7", "--reference",
+                              reference], capture_output=True, text=True)
+        self.assertEqual(got.stderr, "")
+        return got.returncode, got.stdout
+
+    def test_an_answer_that_is_not_the_references_is_a_failure(self):
+        rc, said = self.check_heddle(lambda tokens: None)
+        self.assertEqual(rc, 0, said)
+        self.assertIn("11 of 11 answers are the reference's", said)
+        rc, said = self.check_heddle(lambda tokens: tokens.update({"passkey/1024/30/0": [7, 7, 7]}))
+        self.assertEqual(rc, 1)
+        self.assertIn("10 of 11 answers are the reference's", said)
+        self.assertTrue(said.endswith("no required score is missed; answers are not the reference's\n"), said)
+
+    def test_an_answer_that_the_reference_does_not_have_is_a_failure(self):
+        rc, said = self.check_heddle(lambda tokens: tokens.pop("passkey/1024/30/0"))
+        self.assertEqual(rc, 1)
+        self.assertIn("passkey/1024/30/0", said)
+        self.assertIn("; the reference has none\n", said)
+        rc, said = self.check_heddle(lambda tokens: tokens.clear())
+        self.assertEqual(rc, 1)
+        self.assertIn("0 of 11 answers are the reference's", said)
+
     def test_the_card_names_tasks_in_words(self):
         self.assertEqual(list(card.TASK_TEXT), list(tasks.TASKS))
         for name in card.ABLATIONS:
