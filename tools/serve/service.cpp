@@ -178,7 +178,8 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
     call.headers.emplace_back("access-control-allow-origin", impl_->options.cors_origin);
     call.headers.emplace_back("vary", "origin");
     call.headers.emplace_back("access-control-expose-headers",
-                              "x-request-id, x-ignored-fields, retry-after, openai-processing-ms");
+                              "x-request-id, x-ignored-fields, retry-after, x-should-retry, "
+                              "openai-processing-ms");
   }
   impl_->answer(std::move(call));
 }

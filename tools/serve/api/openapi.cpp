@@ -187,6 +187,7 @@ Json operation(const RouteSpec& route, const ServerLimits& limits) {
   error("431", "a head over the limit");
   if (body) {
     error("404", "another model");
+    error("403", "a page of another site asks, and --cors-origin does not name it");
     error("415", "not JSON");
     error("429", "too busy");
   }
