@@ -99,8 +99,8 @@ def missed(task: str, length: int, percent: float) -> bool:
 
 
 def compare(answers: list[Answer], reference: dict[str, Any], seed: int) -> tuple[int, int]:
-    """Lists the answers that are not the reference's or that it does not have; how many are equal, and
-    of how many."""
+    """Lists the answers that are not the reference's or that it does not have; how many are equal,
+    and of how many."""
     if reference["seed"] != seed:
         sys.exit(f"--reference: has the prompts of seed {reference['seed']}, not {seed}")
     theirs: dict[str, list[int]] = reference["tokens"]

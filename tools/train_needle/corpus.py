@@ -272,7 +272,8 @@ PACKAGES = (
         "golang-1.19-src", "1.19.8-2", "golang-1.19-src_1.19.8-2_all.deb",
         "2dfa82fe4f08f4e0193c532e561af4c91871f5235608f04f2bb8d57bb288df5a",
         "public domain (the program around it: BSD-3-Clause)",
-        "Only the test file with Newton's Opticks (Newton d. 1727; the edition of 1730) is taken",
+        "Only the test file with Newton's Opticks (Newton d. 1727; the edition of 1730) is taken,"
+        " with its transcriber's note, three sentences on Greek letters and square roots",
         (
             Text("newton_opticks",
                  plain("golang-1.19-src/usr/share/go-1.19/src/testdata/Isaac.Newton-Opticks.txt",

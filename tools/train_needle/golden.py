@@ -1,10 +1,10 @@
 """Writes the log probabilities that tests/tools/needle_hybrid_test.py holds Heddle to.
 
-The text, about 4000 tokens, is a prompt with eight needles in tests/support/plain_prose.txt, and its
-answer. Of 64 of its tokens, 16 of them among the first 500 and the answer's last, the JSON file has
-the position, the token and its log probability given all before it, by the reference in f32. Before
-it is written, the reference is compared with tests/support/hybrid_oracle.py (f64, from the formulas)
-at those positions. A seed is refused if a choice of experts or heads in its text is a tie but for
+The text, about 4000 tokens, is a prompt with eight needles in tests/support/plain_prose.txt, and
+its answer. Of 64 of its tokens, 16 of them among the first 500 and the answer's last, the JSON file
+has the position, the token and its log probability given all before it, by the reference in f32.
+Before it is written, the reference is compared with tests/support/hybrid_oracle.py (f64, from the
+formulas) at those positions. A seed is refused if a choice of experts or heads in its text is a tie but for
 rounding: that golden would be wrong for other arithmetic.
 """
 
@@ -39,9 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--model", type=pathlib.Path, default=ROOT / "configs/models/needle-hybrid"
-    )
+    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "configs/models/needle-hybrid")
     parser.add_argument("--seed", type=int, default=4001)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

@@ -1,8 +1,11 @@
 """The needle tasks: their texts, and prompts for evaluation.
 
 Texts follow Landmark's passkey task, RULER's needle tasks (arXiv 2404.06654) and the
-San Francisco needle, so that `heddle needle` and this model speak of the same things. The model
-is a plain completer: a prompt ends where the answer begins.
+San Francisco needle, so that `heddle needle` and this model speak of the same things. They differ
+from RULER's in three ways: two keys are joined as "a and b" (RULER: "a, and b"); the preamble is in
+the plural for one value too (RULER: "A special magic number is hidden"); parts are joined by spaces
+(RULER: line breaks around the text). The model is a plain completer: a prompt ends where the answer
+begins.
 """
 
 import dataclasses
