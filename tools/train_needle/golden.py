@@ -4,8 +4,8 @@ The text, about 4000 tokens, is a prompt with eight needles in tests/support/pla
 its answer. Of 64 of its tokens, 16 of them among the first 500 and the answer's last, the JSON file
 has the position, the token and its log probability given all before it, by the reference in f32.
 Before it is written, the reference is compared with tests/support/hybrid_oracle.py (f64, from the
-formulas) at those positions. A seed is refused if a choice of experts or heads in its text is a tie but for
-rounding: that golden would be wrong for other arithmetic.
+formulas) at those positions. A seed is refused if a choice of experts or heads in its text is a tie
+but for rounding: that golden would be wrong for other arithmetic.
 """
 
 import argparse
