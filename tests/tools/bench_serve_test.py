@@ -134,7 +134,7 @@ class AgainstHeddle(Cli):
     def test_what_the_server_refuses_fails_with_its_words(self):
         code, out, err = bench("--url", url(), "--model", "other", "--num-prompts", 3)
         self.assertEqual((code, out["completed"], out["failed"]), (1, 0, 3))
-        self.assertIn("failed: 3 of 3: HTTP 404: the model is not served here", err)
+        self.assertIn("failed: 3 of 3: HTTP 404: this model is not served here; allowed: ", err)
         self.assertEqual(list(out["errors"].values()), [3])
 
 

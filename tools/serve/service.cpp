@@ -94,6 +94,7 @@ struct Service::Impl {
   void reply(const Call& call, HttpReply reply);
   void fail(const Call& call, const ApiErrorSpec& error) { reply(call, error_reply(error)); }
   std::string admit(const HttpRequest& request, const RouteMatch& route) const;
+  HeaderList headers_of(const HttpRequest& request) const;
   void options_reply(const Call& call);
   void health(const Call& call);
   void models(const Call& call);
@@ -155,6 +156,22 @@ HttpReply Service::refuse(const Refusal& refusal) {
   return reply;
 }
 
+/// Of every answer to it.
+HeaderList Service::Impl::headers_of(const HttpRequest& request) const {
+  HeaderList headers;
+  const auto given = request.header("x-request-id");
+  const bool valid = given && is_request_id(*given, options.limits.request_id_bytes);
+  headers.emplace_back("x-request-id", valid ? std::string(*given) : random_id());
+  if (!options.cors_origin.empty()) {
+    headers.emplace_back("access-control-allow-origin", options.cors_origin);
+    headers.emplace_back("vary", "origin");
+    headers.emplace_back("access-control-expose-headers",
+                         "x-request-id, x-ignored-fields, retry-after, x-should-retry, "
+                         "openai-processing-ms");
+  }
+  return headers;
+}
+
 std::optional<HttpReply> Service::check_head(const HttpRequest& request) {
   const RouteMatch route = match_route(request.method, request.path);
   try {
@@ -163,7 +180,8 @@ std::optional<HttpReply> Service::check_head(const HttpRequest& request) {
   } catch (const ApiError& e) {
     impl_->metrics.count_reply(route.label, e.spec().status);
     HttpReply reply = error_reply(e.spec());
-    reply.headers.emplace_back("x-request-id", random_id());
+    const HeaderList headers = impl_->headers_of(request);
+    reply.headers.insert(reply.headers.end(), headers.begin(), headers.end());
     return reply;
   }
 }
@@ -171,16 +189,7 @@ std::optional<HttpReply> Service::check_head(const HttpRequest& request) {
 void Service::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
   Impl::Call call{.exchange = exchange, .route = match_route(request.method, request.path)};
-  const auto given = request.header("x-request-id");
-  const bool valid = given && is_request_id(*given, impl_->options.limits.request_id_bytes);
-  call.headers.emplace_back("x-request-id", valid ? std::string(*given) : random_id());
-  if (!impl_->options.cors_origin.empty()) {
-    call.headers.emplace_back("access-control-allow-origin", impl_->options.cors_origin);
-    call.headers.emplace_back("vary", "origin");
-    call.headers.emplace_back("access-control-expose-headers",
-                              "x-request-id, x-ignored-fields, retry-after, x-should-retry, "
-                              "openai-processing-ms");
-  }
+  call.headers = impl_->headers_of(request);
   impl_->answer(std::move(call));
 }
 
