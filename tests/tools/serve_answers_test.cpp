@@ -49,6 +49,7 @@ class TestExchange : public Exchange {
   void after(double, std::function<void()>) override {}
   void post(std::function<void()> task) override {
     const std::scoped_lock lock(mutex_);
+    if (over_) return;
     tasks_.push_back(std::move(task));
     wake_.notify_one();
   }
@@ -74,9 +75,13 @@ class TestExchange : public Exchange {
   std::string body;
 
  private:
+  /// What is posted holds this: it goes, too.
   void end() {
+    std::deque<std::function<void()>> dropped;
+    const std::scoped_lock lock(mutex_);
     over_ = true;
     on_gone_ = nullptr;
+    dropped.swap(tasks_);
   }
 
   HttpRequest request_;

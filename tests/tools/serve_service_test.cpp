@@ -505,6 +505,7 @@ void stream_unread(const ServerLimits& limits, std::size_t piece_bytes, int most
     asio::write(socket, asio::buffer(kGet));
     EXPECT_TRUE(soon([&] { return gone.load(); }));
     EXPECT_TRUE(wire.empties());
+    kept.reset();  // none outlives the server
   }
   EXPECT_LE(n_pieces, most_pieces);
 }
