@@ -113,7 +113,7 @@ class Wire(unittest.TestCase):
     # H2
     def test_chunks_that_are_refused(self):
         first = head("POST /tokenize HTTP/1.1", "Transfer-Encoding: chunked", "Content-Type: application/json")
-        for body in [b"-2\r\n{}\r\n", b"zz\r\n", b"5\n{\"a\":", b"2\r\n{}X\r\n0\r\n\r\n", b"2;" + b"e" * 5000 + b"\r\n{}\r\n0\r\n\r\n",
+        for body in [b"-2\r\n{}\r\n", b"zz\r\n", b"5\n{\"a\":", b"2\r\n{}X\r\n0\r\n\r\n", b"2;" + b"e" * 5000 + b"\r\n{}\r\n0\r\n\r\n", b"2;x=\"a\ny\"\r\n{}\r\n0\r\n\r\n",
                      b"fffffffffffffffff\r\n{}\r\n", b"2\r\n{}\r\n0\r\nX-Trailer: a\r\n\r\n"]:
             with self.subTest(body[:40]):
                 self.assertClosedWith(400, first + body)

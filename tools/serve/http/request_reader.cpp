@@ -104,7 +104,11 @@ void RequestReader::Impl::begin_body() {
   parser->eager(true);
   on_chunk = [](std::uint64_t, boost::beast::string_view extensions,
                 boost::system::error_code& error) {
-    if (extensions.size() > kChunkHeadBytes) error = http::error::bad_chunk_extension;
+    // A quoted string may hold none (RFC 9110, 5.6.4), though the parser takes them.
+    const bool control = std::ranges::any_of(extensions, [](char c) {
+      return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+    });
+    if (extensions.size() > kChunkHeadBytes || control) error = http::error::bad_chunk_extension;
   };
   parser->on_chunk_header(on_chunk);
   boost::system::error_code error;
