@@ -36,14 +36,16 @@ enum class Wording {
 
 struct Needle {
   std::string text;
-  double depth = 0.0;  // percent of the haystack's tokens before it; put at the nearest sentence end
+  double depth =
+      0.0;  // percent of the haystack's tokens before it; put at the nearest sentence end
 };
 
 /// One prompt: preamble, haystack with needles, question, and the begin of the answer.
 struct Draft {
   std::string preamble = {};  // "": none
   Hay hay = Hay::kProse;
-  std::vector<Needle> needles = {};  // those of equal depth stay in this order
+  /// Those of equal depth stay in this order. The first stands at the cell's depth, if it has one.
+  std::vector<Needle> needles = {};
   std::function<std::string(std::int64_t)> line = {};  // kLines: the i-th line, always the same
   /// kBody: the text of n units, longer with n, always the same; `most` units are all it has.
   std::function<std::string(std::int64_t)> body = {};
@@ -76,9 +78,9 @@ struct DraftOptions {
 struct TaskSpec {
   std::string_view suite;
   std::string_view name;
-  std::string_view summary;         // for help texts: "a seven-digit number in prose"
-  bool has_depth = false;           // cells have a depth
-  std::int64_t answer_tokens = 0;   // room for the answer
+  std::string_view summary;        // for help texts: "a seven-digit number in prose"
+  bool has_depth = false;          // cells have a depth
+  std::int64_t answer_tokens = 0;  // room for the answer
   Draft (*draft)(const TaskSpec& task, const CellKey& key, const DraftOptions& options) = nullptr;
 };
 
@@ -87,12 +89,14 @@ std::vector<TaskSpec> all_tasks();
 /// Those of `suite`, or the ones named `names` of it. Throws kBadInput listing what there is.
 std::vector<TaskSpec> tasks_of(std::string_view suite, const std::vector<std::string>& names);
 std::vector<std::string> suite_names();
+/// The user's own needle, of suite niah; in no list, for it needs DraftOptions::own.
+TaskSpec custom_task();
 
 /// Parts of all_tasks(), each of a file of tasks/.
 std::span<const TaskSpec> niah_tasks();
 std::span<const TaskSpec> passkey_tasks();
-std::span<const TaskSpec> ruler_needle_tasks();   // niah_single_1 .. niah_multiquery
-std::span<const TaskSpec> ruler_tracing_tasks();  // vt
+std::span<const TaskSpec> ruler_needle_tasks();    // niah_single_1 .. niah_multiquery
+std::span<const TaskSpec> ruler_tracing_tasks();   // vt
 std::span<const TaskSpec> ruler_counting_tasks();  // cwe, fwe
 std::span<const TaskSpec> ruler_question_tasks();  // qa_1, qa_2
 
