@@ -103,6 +103,7 @@ RequestId Engine::Impl::submit(Request request, EventSink sink, bool internal) {
       .scope = prefix_scope(request),
       .counted = !internal,
       .reuse = request.reuse,
+      .leave = request.leave,
       .snapshot_at = snapshot_positions(request.snapshot_at, n_prompt, kLinearBlock),
       .priority = request.priority,
       .client = request.client};

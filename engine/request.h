@@ -72,6 +72,9 @@ struct Request {
   std::int64_t logits_from = 0;
   bool reuse = true;  // begin behind what is cached, and leave what is computed there;
                       // never with `score`, `prompt_logprobs` or `all_logits`
+  /// With `reuse`. False: what it computes leaves the cache when it ends, as far as no other prompt
+  /// goes on from it; for prompts of which all that comes again is there already.
+  bool leave = true;
   /// Who is served fairly beside others, and finds no prefix of theirs: how fast an answer comes
   /// would tell what they have asked.
   std::string client = {};

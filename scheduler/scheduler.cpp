@@ -85,6 +85,7 @@ SequenceId Scheduler::add(SequenceRequest request) {
     s.scope = std::move(request.scope);
     s.counted = request.counted;
     s.reuse = request.reuse && options_.prefix_cache && !request.all_outputs;
+    s.leave = request.leave;
     s.snapshot_at = std::move(request.snapshot_at);
     s.priority = request.priority;
     s.client = &queue_.enter(request.client);
@@ -392,9 +393,10 @@ void Scheduler::remove(SequenceId id, bool faulty) {
 void Scheduler::leave_cache(Sequence& s, bool faulty) {
   release_forks(s);
   if (s.fork_of != 0) std::erase(sequences_.at(s.fork_of).forks, s.id);
-  if (s.state == SequenceState::kRunning && !faulty) store_end(s);
+  const bool keep = s.leave && !faulty;
+  if (s.state == SequenceState::kRunning && keep) store_end(s);
   drop_blocks(s);
-  if (faulty && s.reuse) {
+  if (!keep && s.reuse) {
     const auto known = std::find(s.tokens.begin(), s.tokens.end(), kPendingToken);
     cache_.discard(s.scope, std::span(s.tokens.begin(), known), s.own_from);
   }

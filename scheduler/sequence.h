@@ -18,6 +18,9 @@ struct SequenceRequest {
   std::string scope = {};           // requests of other scopes share nothing with it
   bool counted = true;              // among the prompts of SchedulerStats
   bool reuse = true;                // find and leave prefixes; never with all_outputs
+  /// With reuse. False: what it has computed leaves the cache when it ends, as far as nothing goes on
+  /// from it; others may begin with it until then.
+  bool leave = true;
   std::vector<std::int64_t> snapshot_at = {};  // positions where other prompts may depart: ends of
                                                // messages; ascending
   int priority = 0;                            // lower goes first; FairQueue says by how much
@@ -56,6 +59,7 @@ struct Sequence {
   SequenceState state = SequenceState::kWaiting;
   bool all_outputs = false;
   bool reuse = false;
+  bool leave = true;
   bool counted = true;
   std::vector<SequenceId> forks = {};  // those that wait for this one's prompt
   std::vector<std::int64_t> snapshot_at = {};

@@ -18,6 +18,7 @@ int run_pull(const Arguments& args);
 int run_version(const Arguments& args);
 int run_serve(const Arguments& args);
 int run_batch(const Arguments& args);
+int run_needle(const Arguments& args);
 int run_selftest_command(const Arguments& args);
 int list_kernels(const Arguments& args);
 

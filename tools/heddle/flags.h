@@ -26,6 +26,7 @@ enum class CommandId : unsigned {
   kSelftest,
   kServe,
   kBatch,
+  kNeedle,
   kHelp,
   kDocs,
 };

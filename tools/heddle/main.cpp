@@ -92,6 +92,8 @@ int run_command(const Arguments& args) {
       return run_serve(args);
     case CommandId::kBatch:
       return run_batch(args);
+    case CommandId::kNeedle:
+      return run_needle(args);
     case CommandId::kHelp:
       return help(args);
     case CommandId::kDocs:

@@ -217,6 +217,24 @@ constexpr CommandSpec kCommands[] = {
          "request_goodput (null without --goodput), output_throughput, total_token_throughput, "
          "{mean,median,std,p99}_{ttft,tpot,itl,e2el}_ms, errors {reason: count}.\n"
          "`heddle bench ./serve` is the speed of a model in a file of that name."},
+    {.id = CommandId::kNeedle,
+     .name = "needle",
+     .operands = "MODEL",
+     .min_operands = 0,
+     .max_operands = 1,
+     .summary = "what a model finds in long texts: needle, pass key, RULER",
+     .details =
+         "Hides needles in a haystack, asks for them and scores the answers, at every length and "
+         "depth. A length is that of prompt and answer together, in the model's own tokens, and "
+         "exact; a needle stands behind the sentence that ends nearest to its depth. MODEL runs in "
+         "this process, and what prompts have in common is computed once; or --url asks a server "
+         "with OpenAI's API (docs/needle.md).\n"
+         "--out DIR gets results.jsonl, a line a prompt as soon as it is answered: suite, task, "
+         "model, attention, length, depth, seed, sample, score (0 to 1; null: there is no answer), "
+         "answer, expected, prompt_tokens, cached_tokens, prefill_s, decode_s, kv_bytes, "
+         "state_bytes, error; run.json, what decides the results beside that; and summary.csv, "
+         "heatmap.svg, heatmap.png, report.html. With --compare each mode has a folder of its own "
+         "there. --resume goes on with an interrupted run. Exit code 1: a prompt has no answer."},
     {.id = CommandId::kPull,
      .name = "pull",
      .operands = "NAME",

@@ -23,10 +23,12 @@ inline constexpr unsigned kVersion = bit(CommandId::kVersion);
 inline constexpr unsigned kSelftest = bit(CommandId::kSelftest);
 inline constexpr unsigned kServe = bit(CommandId::kServe);
 inline constexpr unsigned kBatch = bit(CommandId::kBatch);
+inline constexpr unsigned kNeedle = bit(CommandId::kNeedle);
 inline constexpr unsigned kApi = kServe | kBatch;
 inline constexpr unsigned kEvery = ~0U;
 inline constexpr unsigned kAnswers = kGenerate | kChat;
-inline constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest | kApi;
+inline constexpr unsigned kRuns =
+    kGenerate | kChat | kScore | kBench | kSelftest | kApi | kNeedle;
 inline constexpr unsigned kSized = kRuns | kInspect;
 inline constexpr unsigned kCaches = kGenerate | kChat | kApi;
 
@@ -37,6 +39,7 @@ std::span<const FlagSpec> input_flags();
 std::span<const FlagSpec> serve_flags();
 std::span<const FlagSpec> answer_flags();
 std::span<const FlagSpec> bench_flags();
+std::span<const FlagSpec> needle_flags();
 std::span<const FlagSpec> run_flags();
 
 }  // namespace heddle::cli

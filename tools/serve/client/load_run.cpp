@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "tools/serve/client/response_reader.h"
+#include "tools/serve/client/streamed_answer.h"
 
 namespace heddle::serve {
 namespace {
@@ -22,146 +22,27 @@ namespace {
 namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kMostErrorBytes = 4096;
 constexpr std::chrono::milliseconds kLook{100};
 
 double seconds_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
 }
 
-std::string target_of(const Url& url, std::string_view path) {
-  return url.path + (url.path.ends_with("/v1") ? "" : "/v1") + std::string(path);
-}
-
-HeaderList headers_of(const LoadOptions& options) {
-  HeaderList headers = {{"content-type", "application/json"}};
-  if (!options.api_key.empty()) headers.emplace_back("authorization", "Bearer " + options.api_key);
-  return headers;
-}
-
-/// What a server says of an error, in one line.
-std::string message_of(const Json& error) {
-  if (error.is_string()) return error.get<std::string>();
-  if (error.is_object()) {
-    const auto it = error.find("message");
-    if (it != error.end() && it->is_string()) return it->get<std::string>();
+CallRecord record_of(StreamedAnswer& answer, const ClientResult& result, const LoadPrompt& prompt) {
+  CallRecord record{.error = answer.end(result)};
+  if (!record.error.empty()) return record;
+  record.first_s = answer.first_s();
+  record.last_s = answer.last_s();
+  record.gaps_s = answer.gaps_s();
+  const AnswerUsage& usage = answer.usage();
+  record.n_prompt = usage.n_prompt;
+  if (usage.n_prompt == 0) {  // it does not say: a word each
+    record.n_prompt = std::count(prompt.text.begin(), prompt.text.end(), ' ') + 1;
   }
-  return error.dump().substr(0, 200);
+  record.n_output = usage.n_output > 0 ? usage.n_output : answer.n_pieces();
+  record.n_cached = usage.n_cached;
+  return record;
 }
-
-std::string http_error(int status, const std::string& body) {
-  const Json json = Json::parse(body, nullptr, false);
-  if (json.is_object() && json.contains("error")) {
-    return fmt::format("HTTP {}: {}", status, message_of(json["error"]));
-  }
-  return fmt::format("HTTP {}", status);
-}
-
-/// 0 where there is none that can be one.
-std::int64_t count_in(const Json& object, const char* name) {
-  constexpr double kMost = 1e12;
-  if (!object.is_object()) return 0;
-  const auto it = object.find(name);
-  if (it == object.end() || !it->is_number()) return 0;
-  const double count = it->get<double>();
-  return count >= 0.0 && count <= kMost ? static_cast<std::int64_t>(count) : 0;
-}
-
-/// The text of a chunk's first choice, thoughts and calls included, told by whether there is any.
-bool has_text(const Json& choice, bool chat) {
-  const auto filled = [](const Json& object, const char* name) {
-    const auto it = object.find(name);
-    return it != object.end() && !it->is_null() && !it->empty() && *it != "";
-  };
-  if (!chat) return filled(choice, "text");
-  const auto delta = choice.find("delta");
-  if (delta == choice.end() || !delta->is_object()) return false;
-  return filled(*delta, "content") || filled(*delta, "reasoning_content") ||
-         filled(*delta, "reasoning") || filled(*delta, "tool_calls");
-}
-
-/// One request's events as they come.
-class Answer {
- public:
-  Answer(bool chat, Clock::time_point sent) : chat_(chat), sent_(sent) {}
-
-  void received(int status, std::string_view bytes) {
-    if (status != 200) {
-      error_body_.append(
-          bytes.substr(0, kMostErrorBytes - std::min(kMostErrorBytes, error_body_.size())));
-      return;
-    }
-    const auto now = Clock::now();
-    const bool good = events_.push(bytes, [&](std::string_view data) { take(data, now); });
-    if (!good && record_.error.empty()) record_.error = "an event is too long";
-  }
-
-  CallRecord end(const ClientResult& result, const LoadPrompt& prompt) {
-    CallRecord& r = record_;
-    if (!r.error.empty()) return r;
-    if (!result.error.empty()) {
-      r.error = result.error;
-    } else if (result.status != 200) {
-      r.error = http_error(result.status, error_body_);
-    } else if (!finished_) {
-      r.error = "the stream ended before the answer did";
-    } else if (n_pieces_ == 0) {
-      r.error = "an answer without text";
-    }
-    r.first_s = seconds_between(sent_, first_);
-    r.last_s = seconds_between(sent_, last_);
-    if (r.n_output == 0) r.n_output = n_pieces_;
-    if (r.n_prompt == 0) {  // it does not say: a word each
-      r.n_prompt = std::count(prompt.text.begin(), prompt.text.end(), ' ') + 1;
-    }
-    return r;
-  }
-
- private:
-  void take(std::string_view data, Clock::time_point now) {
-    if (data == "[DONE]") {
-      finished_ = true;
-      return;
-    }
-    const Json event = Json::parse(data, nullptr, false);
-    if (!event.is_object()) {
-      if (record_.error.empty()) record_.error = "an event is not a JSON object";
-      return;
-    }
-    if (event.contains("error") && !event["error"].is_null()) {
-      if (record_.error.empty()) record_.error = "in the stream: " + message_of(event["error"]);
-      return;
-    }
-    if (const auto usage = event.find("usage"); usage != event.end() && usage->is_object()) {
-      record_.n_prompt = count_in(*usage, "prompt_tokens");
-      record_.n_output = count_in(*usage, "completion_tokens");
-      const auto details = usage->find("prompt_tokens_details");
-      if (details != usage->end()) record_.n_cached = count_in(*details, "cached_tokens");
-    }
-    const auto choices = event.find("choices");
-    if (choices == event.end() || !choices->is_array() || choices->empty()) return;
-    const Json& choice = (*choices)[0];
-    if (!choice.is_object()) return;
-    if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) finished_ = true;
-    if (!has_text(choice, chat_)) return;
-    if (n_pieces_++ == 0) {
-      first_ = now;
-    } else {
-      record_.gaps_s.push_back(seconds_between(last_, now));
-    }
-    last_ = now;
-  }
-
-  bool chat_;
-  Clock::time_point sent_;
-  EventReader events_;
-  CallRecord record_;
-  std::string error_body_;
-  std::int64_t n_pieces_ = 0;
-  Clock::time_point first_ = {};
-  Clock::time_point last_ = {};
-  bool finished_ = false;
-};
 
 class Run {
  public:
@@ -191,8 +72,8 @@ class Run {
     std::string body;
     ClientResult end;
     client_.send({.method = "GET",
-                  .target = target_of(options_.url, "/models"),
-                  .headers = headers_of(options_),
+                  .target = api_target(options_.url, "/models"),
+                  .headers = api_headers(options_.api_key),
                   .timeout_seconds = 30.0},
                  {.received = [&](int, std::string_view bytes) { body += bytes; },
                   .done = [&](const ClientResult& result) { end = result; }});
@@ -202,7 +83,7 @@ class Run {
           "--url: which model is served there is not known: {} (--model names it)", why));
     };
     if (!end.error.empty()) throw failed(end.error);
-    if (end.status != 200) throw failed(http_error(end.status, body));
+    if (end.status != 200) throw failed(http_error_text(end.status, body));
     const Json json = Json::parse(body, nullptr, false);
     if (json.is_object() && json.contains("data") && json["data"].is_array() &&
         !json["data"].empty() && json["data"][0].is_object() && json["data"][0].contains("id") &&
@@ -241,10 +122,10 @@ class Run {
 
   void send(const LoadPrompt& prompt) {
     ++n_running_;
-    const auto answer = std::make_shared<Answer>(options_.chat, Clock::now());
+    const auto answer = std::make_shared<StreamedAnswer>(options_.chat);
     client_.send(
-        {.target = target_of(options_.url, options_.chat ? "/chat/completions" : "/completions"),
-         .headers = headers_of(options_),
+        {.target = api_target(options_.url, options_.chat ? "/chat/completions" : "/completions"),
+         .headers = api_headers(options_.api_key),
          .body = body_of(prompt),
          .timeout_seconds = options_.timeout_seconds},
         {.received = [answer](int status,
@@ -253,7 +134,7 @@ class Run {
              [this, answer, &prompt](const ClientResult& result) {
                --n_running_;
                last_end_ = Clock::now();
-               result_.records.push_back(answer->end(result, prompt));
+               result_.records.push_back(record_of(*answer, result, prompt));
                if (options_.progress) options_.progress(result_.records.size());
                if (result_.records.size() == prompts_.size()) look_.cancel();
                send_due();

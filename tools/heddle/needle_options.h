@@ -1,0 +1,49 @@
+#pragma once
+// The flags of `heddle needle`.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/registry.h"
+#include "tools/heddle/flags.h"
+#include "tools/needle/haystack.h"
+#include "tools/needle/prompt.h"
+#include "tools/needle/run.h"
+#include "tools/needle/scorer.h"
+
+namespace heddle::cli {
+
+struct NeedleOptions {
+  std::string suite;
+  std::vector<needle::TaskSpec> tasks;
+  std::vector<std::int64_t> lengths;  // empty: by the model's context
+  std::vector<double> depths;
+  std::int64_t samples = 1;
+  std::uint64_t seed = 0;
+  std::string haystack;               // "": the essays
+  std::optional<bool> chat;           // not given: by the checkpoint
+  needle::PromptOptions prompt;       // task_prefix: as with raw
+  std::optional<std::string> prefix;  // --answer-prefix
+  std::vector<std::string> stop;
+  needle::Scorer scorer = needle::Scorer::kTask;
+  bool reuse = true;
+  std::size_t concurrency = 1;
+  std::vector<std::string> modes;  // --compare
+  bool self_check = false;
+  std::string out;
+  bool resume = false;
+};
+
+/// `model`: the name that decides defaults. Throws kBadInput.
+NeedleOptions needle_options(const Arguments& args, const std::string& model);
+
+/// "dense,power:64,4,sliding:512": a part that begins with a digit belongs to the one before it.
+/// Throws kBadInput: fewer than two, one twice, one that is no mode.
+std::vector<std::string> attention_modes(const std::string& text);
+
+/// A name that can be a folder's: "power-64-4".
+std::string folder_name(std::string_view text);
+
+}  // namespace heddle::cli
