@@ -24,7 +24,8 @@ std::vector<TaskSpec> all_of(std::string_view suite) {
 std::vector<TaskSpec> all_tasks() {
   std::vector<TaskSpec> tasks;
   for (const std::span<const TaskSpec> part :
-       {niah_tasks(), passkey_tasks(), ruler_needle_tasks()}) {
+       {niah_tasks(), passkey_tasks(), ruler_needle_tasks(), ruler_tracing_tasks(),
+        ruler_counting_tasks(), ruler_question_tasks()}) {
     tasks.insert(tasks.end(), part.begin(), part.end());
   }
   return tasks;
