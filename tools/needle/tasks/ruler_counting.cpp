@@ -52,16 +52,23 @@ constexpr std::string_view kCountQuestion =
 constexpr std::string_view kCountPrefix =
     "Answer: The 10 words that come up most often in the list above are:";
 
-/// Words none of which is part of another.
+/// Words none of which is part of another, and none of what an answer might say beside its words:
+/// "numbered" has "red".
 const Words& single_words() {
+  constexpr std::size_t kFewestLetters = 4;
   static const Words kWords = [] {
     Words words;
+    const auto fits = [&](std::string_view word) {
+      for (const std::string_view text : {kCountTask, kCountQuestion, kCountPrefix}) {
+        if (text.find(word) != std::string_view::npos) return false;
+      }
+      return word.size() >= kFewestLetters &&
+             std::none_of(words.begin(), words.end(),
+                          [&](const std::string& other) { return overlap(other, word); });
+    };
     for (const auto& list : {adjectives(), nouns()}) {
       for (const std::string_view word : list) {
-        const bool is_new = std::none_of(words.begin(), words.end(), [&](const std::string& other) {
-          return overlap(other, word);
-        });
-        if (is_new) words.emplace_back(word);
+        if (fits(word)) words.emplace_back(word);
       }
     }
     return words;
