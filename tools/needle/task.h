@@ -47,7 +47,8 @@ struct Draft {
   /// Those of equal depth stay in this order. The first stands at the cell's depth, if it has one.
   std::vector<Needle> needles = {};
   std::function<std::string(std::int64_t)> line = {};  // kLines: the i-th line, always the same
-  /// kBody: the text of n units, longer with n, always the same; `most` units are all it has.
+  /// kBody: the text of n units, never shorter with more, always the same; `most_units` are all it
+  /// has, and enough for the cell's length up to a million tokens.
   std::function<std::string(std::int64_t)> body = {};
   std::int64_t least_units = 1;
   std::int64_t most_units = 1;

@@ -64,7 +64,7 @@ class NeedleLines {
   std::string fresh(ValueKind kind) {
     constexpr int kMostDraws = 10'000;
     for (int i = 0; i < kMostDraws; ++i) {
-      const std::string text = value_of(kind, random_);
+      std::string text = value_of(kind, random_);
       if (!is_kept(text) && used_.insert(text).second) return text;
     }
     throw bad_input(
@@ -110,10 +110,12 @@ std::vector<Item> items_of(const MagicForm& form,
 
 /// RULER's: different ones of 40 even points in prose, anywhere else.
 void place_anywhere(std::vector<Item>& items, const MagicForm& form, const CellKey& key) {
-  constexpr int kPoints = 40;
+  constexpr std::size_t kPoints = 40;
   Random random = draw(key, "depths", Same::kNone);
-  std::vector<double> points;
-  for (int i = 0; i < kPoints; ++i) points.push_back(std::round(100.0 * i / (kPoints - 1)));
+  std::vector<double> points(kPoints);
+  for (std::size_t i = 0; i < kPoints; ++i) {
+    points[i] = std::round(100.0 * static_cast<double>(i) / (kPoints - 1));
+  }
   random.shuffle(points);
   HEDDLE_CHECK(items.size() <= points.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -152,7 +154,8 @@ Draft magic_draft(const MagicForm& form, const CellKey& key, Wording wording) {
     draft.needles.push_back({needle_text(form.values, item.key, item.value), item.depth});
   }
   std::vector<std::string> asked;
-  const auto n_answers = static_cast<std::size_t>(form.n_queries * form.n_values);
+  // One key has several values, or each asked key has one.
+  const auto n_answers = static_cast<std::size_t>(std::max(form.n_queries, form.n_values));
   Random wrong = draw(key, "wrong answers", Same::kNone);
   for (std::size_t i = 0; i < n_answers; ++i) {
     if (form.n_values == 1 || i == 0) asked.push_back(items[i].key);

@@ -56,24 +56,24 @@ constexpr std::string_view kCountPrefix =
 /// "numbered" has "red".
 const Words& single_words() {
   constexpr std::size_t kFewestLetters = 4;
-  static const Words kWords = [] {
-    Words words;
+  static const Words words = [] {
+    Words found;
     const auto fits = [&](std::string_view word) {
       for (const std::string_view text : {kCountTask, kCountQuestion, kCountPrefix}) {
         if (text.find(word) != std::string_view::npos) return false;
       }
       return word.size() >= kFewestLetters &&
-             std::none_of(words.begin(), words.end(),
+             std::none_of(found.begin(), found.end(),
                           [&](const std::string& other) { return overlap(other, word); });
     };
     for (const auto& list : {adjectives(), nouns()}) {
       for (const std::string_view word : list) {
-        if (fits(word)) words.emplace_back(word);
+        if (fits(word)) found.emplace_back(word);
       }
     }
-    return words;
+    return found;
   }();
-  return kWords;
+  return words;
 }
 
 /// The words of one list: first the common ones, then single words, then pairs without a common
@@ -115,7 +115,7 @@ class WordPool {
   Random random_;
 };
 
-/// A list of n different words.
+/// A list of n different words, so of some times as many.
 std::string word_list(WordPool& pool, std::size_t n, Repeats repeats, Random random) {
   Words list;
   for (std::size_t i = 0; i < n; ++i) {

@@ -45,6 +45,7 @@ std::vector<TaskSpec> tasks_of(std::string_view suite, const std::vector<std::st
     throw bad_input(fmt::format("suite '{}', allowed: {}", suite, fmt::join(suite_names(), ", ")));
   }
   std::vector<std::string> known;
+  known.reserve(tasks.size());
   for (const TaskSpec& task : tasks) known.emplace_back(task.name);
   for (const std::string& name : names) {
     if (is_named(known, name)) continue;
