@@ -10,6 +10,8 @@ pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 # The server's: headers alone of Boost (Asio, Beast).
 find_package(Boost 1.81 REQUIRED)
 find_package(OpenSSL REQUIRED)
+# The pictures of `heddle needle`.
+pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
 if(HEDDLE_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)

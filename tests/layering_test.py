@@ -25,6 +25,7 @@ INCLUDE = re.compile(r'^\s*#\s*include(?:_next)?\s*([<"])([^>"]+)[>"]', re.MULTI
 HEAVY = {
     "CLI/": {"tools"},
     "boost/": {"tools"},
+    "png.h": {"tools"},
     "spdlog/": {"base"},
     "pcre2.h": {"models"},
     "utf8proc.h": {"models"},

@@ -22,8 +22,8 @@ boost_package=libboost-dev
 [ "$(. /etc/os-release && echo "$ID:${VERSION_ID:-}")" = debian:12 ] && boost_package=libboost1.81-dev
 
 build_packages="ca-certificates g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev \
-libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libssl-dev $boost_package python3 \
-python3-pip"
+libspdlog-dev libfmt-dev libpcre2-dev libutf8proc-dev libsentencepiece-dev libssl-dev libpng-dev $boost_package \
+python3 python3-pip"
 test_packages="libgtest-dev libgmock-dev python3-venv valgrind curl openssl"
 # The chat page's tests skip where there is no Chromium; elsewhere than in Debian it is no package.
 [ "$(. /etc/os-release && echo "$ID")" = debian ] && test_packages="$test_packages chromium"
