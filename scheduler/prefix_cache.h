@@ -78,8 +78,9 @@ class PrefixCache {
   /// appended, to be done before anything is written there.
   bool evict_block(std::vector<BatchPlan::Copy>* moves = nullptr);
   bool evict_snapshot(std::vector<BatchPlan::Copy>* moves = nullptr);
-  /// What a sequence with these tokens has computed from position `from` on is not to be trusted, or
-  /// of no use to others: takes out its snapshots, and its blocks as far as nothing goes on from them.
+  /// What a sequence with these tokens has computed from position `from` on is not to be trusted,
+  /// or of no use to others: takes out its snapshots, and its blocks as far as nothing goes on from
+  /// them.
   void discard(std::string_view scope, std::span<const Token> tokens, std::int64_t from);
   void clear();       // all but what sequences compute with
   void clear_host();  // what was moved may not have arrived

@@ -18,8 +18,8 @@ struct SequenceRequest {
   std::string scope = {};           // requests of other scopes share nothing with it
   bool counted = true;              // among the prompts of SchedulerStats
   bool reuse = true;                // find and leave prefixes; never with all_outputs
-  /// With reuse. False: what it has computed leaves the cache when it ends, as far as nothing goes on
-  /// from it; others may begin with it until then.
+  /// With reuse. False: what it has computed leaves the cache when it ends, as far as nothing goes
+  /// on from it; others may begin with it until then.
   bool leave = true;
   std::vector<std::int64_t> snapshot_at = {};  // positions where other prompts may depart: ends of
                                                // messages; ascending

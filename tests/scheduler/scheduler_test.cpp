@@ -414,6 +414,28 @@ TEST(Scheduler, ScopesAndWhatOptsOutShareNothing) {
             0);
 }
 
+TEST(Scheduler, WhatIsNotToBeLeftIsGoneWithItsSequenceButForWhatItFound) {
+  const SchedulerOptions options = small_options();
+  Scheduler scheduler(options);
+  FakeModel model(options.block_tokens);
+  std::vector<Token> branch = prompt_of(40, 0);
+  const auto cached = [&](std::vector<Token> prompt, bool leave) {
+    const std::int64_t before = scheduler.stats().cached_tokens;
+    const SequenceId id =
+        scheduler.add({.prompt = std::move(prompt), .max_new_tokens = 2, .leave = leave});
+    drain(scheduler, model, {id});
+    scheduler.check();
+    return scheduler.stats().cached_tokens - before;
+  };
+  EXPECT_EQ(cached(prompt_of(20, 0), true), 0);
+  const std::int64_t n_free = scheduler.stats().free_blocks;
+  EXPECT_GT(cached(branch, false), 0);
+  EXPECT_EQ(scheduler.stats().free_blocks, n_free);
+  EXPECT_LE(cached(branch, true), 20);
+  EXPECT_EQ(cached(branch, true), 39);
+  EXPECT_EQ(cached(prompt_of(20, 0), true), 19);
+}
+
 TEST(Scheduler, WhatAFaultySequenceComputedIsNotReused) {
   const SchedulerOptions options = small_options();
   Scheduler scheduler(options);

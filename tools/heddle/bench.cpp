@@ -15,6 +15,7 @@
 #include "models/mixers/mixer.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/io.h"
+#include "tools/heddle/kv_bytes_read.h"
 #include "tools/heddle/options.h"
 #include "tools/heddle/read_speed.h"
 
@@ -175,31 +176,19 @@ class Bench {
     return std::chrono::duration<double>(Clock::now() - start).count();
   }
 
-  /// Keys and values that the token at position n_keys - 1 reads.
-  double kv_bytes(std::int64_t n_keys) const {
-    double elements = 0.0;
-    for (const LayerSpec& layer : engine_.config().layers) {
-      for (const MixerSpec& mixer : layer.mixers) {
-        for (const PagedKvNeed& kv : cache_need(mixer).paged) {
-          elements += static_cast<double>(kv.elements_per_token() * keys_seen(mixer, n_keys));
-        }
-      }
-    }
-    return elements * static_cast<double>(row_bytes(*engine_.options().kv_dtype, 1));
-  }
-
   /// Every weight once a step; the state of a sequence, and the keys and values that its newest
   /// token sees, once for each of its steps.
   double bytes_read(const BenchTest& test, std::int64_t steps) const {
     const auto state = static_cast<double>(engine_.memory().state_bytes_per_sequence);
     double bytes = 0.0;  // of one sequence
     if (test.n_gen > 0) {
-      for (std::int64_t i = 0; i < test.n_gen; ++i) bytes += state + kv_bytes(test.depth + 1 + i);
+      for (std::int64_t i = 0; i < test.n_gen; ++i)
+        bytes += state + kv_bytes_read(engine_, test.depth + 1 + i);
     } else {
       const std::int64_t chunk = engine_.options().max_chunk;
       for (std::int64_t done = 0; done < test.n_prompt;) {
         done = std::min(done + chunk, test.n_prompt);
-        bytes += state + kv_bytes(test.depth + done);
+        bytes += state + kv_bytes_read(engine_, test.depth + done);
       }
     }
     return static_cast<double>(steps) * static_cast<double>(weight_bytes_) +

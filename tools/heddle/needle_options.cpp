@@ -21,8 +21,7 @@ needle::Wording wording_of(const Arguments& args, const std::string& model) {
                                                             : needle::Wording::kRuler;
 }
 
-needle::Scorer scorer_of(const Arguments& args) {
-  const std::string name = args.text("scorer").value_or("task");
+needle::Scorer scorer_of(const std::string& name) {
   if (name == "contain") return needle::Scorer::kContain;
   if (name == "rouge1") return needle::Scorer::kRouge1;
   return name == "exact" ? needle::Scorer::kExact : needle::Scorer::kTask;
@@ -46,10 +45,16 @@ std::optional<needle::OwnNeedle> own_needle(const Arguments& args) {
   return needle::OwnNeedle{.needle = *needle, .question = *question, .answer = *answer};
 }
 
-void take_prefix(const Arguments& args, NeedleOptions& options) {
-  const auto prefix = args.text("answer-prefix");
-  if (!prefix) return;
-  options.prefix = *prefix;
+/// As a shell reads it.
+std::string quoted(const std::string& text) {
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+           std::string_view("-_./:,@%+=").find(c) != std::string_view::npos;
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
 }
 
 }  // namespace
@@ -72,12 +77,13 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   if (const auto text = args.text("template")) options.chat = *text == "chat";
   options.prompt.draft.wording = wording_of(args, model);
   options.prompt.answer_tokens = args.integer("answer-tokens").value_or(0);
-  take_prefix(args, options);
+  options.prefix = args.text("answer-prefix");
   options.stop = args.texts("stop");
   if (options.stop.empty() && options.prompt.draft.wording == needle::Wording::kPlain) {
     options.stop = {"."};
   }
-  options.scorer = scorer_of(args);
+  options.scorer_name = args.text("scorer").value_or("task");
+  options.scorer = scorer_of(options.scorer_name);
   options.reuse = args.text("cache").value_or("on") == "on";
   options.concurrency = static_cast<std::size_t>(args.integer("concurrency").value_or(1));
   if (const auto text = args.text("compare")) {
@@ -116,9 +122,46 @@ std::vector<std::string> attention_modes(const std::string& text) {
     }
   }
   if (modes.size() < 2) {
-    throw bad_input(fmt::format("--compare: {} is one mode, at least two are needed", quote_text(text)));
+    throw bad_input(
+        fmt::format("--compare: {} is one mode, at least two are needed", quote_text(text)));
   }
   return modes;
+}
+
+std::string command_line(const Arguments& args) {
+  std::string line = fmt::format("heddle {}", args.command().name);
+  for (const std::string& operand : args.operands()) line += " " + quoted(operand);
+  for (const FlagSpec* flag : flags_of(args.command())) {
+    if (flag->kind == ValueKind::kSwitch) {
+      if (args.on(flag->name)) line += fmt::format(" --{}", flag->name);
+      continue;
+    }
+    for (const std::string& value : args.texts(flag->name)) {
+      line += fmt::format(" --{} {}", flag->name, quoted(value));
+    }
+  }
+  return line;
+}
+
+std::vector<std::string> needle_notes(const NeedleOptions& options) {
+  std::vector<std::string> notes = {
+      "A length is that of prompt and answer together, in the model's own tokens, template "
+      "included, "
+      "and exact. A needle stands behind the sentence that ends nearest to its depth.",
+      "A score says that a text was copied from where it stood, for these needles, this wording "
+      "and "
+      "this haystack. It does not say that the model understands a text of that length, reasons "
+      "over "
+      "it, or finds what shares no words with the question.",
+      "With one sample a cell is right or wrong by a single prompt: small differences between two "
+      "pictures are chance."};
+  if (options.suite == "ruler") {
+    notes.emplace_back(
+        "The tasks are ruler-like: RULER's kinds, made by Heddle's own generator. Scores are near "
+        "to "
+        "RULER's, not the same.");
+  }
+  return notes;
 }
 
 std::string folder_name(std::string_view text) {

@@ -28,6 +28,7 @@ struct NeedleOptions {
   std::optional<std::string> prefix;  // --answer-prefix
   std::vector<std::string> stop;
   needle::Scorer scorer = needle::Scorer::kTask;
+  std::string scorer_name;  // --scorer's
   bool reuse = true;
   std::size_t concurrency = 1;
   std::vector<std::string> modes;  // --compare
@@ -42,6 +43,15 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model);
 /// "dense,power:64,4,sliding:512": a part that begins with a digit belongs to the one before it.
 /// Throws kBadInput: fewer than two, one twice, one that is no mode.
 std::vector<std::string> attention_modes(const std::string& text);
+
+/// A command line that gives these values once more.
+std::string command_line(const Arguments& args);
+
+/// What report.html says of how prompts were made, and of what scores do not say.
+std::vector<std::string> needle_notes(const NeedleOptions& options);
+
+/// Row::attention where no mode is asked for.
+inline constexpr std::string_view kTrainedAttention = "trained";
 
 /// A name that can be a folder's: "power-64-4".
 std::string folder_name(std::string_view text);

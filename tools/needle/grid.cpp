@@ -34,17 +34,17 @@ std::optional<T> number_of(std::string_view text) {
 }
 
 Error bad_lengths(const std::string& part) {
-  return bad_input(
-      fmt::format("--lengths: {} is not valid; allowed: a list like 1k,2k,3000, or A..B:N, N lengths "
-                  "from A to B; lengths from {} to {} tokens, at most {} of them",
-                  quote_text(part), kShortestLength, kLongestLength, kMostLengths));
+  return bad_input(fmt::format(
+      "--lengths: {} is not valid; allowed: a list like 1k,2k,3000, or A..B:N, N lengths "
+      "from A to B; lengths from {} to {} tokens, at most {} of them",
+      quote_text(part), kShortestLength, kLongestLength, kMostLengths));
 }
 
 Error bad_depths(const std::string& part) {
-  return bad_input(
-      fmt::format("--depths: {} is not valid; allowed: N, so many depths from 0 to 100 (1 to {}), or "
-                  "a list like 0,50,100, in percent",
-                  quote_text(part), kMostDepths));
+  return bad_input(fmt::format(
+      "--depths: {} is not valid; allowed: N, so many depths from 0 to 100 (1 to {}), or "
+      "a list like 0,50,100, in percent",
+      quote_text(part), kMostDepths));
 }
 
 std::int64_t length_of(const std::string& part) {

@@ -20,8 +20,8 @@ std::vector<std::int64_t> read_lengths(const std::string& text);
 std::vector<std::int64_t> default_lengths(std::int64_t context);
 
 /// "11": so many from 0 to 100, in even steps or, by `sigmoid`, along 100 / (1 + e^(-0.1 (x - 50)))
-/// at even x, with three decimals (Kamradt's two spacings); one is 50. "0,50,100" (or "25,"): those,
-/// in percent. In rising order, each once. Throws kBadInput.
+/// at even x, with three decimals (Kamradt's two spacings); one is 50. "0,50,100" (or "25,"):
+/// those, in percent. In rising order, each once. Throws kBadInput.
 std::vector<double> read_depths(const std::string& text, bool sigmoid);
 
 /// "4k" for multiples of 1024, else the digits.

@@ -22,8 +22,8 @@ constexpr std::uint64_t kLargestHaystack = std::uint64_t{256} << 20;
 constexpr std::size_t kMostFiles = 10'000;
 
 constexpr auto kAbbreviations = std::to_array<std::string_view>(
-    {"mr", "mrs", "ms", "dr", "st", "prof", "rev", "gen", "col", "capt", "sgt", "lt", "sr", "jr",
-     "vs", "cf", "no", "vol", "fig", "e.g", "i.e", "viz"});
+    {"mr", "mrs", "ms", "dr", "st", "prof", "rev", "gen", "col", "capt", "sgt",
+     "lt", "sr",  "jr", "vs", "cf", "no",   "vol", "fig", "e.g", "i.e",  "viz"});
 constexpr auto kWideEnds = std::to_array<std::string_view>({"\u3002", "\uff01", "\uff1f"});
 constexpr auto kClosers =
     std::to_array<std::string_view>({"\"", "'", ")", "]", "\u201d", "\u2019", "\u300d"});
@@ -53,7 +53,8 @@ bool is_abbreviation(std::string_view sentence) {
   while (begin > 0 && !is_space(sentence[begin - 1])) --begin;
   std::string word = lower(sentence.substr(begin, end - begin));
   word.erase(0, word.find_first_not_of("\"'(["));
-  if (word.size() == 1 && std::isalpha(static_cast<unsigned char>(word[0])) != 0) return word != "i";
+  if (word.size() == 1 && std::isalpha(static_cast<unsigned char>(word[0])) != 0)
+    return word != "i";
   return std::find(kAbbreviations.begin(), kAbbreviations.end(), word) != kAbbreviations.end();
 }
 
@@ -135,7 +136,8 @@ std::vector<fs::path> files_of(const std::string& path) {
   std::error_code failure;
   if (!fs::is_directory(path, failure)) return {path};
   std::vector<fs::path> files;
-  for (fs::directory_iterator it(path, failure), end; !failure && it != end; it.increment(failure)) {
+  for (fs::directory_iterator it(path, failure), end; !failure && it != end;
+       it.increment(failure)) {
     if (it->path().extension() == ".txt") files.push_back(it->path());
     if (files.size() > kMostFiles) {
       throw bad_input(fmt::format("--haystack: {}: more than {} files", path, kMostFiles));

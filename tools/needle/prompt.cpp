@@ -16,9 +16,9 @@
 namespace heddle::needle {
 namespace {
 
-constexpr int kMostTries = 60;              // of a prompt, until its length is right
-constexpr std::size_t kFragmentsOf = 24;    // sentences looked at for a part that fits
-constexpr std::size_t kMostDropped = 3;     // whole sentences given up for parts that fit
+constexpr int kMostTries = 60;            // of a prompt, until its length is right
+constexpr std::size_t kFragmentsOf = 24;  // sentences looked at for a part that fits
+constexpr std::size_t kMostDropped = 3;   // whole sentences given up for parts that fit
 constexpr std::size_t kMostCounts = 200'000;
 
 /// The first n words of a sentence, as one.
@@ -29,7 +29,8 @@ std::string first_words(const std::string& sentence, std::size_t n) {
   }
   if (end == std::string::npos) return sentence;
   std::string words = sentence.substr(0, end);
-  while (!words.empty() && std::string_view(",;:-.?!\"'(").find(words.back()) != std::string::npos) {
+  while (!words.empty() &&
+         std::string_view(",;:-.?!\"'(").find(words.back()) != std::string::npos) {
     words.pop_back();
   }
   return words + ".";
@@ -65,7 +66,8 @@ EncodedPrompt LocalEncoder::encode(std::string text, std::string prefix) {
         {.role = "user", .content = prompt.text, .extra_json = ""}};
     RenderedPrompt rendered = render_messages(*chat_template_, tokenizer_, messages, true);
     if (!prompt.prefix.empty()) {
-      rendered.untrusted.push_back({rendered.text.size(), rendered.text.size() + prompt.prefix.size()});
+      rendered.untrusted.push_back(
+          {rendered.text.size(), rendered.text.size() + prompt.prefix.size()});
       rendered.text += prompt.prefix;
     }
     prompt.tokens = encode_rendered(tokenizer_, rendered);
@@ -83,13 +85,19 @@ std::int64_t LocalEncoder::count_piece(const std::string& piece) {
 
 // ---- PromptBuilder
 
-/// Sentence i for every i, and what the last ones may be cut from.
 struct PromptBuilder::Source {
-  std::function<std::string(std::size_t)> piece;
-  bool cut = true;  // pieces may be cut; else noise is
+  std::function<std::string(std::size_t)> piece;  // for every i
+  bool cut = true;  // the last ones may be cut; else noise fills what they leave
 };
 
-PromptBuilder::PromptBuilder(PromptEncoder& encoder, const Haystack& haystack, PromptOptions options)
+PromptBuilder::Source PromptBuilder::noise_source() {
+  return {
+      [sentences = noise_sentences()](std::size_t i) { return sentences[i % sentences.size()]; }};
+}
+
+PromptBuilder::PromptBuilder(PromptEncoder& encoder,
+                             const Haystack& haystack,
+                             PromptOptions options)
     : encoder_(encoder), haystack_(haystack), options_(std::move(options)) {}
 
 std::int64_t PromptBuilder::count(const std::string& piece) {
@@ -119,8 +127,8 @@ EncodedPrompt PromptBuilder::encode(const Draft& draft, const std::vector<Piece>
     });
     std::size_t best = static_cast<std::size_t>(above - ends.begin());
     if (best == ends.size()) --best;
-    if (best > 0 && wanted - static_cast<double>(ends[best - 1]) <=
-                        static_cast<double>(ends[best]) - wanted) {
+    if (best > 0 &&
+        wanted - static_cast<double>(ends[best - 1]) <= static_cast<double>(ends[best]) - wanted) {
       --best;
     }
     needles.emplace(best, &needle.text);
@@ -135,7 +143,8 @@ EncodedPrompt PromptBuilder::encode(const Draft& draft, const std::vector<Piece>
     const auto [first, last] = needles.equal_range(i);
     for (auto it = first; it != last; ++it) add(*it->second);
   }
-  return encoder_.encode(joined({draft.preamble, text, draft.question}, draft.outer), prefix(draft));
+  return encoder_.encode(joined({draft.preamble, text, draft.question}, draft.outer),
+                         prefix(draft));
 }
 
 EncodedPrompt PromptBuilder::encode_body(const Draft& draft,
@@ -143,8 +152,8 @@ EncodedPrompt PromptBuilder::encode_body(const Draft& draft,
                                          const std::vector<Piece>& padding) {
   std::string before;
   for (const Piece& piece : padding) before += (before.empty() ? "" : " ") + piece.text;
-  return encoder_.encode(joined({before, draft.preamble, draft.body(n), draft.question}, draft.outer),
-                         prefix(draft));
+  return encoder_.encode(
+      joined({before, draft.preamble, draft.body(n), draft.question}, draft.outer), prefix(draft));
 }
 
 EncodedPrompt PromptBuilder::smallest(const Draft& draft) {
@@ -154,9 +163,10 @@ EncodedPrompt PromptBuilder::smallest(const Draft& draft) {
 void PromptBuilder::check_draft(const TaskSpec& task, const CellKey& key, const Draft& draft) {
   const std::int64_t needed = smallest(draft).n_tokens + room(task);
   if (needed > key.length) {
-    throw bad_input(fmt::format("{}: the text without haystack and the room for the answer ({}) take "
-                                "{} tokens",
-                                text_of(key), room(task), needed));
+    throw bad_input(
+        fmt::format("{}: the text without haystack and the room for the answer ({}) take "
+                    "{} tokens",
+                    text_of(key), room(task), needed));
   }
   if (draft.hay != Hay::kProse) return;
   for (const std::string& expected : draft.expected) {
@@ -174,10 +184,9 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fragments(const Source& source,
                                                            std::size_t from,
                                                            std::int64_t n_tokens,
                                                            std::size_t variant) {
-  static const std::vector<std::string> kNoise = noise_sentences();
   std::vector<Piece> shorter;  // each length once
   for (std::size_t i = from; i < from + kFragmentsOf; ++i) {
-    const std::string sentence = source.cut ? source.piece(i) : kNoise[i % kNoise.size()];
+    const std::string sentence = source.piece(i);
     for (std::size_t n = 1; n <= n_words(sentence); ++n) {
       const std::string words = first_words(sentence, n);
       const std::int64_t tokens = count(words);
@@ -210,6 +219,10 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fill(const Source& source,
     pieces.push_back({std::move(text), std::max<std::int64_t>(tokens, 1)});
     left -= pieces.back().tokens;
   }
+  if (!source.cut) {  // noise takes up the rest
+    for (Piece& piece : fill(noise_source(), left, variant)) pieces.push_back(std::move(piece));
+    return pieces;
+  }
   if (left == 0 && variant == 0) return pieces;
   const std::size_t n_whole = pieces.size();
   for (std::size_t dropped = 0; dropped <= std::min(kMostDropped, n_whole); ++dropped) {
@@ -237,15 +250,16 @@ EncodedPrompt PromptBuilder::fit(const Source& source,
   std::map<std::int64_t, std::size_t> variants;  // tried of each number of tokens
   std::int64_t nearest = 0;
   for (int i = 0; i < kMostTries; ++i) {
-    EncodedPrompt prompt = encode(fill(source, std::max<std::int64_t>(wanted, 0), variants[wanted]++));
+    EncodedPrompt prompt =
+        encode(fill(source, std::max<std::int64_t>(wanted, 0), variants[wanted]++));
     const std::int64_t missing = n_tokens - prompt.n_tokens;
     if (missing == 0) return prompt;
     nearest = prompt.n_tokens;
     // A sum that was tried is tried in another form.
     if (wanted + missing >= 0 && variants[wanted + missing] < kMostDropped * 4) wanted += missing;
   }
-  throw runtime_failure(fmt::format("no prompt of exactly {} tokens was found, the last had {}",
-                                    n_tokens, nearest));
+  throw runtime_failure(
+      fmt::format("no prompt of exactly {} tokens was found, the last had {}", n_tokens, nearest));
 }
 
 EncodedPrompt PromptBuilder::fit_body(const Draft& draft, std::int64_t n_tokens) {
@@ -255,14 +269,13 @@ EncodedPrompt PromptBuilder::fit_body(const Draft& draft, std::int64_t n_tokens)
     const std::int64_t n = fits + (too_many - fits) / 2;
     (encode_body(draft, n, {}).n_tokens <= n_tokens ? fits : too_many) = n;
   }
-  const auto noise = noise_sentences();
-  const Source source{[&](std::size_t i) { return noise[i % noise.size()]; }};
   for (; fits >= draft.least_units; --fits) {
     const EncodedPrompt bare = encode_body(draft, fits, {});
     if (bare.n_tokens == n_tokens) return bare;
     try {
-      return fit(source, n_tokens, bare.n_tokens,
-                 [&](const std::vector<Piece>& pieces) { return encode_body(draft, fits, pieces); });
+      return fit(noise_source(), n_tokens, bare.n_tokens, [&](const std::vector<Piece>& pieces) {
+        return encode_body(draft, fits, pieces);
+      });
     } catch (const Error&) {
       if (fits == draft.least_units) throw;  // a unit less leaves more to pad
     }
@@ -281,12 +294,15 @@ BuiltPrompt PromptBuilder::build(const TaskSpec& task, const CellKey& key) {
                     .wrong = draft.wrong,
                     .match = draft.match};
   const std::vector<std::string>& sentences = haystack_.sentences();
-  const auto noise = noise_sentences();
   Source source;
   std::size_t start = 0;
   switch (draft.hay) {
-    case Hay::kBody: built.prompt = fit_body(draft, n_tokens); return built;
-    case Hay::kNoise: source.piece = [&](std::size_t i) { return noise[i % noise.size()]; }; break;
+    case Hay::kBody:
+      built.prompt = fit_body(draft, n_tokens);
+      return built;
+    case Hay::kNoise:
+      source = noise_source();
+      break;
     case Hay::kLines:
       source = {[&](std::size_t i) { return draft.line(static_cast<std::int64_t>(i)); }, false};
       break;

@@ -82,6 +82,7 @@ class PromptBuilder {
   };
   struct Source;  // of pieces, in order
 
+  static Source noise_source();
   std::int64_t count(const std::string& piece);
   std::int64_t room(const TaskSpec& task) const;
   std::string prefix(const Draft& draft) const;
@@ -90,10 +91,14 @@ class PromptBuilder {
   EncodedPrompt smallest(const Draft& draft);
   void check_draft(const TaskSpec& task, const CellKey& key, const Draft& draft);
   std::vector<Piece> fill(const Source& source, std::int64_t n_tokens, std::size_t variant);
-  std::vector<Piece> fragments(const Source& source, std::size_t from, std::int64_t n_tokens,
+  std::vector<Piece> fragments(const Source& source,
+                               std::size_t from,
+                               std::int64_t n_tokens,
                                std::size_t variant);
   template <typename Encode>
-  EncodedPrompt fit(const Source& source, std::int64_t n_tokens, std::int64_t n_fixed,
+  EncodedPrompt fit(const Source& source,
+                    std::int64_t n_tokens,
+                    std::int64_t n_fixed,
                     const Encode& encode);
   EncodedPrompt fit_body(const Draft& draft, std::int64_t n_tokens);
 

@@ -21,10 +21,10 @@ Random::Random(std::uint64_t seed, std::string_view purpose) {
 
 std::uint64_t Random::bits() {
   const std::uint64_t n = drawn_++;
-  const PhiloxBlock block = philox4x32(
-      {static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32),
-       static_cast<std::uint32_t>(key_[1]), static_cast<std::uint32_t>(key_[1] >> 32)},
-      {static_cast<std::uint32_t>(key_[0]), static_cast<std::uint32_t>(key_[0] >> 32)});
+  const PhiloxBlock block =
+      philox4x32({static_cast<std::uint32_t>(n), static_cast<std::uint32_t>(n >> 32),
+                  static_cast<std::uint32_t>(key_[1]), static_cast<std::uint32_t>(key_[1] >> 32)},
+                 {static_cast<std::uint32_t>(key_[0]), static_cast<std::uint32_t>(key_[0] >> 32)});
   return std::uint64_t{block[0]} << 32 | block[1];
 }
 

@@ -15,8 +15,8 @@ class Random {
   /// `purpose` names the draw: "niah number 4096 0 keys".
   Random(std::uint64_t seed, std::string_view purpose);
 
-  std::uint64_t bits();                    // 64 of them
-  std::uint64_t below(std::uint64_t n);    // 0 .. n - 1, uniform; n > 0
+  std::uint64_t bits();                     // 64 of them
+  std::uint64_t below(std::uint64_t n);     // 0 .. n - 1, uniform; n > 0
   double uniform(double low, double high);  // [low, high)
   template <typename Items>
   const auto& pick(const Items& items) {

@@ -44,6 +44,17 @@ std::string line_of(const Row& row) {
 
 }  // namespace
 
+void require_free(const std::string& folder, bool resume) {
+  if (resume) return;
+  for (const char* name : {"/results.jsonl", "/compare.csv"}) {
+    std::error_code failure;
+    const auto size = fs::file_size(folder + name, failure);
+    if (failure || size == 0) continue;
+    throw bad_input(
+        fmt::format("--out: {}: has results already; --resume goes on with them", folder));
+  }
+}
+
 ResultsFile::ResultsFile(const std::string& folder, const Json& facts, bool resume)
     : folder_(folder), path_(folder + "/results.jsonl") {
   std::error_code failure;
@@ -54,9 +65,7 @@ ResultsFile::ResultsFile(const std::string& folder, const Json& facts, bool resu
   }
   lock_folder();
   const std::string text = read_whole(path_);
-  if (!text.empty() && !resume) {
-    throw bad_input(fmt::format("--out: {}: has results already; --resume goes on with them", folder));
-  }
+  require_free(folder, resume);
   check_facts(facts, !text.empty());
   read(text);
   publish(folder_ + "/run.json", facts.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -69,9 +78,9 @@ ResultsFile::ResultsFile(const std::string& folder, const Json& facts, bool resu
 void ResultsFile::lock_folder() {
   lock_ = Descriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (lock_.get() < 0 || ::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    throw bad_input(fmt::format("--out: {}: {}", folder_,
-                                errno == EWOULDBLOCK ? "another run is writing there"
-                                                     : std::strerror(errno)));
+    throw bad_input(
+        fmt::format("--out: {}: {}", folder_,
+                    errno == EWOULDBLOCK ? "another run is writing there" : std::strerror(errno)));
   }
 }
 
@@ -80,17 +89,18 @@ void ResultsFile::check_facts(const Json& facts, bool has_results) const {
   const std::string text = read_whole(path);
   if (!has_results) return;
   if (text.empty()) {
-    throw bad_input(fmt::format("--resume: {}: is missing, so the results beside it cannot be gone "
-                                "on with",
-                                path));
+    throw bad_input(
+        fmt::format("--resume: {}: is missing, so the results beside it cannot be gone "
+                    "on with",
+                    path));
   }
   const Json before = parse_json(text, path);
   for (const auto& [key, value] : facts.items()) {
     const auto old = before.is_object() ? before.find(key) : before.end();
     const bool is_there = before.is_object() && old != before.end();
     if (is_there && *old == value) continue;
-    throw bad_input(fmt::format("--resume: {}: the results are of another run: {} was {}, is {}", path,
-                                key, is_there ? old->dump() : "not given", value.dump()));
+    throw bad_input(fmt::format("--resume: {}: the results are of another run: {} was {}, is {}",
+                                path, key, is_there ? old->dump() : "not given", value.dump()));
   }
 }
 
@@ -107,7 +117,8 @@ void ResultsFile::read(const std::string& text) {
       rewrite = true;
       continue;
     }
-    if (has(row.key)) throw bad_input(fmt::format("{}: {} is there twice", where, text_of(row.key)));
+    if (has(row.key))
+      throw bad_input(fmt::format("{}: {} is there twice", where, text_of(row.key)));
     add(std::move(row));
   }
   if (!rewrite) return;

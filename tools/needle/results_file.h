@@ -12,6 +12,10 @@
 
 namespace heddle::needle {
 
+/// Throws kBadInput where `folder` has results and `resume` is not asked for: what is known before
+/// a model is loaded.
+void require_free(const std::string& folder, bool resume);
+
 /// Belongs to one process at a time.
 class ResultsFile {
  public:

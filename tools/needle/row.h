@@ -14,9 +14,9 @@ namespace heddle::needle {
 
 /// Which prompt: the same one always has the same text, whatever else runs.
 struct CellKey {
-  std::string suite;  // "niah"
-  std::string task;   // "number"
-  std::int64_t length = 0;  // tokens of the prompt and of the room for the answer
+  std::string suite;                 // "niah"
+  std::string task;                  // "number"
+  std::int64_t length = 0;           // tokens of the prompt and of the room for the answer
   std::optional<double> depth = {};  // percent of the haystack before the needle; absent: the task
                                      // has no one needle
   std::uint64_t seed = 0;
@@ -35,8 +35,8 @@ struct Row {
   std::string answer = {};                 // the model's text
   std::vector<std::string> expected = {};  // what the scorer looked for
   std::int64_t prompt_tokens = 0;
-  std::int64_t cached_tokens = 0;         // of them, not computed for this prompt
-  std::optional<double> prefill_s = {};   // absent: the server does not tell
+  std::int64_t cached_tokens = 0;        // of them, not computed for this prompt
+  std::optional<double> prefill_s = {};  // absent: the server does not tell
   std::optional<double> decode_s = {};
   std::optional<std::uint64_t> kv_bytes = {};     // of the sequence at its end; absent: not known
   std::optional<std::uint64_t> state_bytes = {};  // its recurrent states

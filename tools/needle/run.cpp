@@ -81,9 +81,8 @@ class GridRun {
 
   /// The first prompt of a group that is asked holds what the others begin with.
   static void set_departures(Jobs& jobs, const Jobs* next) {
-    const auto lead = std::find_if(jobs.begin(), jobs.end(), [](const Job& job) {
-      return !job.prompt.prompt.tokens.empty();
-    });
+    const auto lead = std::find_if(
+        jobs.begin(), jobs.end(), [](const Job& job) { return !job.prompt.prompt.tokens.empty(); });
     if (lead == jobs.end()) return;
     lead->leads = true;
     const std::vector<TokenId>& tokens = lead->prompt.prompt.tokens;
@@ -124,7 +123,8 @@ class GridRun {
   }
   /// Nothing is left to wait for: the first that was asked is computed, or none is to be.
   static bool lead_is_ready(const Jobs& jobs) {
-    const auto lead = std::find_if(jobs.begin(), jobs.end(), [](const Job& job) { return job.asked; });
+    const auto lead =
+        std::find_if(jobs.begin(), jobs.end(), [](const Job& job) { return job.asked; });
     return lead != jobs.end() ? lead->prefilled
                               : std::all_of(jobs.begin(), jobs.end(), [](const Job& job) {
                                   return job.done_before || job.row;
@@ -135,9 +135,10 @@ class GridRun {
     job.asked = true;
     ++n_running_;
     try {
-      target_.ask({.prompt = &job.prompt, .departures = job.departures, .leave = job.leads},
-                  [&job] { job.prefilled = true; },
-                  [this, &job](Reply reply) { finish(job, std::move(reply)); });
+      target_.ask(
+          {.prompt = &job.prompt, .departures = job.departures, .leave = job.leads},
+          [&job] { job.prefilled = true; },
+          [this, &job](Reply reply) { finish(job, std::move(reply)); });
     } catch (const Error& error) {
       finish(job, {.error = error.what()});
     }

@@ -40,10 +40,10 @@ struct RunOptions {
   Scorer scorer = Scorer::kTask;
   std::size_t concurrency = 1;
   bool skip_thoughts = true;
-  std::function<bool(const CellKey&)> is_done = {};        // not asked again
-  std::function<void(Row)> write = {};                     // in run order
-  std::function<void(const CellKey&)> skipped = {};        // instead of write: it is done already
-  std::function<bool()> stop = {};                         // looked at between steps
+  std::function<bool(const CellKey&)> is_done = {};  // not asked again
+  std::function<void(Row)> write = {};               // in run order
+  std::function<void(const CellKey&)> skipped = {};  // instead of write: it is done already
+  std::function<bool()> stop = {};                   // looked at between steps
 };
 
 /// Asks all cells and writes a row for each. What one cell's prompt cannot be is its row's error.

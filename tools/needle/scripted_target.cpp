@@ -18,11 +18,11 @@ std::string ScriptedTarget::answer(const BuiltPrompt& prompt) const {
 void ScriptedTarget::ask(Question question,
                          std::function<void()> prefilled,
                          std::function<void(Reply)> done) {
-  waiting_.push_back([this, prompt = question.prompt, prefilled = std::move(prefilled),
-                      done = std::move(done)] {
-    prefilled();
-    done({.text = answer(*prompt), .prompt_tokens = prompt->prompt.n_tokens});
-  });
+  waiting_.push_back(
+      [this, prompt = question.prompt, prefilled = std::move(prefilled), done = std::move(done)] {
+        prefilled();
+        done({.text = answer(*prompt), .prompt_tokens = prompt->prompt.n_tokens});
+      });
 }
 
 bool ScriptedTarget::step() {

@@ -30,7 +30,8 @@ std::vector<Json> models_in(const Json& body) {
   std::vector<Json> models;
   if (!body.is_object() || !body.contains("data") || !body["data"].is_array()) return models;
   for (const Json& model : body["data"]) {
-    if (model.is_object() && model.contains("id") && model["id"].is_string()) models.push_back(model);
+    if (model.is_object() && model.contains("id") && model["id"].is_string())
+      models.push_back(model);
   }
   return models;
 }
@@ -49,9 +50,9 @@ void ServerApi::find_model() {
     options_.model = models[0]["id"].get<std::string>();
     return;
   }
-  throw runtime_failure(fmt::format(
-      "--url: which model is served there is not known: {} (--model names it)",
-      response.error.empty() ? "GET /v1/models does not list one" : response.error));
+  throw runtime_failure(
+      fmt::format("--url: which model is served there is not known: {} (--model names it)",
+                  response.error.empty() ? "GET /v1/models does not list one" : response.error));
 }
 
 std::optional<std::int64_t> ServerApi::context() {
@@ -123,19 +124,18 @@ void ServerApi::stream(
     std::function<void(serve::StreamedAnswer&, const serve::ClientResult&)> done) {
   const auto answer = std::make_shared<serve::StreamedAnswer>(chat);
   answer->allow_empty = true;
-  client_.send(
-      {.target = path_of(chat ? "/v1/chat/completions" : "/v1/completions"),
-       .headers = serve::api_headers(options_.api_key),
-       .body = body.dump(-1, ' ', false, Json::error_handler_t::replace),
-       .timeout_seconds = options_.timeout_seconds},
-      {.received =
-           [answer, begun = std::move(begun)](int status, std::string_view bytes) {
-             const bool before = answer->begun();
-             answer->received(status, bytes);
-             if (!before && answer->begun()) begun();
-           },
-       .done = [answer, done = std::move(done)](
-                   const serve::ClientResult& result) { done(*answer, result); }});
+  client_.send({.target = path_of(chat ? "/v1/chat/completions" : "/v1/completions"),
+                .headers = serve::api_headers(options_.api_key),
+                .body = body.dump(-1, ' ', false, Json::error_handler_t::replace),
+                .timeout_seconds = options_.timeout_seconds},
+               {.received =
+                    [answer, begun = std::move(begun)](int status, std::string_view bytes) {
+                      const bool before = answer->begun();
+                      answer->received(status, bytes);
+                      if (!before && answer->begun()) begun();
+                    },
+                .done = [answer, done = std::move(done)](
+                            const serve::ClientResult& result) { done(*answer, result); }});
 }
 
 void ServerApi::run_some() {

@@ -16,9 +16,9 @@ namespace heddle::needle {
 
 struct ServerOptions {
   serve::Url url = {};
-  std::string model = {};         // "": what /v1/models lists first
-  std::string api_key = {};       // "": none
-  double timeout_seconds = 0.0;   // of one answer; 0: none
+  std::string model = {};        // "": what /v1/models lists first
+  std::string api_key = {};      // "": none
+  double timeout_seconds = 0.0;  // of one answer; 0: none
 };
 
 /// Used on one thread.

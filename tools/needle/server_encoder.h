@@ -10,7 +10,8 @@ namespace heddle::needle {
 /// (prompt or messages; count) or of llama-server (content; tokens), with /apply-template there.
 class ServerEncoder final : public PromptEncoder {
  public:
-  /// Asks which form it is. Throws kBadInput where it has none: --tokenizer names a checkpoint then.
+  /// Asks which form it is. Throws kBadInput where it has none: --tokenizer names a checkpoint
+  /// then.
   explicit ServerEncoder(ServerApi& api);
   /// Whether it can render messages.
   bool has_template();

@@ -75,8 +75,8 @@ void UrlTarget::finish(const std::shared_ptr<Asked>& asked,
     reply.decode_s = answer.last_s() - answer.first_s();
   }
   if (reply.error.empty() && usage.n_prompt > 0 && usage.n_prompt < asked->n_prompt) {
-    reply.error = fmt::format("the server read {} tokens of a prompt of {}", usage.n_prompt,
-                              asked->n_prompt);
+    reply.error =
+        fmt::format("the server read {} tokens of a prompt of {}", usage.n_prompt, asked->n_prompt);
   }
   if (reply.error.empty() && usage.n_cached > reply.prompt_tokens) {
     reply.error = fmt::format("the server tells of {} cached tokens in a prompt of {}",

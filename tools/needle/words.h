@@ -18,10 +18,10 @@ std::span<const std::string_view> nouns();
 enum class ValueKind { kNumber, kWord, kUuid };
 std::string_view name(ValueKind kind);  // "number", "word", "uuid"
 
-std::string word_pair(Random& random);    // "quiet-harbor"
-std::string number7(Random& random);      // "4830172": 1000000 to 9999999
-std::string passkey(Random& random);      // "48213": 1 to 50000
-std::string uuid(Random& random);         // version 4
+std::string word_pair(Random& random);  // "quiet-harbor"
+std::string number7(Random& random);    // "4830172": 1000000 to 9999999
+std::string passkey(Random& random);    // "48213": 1 to 50000
+std::string uuid(Random& random);       // version 4
 std::string value_of(ValueKind kind, Random& random);
 
 /// A value that is neither among `used`, nor part of one of them, nor has one as its part; it is

@@ -86,7 +86,7 @@ constexpr FlagSpec kFlags[] = {
      .env = true},
     {.name = "json",
      .commands = kGenerate | kScore | kTokenize | kInspect | kBench | kBenchServe | kPull |
-                 kVersion | kSelftest | kNeedle,
+                 kVersion | kSelftest,
      .help = "print one JSON value"},
 
     // Sampling.

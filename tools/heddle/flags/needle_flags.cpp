@@ -116,8 +116,9 @@ constexpr FlagSpec kFlags[] = {
      .commands = kNeedle,
      .kind = ValueKind::kChoice,
      .value = "KIND",
-     .help = "task: the task's own; contain: share of the expected texts; rouge1: overlap of words; "
-             "exact",
+     .help =
+         "task: the task's own; contain: share of the expected texts; rouge1: overlap of words; "
+         "exact",
      .fallback = "task",
      .choices = "task contain rouge1 exact"},
     {.name = "cache",
@@ -139,12 +140,46 @@ constexpr FlagSpec kFlags[] = {
      .commands = kNeedle,
      .kind = ValueKind::kText,
      .value = "MODES",
-     .help = "the same prompts under several attention modes: dense,power:64,sliding:512; the first "
-             "is what the others are compared with"},
+     .help =
+         "the same prompts under several attention modes: dense,power:64,sliding:512; the first "
+         "is what the others are compared with"},
     {.name = "self-check",
      .commands = kNeedle,
-     .help = "two scripted answerers, one that knows the needles and one that does not, in place of "
-             "the model: they must score 100 and 0 percent"},
+     .help =
+         "two scripted answerers, one that knows the needles and one that does not, in place of "
+         "the model: they must score 100 and 0 percent"},
+    // A server in place of MODEL.
+    {.name = "url",
+     .commands = kNeedle,
+     .kind = ValueKind::kText,
+     .value = "URL",
+     .help =
+         "ask a server with OpenAI's API: http://HOST[:PORT], or https://, with or without /v1"},
+    {.name = "model",
+     .commands = kNeedle,
+     .kind = ValueKind::kText,
+     .value = "NAME",
+     .help = "with --url: the model's name there",
+     .fallback = "the first of /v1/models"},
+    {.name = "api-key-env",
+     .commands = kNeedle,
+     .kind = ValueKind::kText,
+     .value = "VAR",
+     .help = "with --url: the environment variable that holds the key"},
+    {.name = "tokenizer",
+     .commands = kNeedle,
+     .kind = ValueKind::kText,
+     .value = "MODEL",
+     .help = "with --url: a checkpoint whose tokenizer and template count the tokens",
+     .fallback = "the server's /tokenize"},
+    {.name = "timeout",
+     .commands = kNeedle,
+     .kind = ValueKind::kFloat,
+     .value = "SECONDS",
+     .help = "with --url: an answer that takes longer is an error; 0: none is",
+     .fallback = "600",
+     .low = 0,
+     .high = 1e6},
     // What comes out.
     {.name = "out",
      .commands = kNeedle,

@@ -27,8 +27,7 @@ inline constexpr unsigned kNeedle = bit(CommandId::kNeedle);
 inline constexpr unsigned kApi = kServe | kBatch;
 inline constexpr unsigned kEvery = ~0U;
 inline constexpr unsigned kAnswers = kGenerate | kChat;
-inline constexpr unsigned kRuns =
-    kGenerate | kChat | kScore | kBench | kSelftest | kApi | kNeedle;
+inline constexpr unsigned kRuns = kGenerate | kChat | kScore | kBench | kSelftest | kApi | kNeedle;
 inline constexpr unsigned kSized = kRuns | kInspect;
 inline constexpr unsigned kCaches = kGenerate | kChat | kApi;
 

@@ -111,8 +111,8 @@ void StreamedAnswer::take(std::string_view data, double now_s) {
   if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) finished_ = true;
   const auto delta = choice.find("delta");
   const bool in_delta = chat_ && delta != choice.end() && delta->is_object();
-  const std::string text = in_delta ? text_in(*delta, "content")
-                                    : (chat_ ? std::string() : text_in(choice, "text"));
+  const std::string text =
+      in_delta ? text_in(*delta, "content") : (chat_ ? std::string() : text_in(choice, "text"));
   std::string thoughts;
   if (in_delta) thoughts = text_in(*delta, "reasoning_content") + text_in(*delta, "reasoning");
   if (text.empty() && thoughts.empty() && !(in_delta && has_calls(*delta))) return;
