@@ -132,7 +132,8 @@ void add_legend(Picture& picture, const HeatKinds& kinds, double x, double y) {
   for (int i = 0; i < kSteps; ++i) {
     picture.rects.push_back({.x = x + kBarWidth / kSteps * i,
                              .y = y,
-                             .width = kBarWidth / kSteps,
+                             // Over the next one's begin: no seams where a reader scales it.
+                             .width = kBarWidth / kSteps * (i + 1 < kSteps ? 1.5 : 1.0),
                              .height = kBarHeight,
                              .fill = heat_color(i / (kSteps - 1.0)),
                              .kind = "legend"});

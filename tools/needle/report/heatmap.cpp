@@ -251,6 +251,7 @@ HeatmapLayout layout_of(const Heatmap& heatmap) {
   HeatmapLayout picture;
   const Grid grid = grid_of(heatmap);
   const HeatKinds kinds = kinds_of(heatmap);
+  picture.tight = grid.gap == 0.0;
   const auto beside = static_cast<double>(grid.beside);
   const double panels_width =
       heatmap.panels.empty() ? 0.0 : beside * grid.panel_width + (beside - 1.0) * kPanelGap;

@@ -53,6 +53,7 @@ struct Picture {
   double width = 0.0;
   double height = 0.0;
   Color background = {255, 255, 255};
+  bool tight = false;  // rectangles touch each other: no seams between them where it is scaled
   std::vector<PictureRect> rects = {};
   std::vector<PictureLine> lines = {};
   std::vector<PictureText> texts = {};

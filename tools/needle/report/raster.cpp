@@ -9,7 +9,7 @@
 namespace heddle::needle {
 namespace {
 
-constexpr double kMostPixels = 100e6;
+constexpr double kMostPixels = 30e6;
 
 std::uint8_t mixed(std::uint8_t below, std::uint8_t above, double share) {
   return static_cast<std::uint8_t>(std::lround(below + (above - below) * share));

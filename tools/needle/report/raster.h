@@ -17,7 +17,7 @@ struct Image {
   Color at(std::size_t x, std::size_t y) const;
 };
 
-/// `scale` pixels for a unit; edges are smoothed. Pictures of more than 100 million pixels are
+/// `scale` pixels for a unit; edges are smoothed. Pictures of more than 30 million pixels are
 /// drawn with a smaller one.
 Image draw(const Picture& picture, double scale);
 

@@ -56,9 +56,10 @@ std::string hex(Color color) {
 std::string svg_of(const Picture& picture) {
   std::string svg = fmt::format(
       R"(<svg xmlns="http://www.w3.org/2000/svg" width="{0}" height="{1}" viewBox="0 0 {0} {1}" )"
-      R"(font-family="Helvetica, Arial, 'Liberation Sans', sans-serif" role="img">)"
+      R"(font-family="Helvetica, Arial, 'Liberation Sans', sans-serif" role="img"{2}>)"
       "\n",
-      number(picture.width), number(picture.height));
+      number(picture.width), number(picture.height),
+      picture.tight ? R"( shape-rendering="crispEdges")" : "");
   append_rect(svg, {.width = picture.width,
                     .height = picture.height,
                     .fill = picture.background,
