@@ -55,21 +55,21 @@ std::string random_name(const std::string& folder) {
 
 }  // namespace
 
-NewFile::NewFile(const std::string& path, std::string what)
+NewFile::NewFile(const std::string& path, std::string what, NewFileReaders readers)
     : what_(std::move(what)), target_(target_of(path, what_)), folder_(folder_of(target_)) {
   if (target_.empty() || target_.ends_with('/')) {
     throw bad_input(fmt::format("{}: is no file name", what_));
   }
   check_old(target_, what_);
-  constexpr mode_t kOwnerOnly = 0600;
+  const mode_t mode = readers == NewFileReaders::kOwner ? 0600 : 0666;  // less the umask
   // A nameless file gets its name through /proc.
   if (::access("/proc/self/fd", X_OK) == 0) {
-    descriptor_ = Descriptor(::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, kOwnerOnly));
+    descriptor_ = Descriptor(::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
   }
   if (descriptor_.get() < 0) {
     temporary_ = random_name(folder_);
     descriptor_ =
-        Descriptor(::open(temporary_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, kOwnerOnly));
+        Descriptor(::open(temporary_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, mode));
   }
   if (descriptor_.get() < 0) {
     const int error = errno;

@@ -8,6 +8,12 @@
 
 namespace heddle {
 
+/// Who may read a file that replaces none.
+enum class NewFileReaders {
+  kOwner,  // what it holds is private
+  kUmask,  // as with any other program's files
+};
+
 /// A file that takes its name only once it is whole, in place of an older one of that name. Until
 /// publish() it is a nameless file of the same folder (or, where the file system has none, one with
 /// a name of its own), so whatever ends the process leaves the old file as it was.
@@ -16,7 +22,9 @@ class NewFile {
   /// Throws kBadInput where no such file can be made: no folder, a folder or another thing that is
   /// no regular file under that name, no permission. A link stays: what it leads to is replaced.
   /// `what` names the file in errors: "out.heddle: session".
-  NewFile(const std::string& path, std::string what);
+  NewFile(const std::string& path,
+          std::string what,
+          NewFileReaders readers = NewFileReaders::kOwner);
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
   ~NewFile();

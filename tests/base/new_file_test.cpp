@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <filesystem>
@@ -74,6 +75,19 @@ TEST(NewFile, TheLastOneThatIsWholeStays) {
   one.publish();
   EXPECT_EQ(content(folder / "f"), "one");
   EXPECT_EQ(files_in(folder.path()), 1U);
+}
+
+TEST(NewFile, IsReadByItsOwnerAloneUnlessTheUmaskDecides) {
+  const test::TempFolder folder;
+  const mode_t before = ::umask(022);
+  NewFile(folder / "private", "f").publish();
+  NewFile(folder / "shared", "f", NewFileReaders::kUmask).publish();
+  ::umask(before);
+  using std::filesystem::perms;
+  EXPECT_EQ(std::filesystem::status(folder / "private").permissions(),
+            perms::owner_read | perms::owner_write);
+  EXPECT_EQ(std::filesystem::status(folder / "shared").permissions(),
+            perms::owner_read | perms::owner_write | perms::group_read | perms::others_read);
 }
 
 TEST(NewFile, WhatCannotBeIsNamed) {
