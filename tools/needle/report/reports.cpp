@@ -12,7 +12,7 @@
 namespace heddle::needle {
 
 void write_whole(const std::filesystem::path& path, std::string_view bytes) {
-  NewFile file(path.string(), path.string());
+  NewFile file(path.string(), path.string(), NewFileReaders::kUmask);
   file.append(std::as_bytes(std::span(bytes.data(), bytes.size())));
   file.publish();
 }
