@@ -103,10 +103,9 @@ std::string FactMaker::document(const Town& town) {
   const std::uint64_t people = 2 + random_.below(90);
   const std::string_view goods = random_.pick(kGoods);
   return fmt::format(
-      "{0} is a town on the river {1}. It was founded in {2} and has about {3},000 people, most of "
-      "whom live off the trade in {4}. A stone bridge leads across the {1}, and the old part of "
-      "{0} "
-      "lies on the northern bank. Every {5} years the town holds a fair.",
+      "{0} is a town on the river {1}. It was founded in {2} and has about {3},000 people, most "
+      "of whom live off the trade in {4}. A stone bridge leads across the {1}, and the old part "
+      "of {0} lies on the northern bank. Every {5} years the town holds a fair.",
       town.name, town.river, year, people, goods, 2 + random_.below(8));
 }
 
@@ -116,10 +115,8 @@ std::string FactMaker::document(const Person& person) {
   const std::uint64_t apprentices = 2 + random_.below(30);
   return fmt::format(
       "{0} was a {1}, born in {2} in {3}. As a child {0} learned the trade from an uncle and "
-      "taught "
-      "it to {4} apprentices later on. {0} is best known for making the {5}, which took {6} years "
-      "and "
-      "is shown to visitors to this day.",
+      "taught it to {4} apprentices later on. {0} is best known for making the {5}, which took "
+      "{6} years and is shown to visitors to this day.",
       person.name, trade, person.town, born, apprentices, person.legacy, 2 + random_.below(20));
 }
 

@@ -26,9 +26,8 @@ Draft draft_passkey(const TaskSpec&, const CellKey& key, const DraftOptions& opt
   draft.hay = Hay::kNoise;
   lay_out(draft, options.wording);
   draft.preamble =
-      "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
-      "I "
-      "will quiz you about the important information there.";
+      "There is an important info hidden inside a lot of irrelevant text. Find it and memorize "
+      "it. I will quiz you about the important information there.";
   draft.needles = {
       {fmt::format("The pass key is {0}. Remember it. {0} is the pass key.", value), *key.depth}};
   draft.question = "What is the pass key?";

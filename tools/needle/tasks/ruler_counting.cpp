@@ -45,8 +45,8 @@ struct Repeats {
 };
 
 constexpr std::string_view kCountTask =
-    "The numbered list below has some words much more often than others. Keep in mind which words "
-    "come up most.";
+    "The numbered list below has some words much more often than others. Keep in mind which "
+    "words come up most.";
 constexpr std::string_view kCountQuestion =
     "Question: Which 10 words come up most often in the list above?";
 constexpr std::string_view kCountPrefix =
@@ -214,8 +214,7 @@ Draft count_frequent(const TaskSpec&, const CellKey& key, const DraftOptions& op
   draft.most_units = std::max(key.length, kLeastCoded);
   draft.question =
       "Question: Which three coded words come up most often in the text above? Dots are no word. "
-      "Name "
-      "the three words without any explanation.";
+      "Name the three words without any explanation.";
   draft.answer_prefix =
       "Answer: The three coded words that come up most often in the text above are:";
   return draft;

@@ -4,9 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/error.h"
+#include "tools/needle/haystack.h"
 #include "tools/needle/task.h"
 #include "tools/needle/tasks/parts.h"
 
@@ -19,11 +19,7 @@ constexpr std::size_t kExampleLetters = 3;  // so that no name of the example is
 
 constexpr std::string_view kTask =
     "The text below gives a value to a variable and hands it on from one variable to the next. "
-    "Keep "
-    "track of which variables hold which value.";
-constexpr auto kNoise =
-    std::to_array<std::string_view>({"The grass is green.", "The sky is blue.",
-                                     "The sun is yellow.", "Here we go.", "There and back again."});
+    "Keep track of which variables hold which value.";
 
 /// Names of capitals that no two share, put to those in `used`.
 std::vector<std::string> fresh_names(std::size_t letters,
@@ -83,12 +79,13 @@ Example example(const CellKey& key, Wording wording, const Draft& layout) {
   const std::vector<std::string> names = fresh_names(kExampleLetters, used, random);
   Example solved;
   solved.value = number5(random);
+  const std::vector<std::string> noise = noise_sentences();
   std::vector<std::string> parts;
   for (const std::string& statement : statements(names, solved.value, wording)) {
-    for (int i = 0; i < n_rounds; ++i) parts.insert(parts.end(), kNoise.begin(), kNoise.end());
+    for (int i = 0; i < n_rounds; ++i) parts.insert(parts.end(), noise.begin(), noise.end());
     parts.push_back(statement);
   }
-  parts.insert(parts.end(), kNoise.begin(), kNoise.end());
+  parts.insert(parts.end(), noise.begin(), noise.end());
   solved.text =
       fmt::format("{1}{0}{2}{0}{3} {4}", layout.outer, fmt::join(parts, layout.inner),
                   question(solved.value), answer_prefix(solved.value), fmt::join(names, " "));
