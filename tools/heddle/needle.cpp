@@ -24,11 +24,13 @@
 #include "tools/heddle/options.h"
 #include "tools/needle/engine_target.h"
 #include "tools/needle/grid.h"
+#include "tools/needle/judge.h"
 #include "tools/needle/report/compare.h"
 #include "tools/needle/report/live_table.h"
 #include "tools/needle/report/reports.h"
 #include "tools/needle/report/summary_text.h"
 #include "tools/needle/results_file.h"
+#include "tools/needle/ruler_file.h"
 #include "tools/needle/run.h"
 #include "tools/needle/self_check.h"
 #include "tools/needle/server_encoder.h"
@@ -43,7 +45,8 @@ using needle::Row;
 
 constexpr std::int64_t kPromptsVersion = 1;  // of texts and places: run.json
 constexpr std::int64_t kSelfCheckLongest = 4096;
-constexpr std::int64_t kSpareSnapshots = 16;  // ends of prompts and answers, a sparse grid
+constexpr std::int64_t kSpareSnapshots = 16;      // ends of prompts and answers, and of
+constexpr std::int64_t kTokensOfSnapshot = 1024;  // the longest haystack, a sparse grid
 
 /// A checkpoint's tokenizer and template, without its weights.
 struct Texts {
@@ -79,29 +82,67 @@ void set_prefix(NeedleOptions& options, bool chat) {
   options.prompt.prefix = prefix == "task" || prefix == "none" ? "" : prefix;
 }
 
-/// What all modes of a run are asked.
+/// What all modes of a run are asked: a grid of tasks, or files of RULER's.
 struct Questions {
-  Questions(const NeedleOptions& options, needle::PromptEncoder& encoder)
-      : haystack(options.haystack.empty() ? needle::Haystack::of_essays()
-                                          : needle::Haystack::read(options.haystack)),
-        builder(encoder, haystack, options.prompt),
-        groups(needle::groups_of({.tasks = options.tasks,
-                                  .lengths = options.lengths,
-                                  .depths = options.depths,
-                                  .samples = options.samples,
-                                  .seed = options.seed})) {
-    // Every cell has room for its needles: the user knows before anything is asked. Samples are of
-    // one form.
-    for (const CellGroup& group : groups) {
-      if (group.keys.front().sample > 0) continue;
-      for (const CellKey& key : group.keys) builder.check(group.task, key);
-    }
-  }
-
-  needle::Haystack haystack;
-  needle::PromptBuilder builder;
+  std::optional<needle::Haystack> haystack;
+  std::unique_ptr<needle::PromptSource> prompts;
   std::vector<CellGroup> groups;
+  std::string hash;  // of what prompts are made of
 };
+
+Questions grid_questions(const NeedleOptions& options, needle::PromptEncoder& encoder) {
+  Questions questions;
+  questions.haystack.emplace(options.haystack.empty() ? needle::Haystack::of_essays()
+                                                      : needle::Haystack::read(options.haystack));
+  questions.hash = questions.haystack->hash();
+  auto builder =
+      std::make_unique<needle::PromptBuilder>(encoder, *questions.haystack, options.prompt);
+  questions.groups = needle::groups_of({.tasks = options.tasks,
+                                        .lengths = options.lengths,
+                                        .depths = options.depths,
+                                        .samples = options.samples,
+                                        .seed = options.seed});
+  // Every cell has room for its needles: the user knows before anything is asked. Samples are of
+  // one form.
+  for (const CellGroup& group : questions.groups) {
+    if (group.keys.front().sample > 0) continue;
+    for (const CellKey& key : group.keys) builder->check(group.task, key);
+  }
+  questions.prompts = std::move(builder);
+  return questions;
+}
+
+/// `options.lengths` become that of the longest prompt.
+Questions file_questions(NeedleOptions& options,
+                         needle::PromptEncoder& encoder,
+                         const std::optional<std::int64_t>& context) {
+  Questions questions;
+  auto file = std::make_unique<needle::RulerFile>(options.ruler_data, encoder,
+                                                  options.prompt.answer_tokens);
+  if (context && file->longest() > *context) {
+    throw bad_input(
+        fmt::format("--ruler-data: a prompt and its answer take {} tokens, allowed: up "
+                    "to the model's context, {}",
+                    file->longest(), *context));
+  }
+  options.lengths = {file->longest()};
+  questions.groups = file->groups();
+  questions.hash = file->hash();
+  questions.prompts = std::move(file);
+  return questions;
+}
+
+Questions questions_of(NeedleOptions& options,
+                       needle::PromptEncoder& encoder,
+                       const std::optional<std::int64_t>& context) {
+  if (!options.ruler_data.empty()) return file_questions(options, encoder, context);
+  if (context) {
+    check_lengths(options, *context);
+  } else if (options.lengths.empty()) {
+    throw bad_input("--lengths is missing: the server does not tell its context");
+  }
+  return grid_questions(options, encoder);
+}
 
 /// What decides a row beside its key.
 Json facts_of(const NeedleOptions& options,
@@ -109,18 +150,19 @@ Json facts_of(const NeedleOptions& options,
               const std::string& numerics,
               const std::string& attention,
               const std::string& haystack_hash,
-              bool chat) {
+              const Json& judge) {
   const needle::OwnNeedle& own = options.prompt.draft.own;
   return {{"prompts", kPromptsVersion},
           {"model", model},
           {"numerics", numerics},
           {"attention", attention},
-          {"template", chat ? "chat" : "raw"},
+          {"template", *options.chat ? "chat" : "raw"},
           {"wording", options.prompt.draft.wording == needle::Wording::kPlain ? "plain" : "ruler"},
           {"answer_prefix", options.prompt.task_prefix ? "task" : options.prompt.prefix},
           {"answer_tokens", options.prompt.answer_tokens},
           {"stop", options.stop},
           {"scorer", options.scorer_name},
+          {"judge", judge},
           {"haystack", haystack_hash},
           {"needle",
            own.needle.empty() ? Json(nullptr) : Json({own.needle, own.question, own.answer})}};
@@ -138,6 +180,45 @@ needle::ReportFacts report_facts(const Arguments& args,
           .notes = needle_notes(options)};
 }
 
+std::string api_key(const Arguments& args, std::string_view flag) {
+  const auto name = args.text(flag);
+  if (!name) return "";
+  const char* const key = std::getenv(name->c_str());
+  if (key == nullptr || *key == '\0') {
+    throw bad_input(
+        fmt::format("--{}: the environment variable {} is not set", flag, quote_text(*name)));
+  }
+  const std::string text = key;
+  const bool clean =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+  if (clean) return text;
+  throw bad_input(fmt::format("--{}: {} holds what a key may not have", flag, quote_text(*name)));
+}
+
+/// The server of --judge-url.
+struct JudgeServer {
+  explicit JudgeServer(const Arguments& args)
+      : api({.url = serve::parse_url(*args.text("judge-url"), "--judge-url"),
+             .model = args.text("judge-model").value_or(""),
+             .api_key = api_key(args, "judge-key-env")}),
+        judge(api) {}
+  needle::ServerApi api;
+  needle::Judge judge;
+};
+
+Json model_of(JudgeServer* judge) {
+  return judge == nullptr ? Json(nullptr) : Json(judge->api.model());
+}
+
+/// Null without the flag.
+std::unique_ptr<JudgeServer> judge_of(const Arguments& args) {
+  if (args.has("judge-url")) return std::make_unique<JudgeServer>(args);
+  for (const char* flag : {"judge-model", "judge-key-env"}) {
+    if (args.has(flag)) throw bad_input(fmt::format("needle: --{} needs --judge-url", flag));
+  }
+  return nullptr;
+}
+
 /// A grid from its first to its last row, told as it goes. False: interrupted.
 bool run_rows(const NeedleOptions& options,
               Questions& questions,
@@ -145,6 +226,7 @@ bool run_rows(const NeedleOptions& options,
               needle::ResultsFile& results,
               const std::string& model,
               const std::string& attention,
+              JudgeServer* judge,
               const PolledInterrupt& interrupt) {
   std::vector<needle::PlannedRow> plan;
   const CellGroup* before = nullptr;
@@ -166,8 +248,13 @@ bool run_rows(const NeedleOptions& options,
     results.append(row);
     table.add(row);
   };
+  if (judge != nullptr) {
+    run.judge = [&](const needle::BuiltPrompt& prompt, const std::string& answer) {
+      return judge->judge.score(prompt, answer);
+    };
+  }
   run.stop = [&] { return interrupt.raised(); };
-  return needle::run_grid(questions.groups, questions.builder, target, run);
+  return needle::run_grid(questions.groups, *questions.prompts, target, run);
 }
 
 /// What an engine needs for the grid: room for two of the longest prompts, the haystack and one
@@ -179,7 +266,8 @@ EngineOptions sized(EngineOptions engine, const NeedleOptions& options) {
   engine.prefix_cache = options.reuse;
   if (engine.kv_tokens == 0 && options.reuse) engine.kv_tokens = engine.context * (n + 1);
   if (engine.snapshot_memory == 0 && options.reuse) {
-    engine.snapshots = 2 * static_cast<std::int64_t>(options.depths.size()) + n + kSpareSnapshots;
+    engine.snapshots = 2 * static_cast<std::int64_t>(options.depths.size()) + n + kSpareSnapshots +
+                       engine.context / kTokensOfSnapshot;
   }
   return engine;
 }
@@ -209,17 +297,18 @@ ModeRun run_mode(const Arguments& args,
                  const ModelFile& model,
                  const std::string& mode,
                  const std::string& folder,
+                 JudgeServer* judge,
                  const PolledInterrupt& interrupt) {
   EngineOptions engine_of_mode = sized(engine_options(args), options);
   if (mode != kTrainedAttention) engine_of_mode.attention = mode;
   const auto engine = Engine::load(engine_of_mode);
   needle::EngineTarget target(*engine, options.stop);
-  needle::ResultsFile results(folder,
-                              facts_of(options, model.name, engine->numerics_id(), mode,
-                                       questions.haystack.hash(), options.chat.value_or(false)),
-                              options.resume);
+  needle::ResultsFile results(
+      folder,
+      facts_of(options, model.name, engine->numerics_id(), mode, questions.hash, model_of(judge)),
+      options.resume);
   ModeRun run;
-  run.complete = run_rows(options, questions, target, results, model.name, mode, interrupt);
+  run.complete = run_rows(options, questions, target, results, model.name, mode, judge, interrupt);
   run.rows = results.rows();
   for (const std::int64_t length : options.lengths) {
     run.bytes_read[length] = kv_bytes_read(*engine, length) +
@@ -233,6 +322,7 @@ int run_compare(const Arguments& args,
                 const NeedleOptions& options,
                 Questions& questions,
                 const ModelFile& model,
+                JudgeServer* judge,
                 const PolledInterrupt& interrupt) {
   std::vector<needle::ComparedMode> modes;
   bool complete = true;
@@ -240,7 +330,7 @@ int run_compare(const Arguments& args,
   for (const std::string& mode : options.modes) {
     note(fmt::format("{}:", mode));
     ModeRun run = run_mode(args, options, questions, model, mode,
-                           options.out + "/" + folder_name(mode), interrupt);
+                           options.out + "/" + folder_name(mode), judge, interrupt);
     code = std::max(code, exit_code(run.rows, true));
     modes.push_back({.label = mode,
                      .rows = std::move(run.rows),
@@ -262,7 +352,7 @@ int run_in_process(const Arguments& args) {
   NeedleOptions options = needle_options(args, model.name);
   const Texts texts = open_texts(model.path, options.chat);
   options.chat = texts.chat() != nullptr;
-  check_lengths(options, texts.checkpoint.config.context);
+  const std::int64_t context = texts.checkpoint.config.context;
   set_prefix(options, *options.chat);
   needle::LocalEncoder encoder(*texts.checkpoint.tokenizer, texts.chat());
   const PolledInterrupt interrupt;
@@ -271,38 +361,26 @@ int run_in_process(const Arguments& args) {
       options.tasks = needle::all_tasks();
     }
     if (!args.has("lengths")) {
+      options.lengths = needle::default_lengths(context);
       std::erase_if(options.lengths, [](std::int64_t n) { return n > kSelfCheckLongest; });
     }
-    Questions questions(options, encoder);
+    const Questions questions = questions_of(options, encoder, context);
     return needle::self_check(
-        questions.groups, questions.builder, *texts.checkpoint.tokenizer, options.scorer,
+        questions.groups, *questions.prompts, *texts.checkpoint.tokenizer, options.scorer,
         [&] { return interrupt.raised(); }, [](const std::string& line) { write_stdout(line); });
   }
   needle::require_free(options.out, options.resume);
-  Questions questions(options, encoder);
-  if (!options.modes.empty()) return run_compare(args, options, questions, model, interrupt);
+  const std::unique_ptr<JudgeServer> judge = judge_of(args);
+  Questions questions = questions_of(options, encoder, context);
+  if (!options.modes.empty()) {
+    return run_compare(args, options, questions, model, judge.get(), interrupt);
+  }
   const std::string mode = args.text("attention").value_or(std::string(kTrainedAttention));
-  const ModeRun run = run_mode(args, options, questions, model, mode, options.out, interrupt);
+  const ModeRun run =
+      run_mode(args, options, questions, model, mode, options.out, judge.get(), interrupt);
   write_stdout(needle::summary_table(needle::summarize(run.rows)));
   tell_folder(options.out);
   return exit_code(run.rows, run.complete);
-}
-
-std::string api_key(const Arguments& args) {
-  const auto name = args.text("api-key-env");
-  if (!name) return "";
-  const char* const key = std::getenv(name->c_str());
-  if (key == nullptr || *key == '\0') {
-    throw bad_input(
-        fmt::format("--api-key-env: the environment variable {} is not set", quote_text(*name)));
-  }
-  const std::string text = key;
-  const bool clean =
-      std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-  if (!clean) {
-    throw bad_input(fmt::format("--api-key-env: {} holds what a key may not have", *name));
-  }
-  return text;
 }
 
 void refuse(const Arguments& args, std::initializer_list<const char*> flags, std::string_view why) {
@@ -311,20 +389,12 @@ void refuse(const Arguments& args, std::initializer_list<const char*> flags, std
   }
 }
 
-/// The longest that the server takes, where lengths are not given.
-void check_server_lengths(needle::ServerApi& api, NeedleOptions& options) {
-  const std::optional<std::int64_t> context = api.context();
-  if (context) return check_lengths(options, *context);
-  if (!options.lengths.empty()) return;
-  throw bad_input("--lengths is missing: the server does not tell its context");
-}
-
 int run_on_server(const Arguments& args) {
   if (!args.operands().empty()) throw bad_input("needle: MODEL and --url exclude each other");
   refuse(args, {"self-check", "compare", "cache", "attention"}, "needs a MODEL in this process");
   needle::ServerApi api({.url = serve::parse_url(*args.text("url"), "--url"),
                          .model = args.text("model").value_or(""),
-                         .api_key = api_key(args),
+                         .api_key = api_key(args, "api-key-env"),
                          .timeout_seconds = args.number("timeout").value_or(600.0)});
   NeedleOptions options = needle_options(args, api.model());
   needle::require_free(options.out, options.resume);
@@ -340,17 +410,17 @@ int run_on_server(const Arguments& args) {
     counter->use_template(*options.chat);
     encoder = std::move(counter);
   }
-  check_server_lengths(api, options);
   set_prefix(options, *options.chat);
-  Questions questions(options, *encoder);
+  Questions questions = questions_of(options, *encoder, api.context());
+  const std::unique_ptr<JudgeServer> judge = judge_of(args);
   const PolledInterrupt interrupt;
   needle::UrlTarget target(api, *options.chat, options.stop);
   needle::ResultsFile results(
       options.out,
-      facts_of(options, api.model(), "server", "server", questions.haystack.hash(), *options.chat),
+      facts_of(options, api.model(), "server", "server", questions.hash, model_of(judge.get())),
       options.resume);
   const bool complete =
-      run_rows(options, questions, target, results, api.model(), "server", interrupt);
+      run_rows(options, questions, target, results, api.model(), "server", judge.get(), interrupt);
   needle::write_reports(options.out, report_facts(args, options, api.model(), "server"),
                         results.rows());
   write_stdout(needle::summary_table(needle::summarize(results.rows())));

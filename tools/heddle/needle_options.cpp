@@ -74,6 +74,15 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   options.samples = args.integer("samples").value_or(1);
   options.seed = static_cast<std::uint64_t>(args.integer("seed").value_or(0));
   options.haystack = args.text("haystack").value_or("");
+  options.ruler_data = args.texts("ruler-data");
+  if (!options.ruler_data.empty()) {
+    for (const char* flag : {"suite", "task", "lengths", "depths", "spacing", "samples", "seed",
+                             "needle", "haystack", "wording"}) {
+      if (!args.has(flag)) continue;
+      throw bad_input(fmt::format("--ruler-data and --{} exclude each other", flag));
+    }
+    options.suite = "ruler";
+  }
   if (const auto text = args.text("template")) options.chat = *text == "chat";
   options.prompt.draft.wording = wording_of(args, model);
   options.prompt.answer_tokens = args.integer("answer-tokens").value_or(0);

@@ -22,10 +22,11 @@ struct NeedleOptions {
   std::vector<double> depths;
   std::int64_t samples = 1;
   std::uint64_t seed = 0;
-  std::string haystack;               // "": the essays
-  std::optional<bool> chat;           // not given: by the checkpoint
-  needle::PromptOptions prompt;       // task_prefix: as with raw
-  std::optional<std::string> prefix;  // --answer-prefix
+  std::string haystack;                 // "": the essays
+  std::vector<std::string> ruler_data;  // files, in place of tasks
+  std::optional<bool> chat;             // not given: by the checkpoint
+  needle::PromptOptions prompt;         // task_prefix: as with raw
+  std::optional<std::string> prefix;    // --answer-prefix
   std::vector<std::string> stop;
   needle::Scorer scorer = needle::Scorer::kTask;
   std::string scorer_name;  // --scorer's

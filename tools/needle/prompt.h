@@ -63,8 +63,15 @@ struct PromptOptions {
   std::int64_t answer_tokens = 0;  // 0: the task's
 };
 
+/// Where the prompts of cells come from.
+class PromptSource {
+ public:
+  virtual ~PromptSource() = default;
+  virtual BuiltPrompt build(const TaskSpec& task, const CellKey& key) = 0;
+};
+
 /// Builds the prompts of cells. The same cell gives the same prompt, whatever was built before.
-class PromptBuilder {
+class PromptBuilder final : public PromptSource {
  public:
   /// `encoder` and `haystack` must outlive this.
   PromptBuilder(PromptEncoder& encoder, const Haystack& haystack, PromptOptions options);
@@ -73,7 +80,7 @@ class PromptBuilder {
   void check(const TaskSpec& task, const CellKey& key);
   /// Prompt and answer take exactly key.length tokens: sentences of the haystack are taken one
   /// after the other, and the last ones are cut behind a word. Throws as check() does.
-  BuiltPrompt build(const TaskSpec& task, const CellKey& key);
+  BuiltPrompt build(const TaskSpec& task, const CellKey& key) override;
 
  private:
   struct Piece {

@@ -29,10 +29,10 @@ bool same_haystack(const CellGroup& a, const CellGroup& b) {
 class GridRun {
  public:
   GridRun(const std::vector<CellGroup>& groups,
-          PromptBuilder& builder,
+          PromptSource& prompts,
           Target& target,
           const RunOptions& options)
-      : groups_(groups), builder_(builder), target_(target), options_(options) {}
+      : groups_(groups), prompts_(prompts), target_(target), options_(options) {}
 
   bool run() {
     for (;;) {
@@ -57,7 +57,7 @@ class GridRun {
       job.done_before = options_.is_done && options_.is_done(key);
       if (job.done_before) continue;
       try {
-        job.prompt = builder_.build(group.task, key);
+        job.prompt = prompts_.build(group.task, key);
       } catch (const Error& error) {
         job.row = row_of(job.prompt, {.error = error.what()});
       }
@@ -165,7 +165,12 @@ class GridRun {
             .error = std::move(reply.error)};
     if (!row.error.empty()) return row;
     const std::string answer = options_.skip_thoughts ? without_thoughts(row.answer) : row.answer;
-    row.score = score(options_.scorer, prompt.match, answer, prompt.expected);
+    try {
+      row.score = options_.judge ? options_.judge(prompt, answer)
+                                 : score(options_.scorer, prompt.match, answer, prompt.expected);
+    } catch (const Error& error) {
+      row.error = error.what();
+    }
     return row;
   }
 
@@ -190,7 +195,7 @@ class GridRun {
   }
 
   const std::vector<CellGroup>& groups_;
-  PromptBuilder& builder_;
+  PromptSource& prompts_;
   Target& target_;
   const RunOptions& options_;
   std::deque<Jobs> open_;  // groups that have been begun, in order
@@ -245,10 +250,10 @@ std::size_t common_prefix(const std::vector<TokenId>& a, const std::vector<Token
 }
 
 bool run_grid(const std::vector<CellGroup>& groups,
-              PromptBuilder& builder,
+              PromptSource& prompts,
               Target& target,
               const RunOptions& options) {
-  return GridRun(groups, builder, target, options).run();
+  return GridRun(groups, prompts, target, options).run();
 }
 
 }  // namespace heddle::needle

@@ -40,6 +40,8 @@ struct RunOptions {
   Scorer scorer = Scorer::kTask;
   std::size_t concurrency = 1;
   bool skip_thoughts = true;
+  /// In place of the scorer: 0 to 1; throws Error where there is no judgement, which is the row's.
+  std::function<double(const BuiltPrompt&, const std::string& answer)> judge = {};
   std::function<bool(const CellKey&)> is_done = {};  // not asked again
   std::function<void(Row)> write = {};               // in run order
   std::function<void(const CellKey&)> skipped = {};  // instead of write: it is done already
@@ -49,7 +51,7 @@ struct RunOptions {
 /// Asks all cells and writes a row for each. What one cell's prompt cannot be is its row's error.
 /// False: stopped before the end; what had been asked and is not written yet is lost.
 bool run_grid(const std::vector<CellGroup>& groups,
-              PromptBuilder& builder,
+              PromptSource& prompts,
               Target& target,
               const RunOptions& options);
 

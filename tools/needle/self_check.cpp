@@ -16,7 +16,7 @@ constexpr std::size_t kMostTold = 5;
 }  // namespace
 
 int self_check(const std::vector<CellGroup>& groups,
-               PromptBuilder& builder,
+               PromptSource& prompts,
                const Tokenizer& tokenizer,
                Scorer scorer,
                const std::function<bool()>& stop,
@@ -39,11 +39,12 @@ int self_check(const std::vector<CellGroup>& groups,
                        cli::printable(row.error.empty() ? "it said " + row.answer : row.error)));
     };
     run.stop = stop;
-    if (!run_grid(groups, builder, target, run)) return cli::kExitInterrupted;
-    tell(fmt::format("an answerer that {} the needles: {:.1f} % of {} prompts, must be {:.0f} %: {}\n",
-                     kind == Kind::kKnowing ? "knows" : "does not know",
-                     n > 0 ? 100.0 * sum / static_cast<double>(n) : 0.0, n, 100.0 * wanted,
-                     n_wrong == 0 && n > 0 ? "ok" : fmt::format("{} prompts are not", n_wrong)));
+    if (!run_grid(groups, prompts, target, run)) return cli::kExitInterrupted;
+    tell(fmt::format(
+        "an answerer that {} the needles: {:.1f} % of {} prompts, must be {:.0f} %: {}\n",
+        kind == Kind::kKnowing ? "knows" : "does not know",
+        n > 0 ? 100.0 * sum / static_cast<double>(n) : 0.0, n, 100.0 * wanted,
+        n_wrong == 0 && n > 0 ? "ok" : fmt::format("{} prompts are not", n_wrong)));
     passed = passed && n_wrong == 0 && n > 0;
   }
   return passed ? 0 : 1;

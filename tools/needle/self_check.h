@@ -10,12 +10,12 @@
 
 namespace heddle::needle {
 
-/// Asks all cells of two scripted answerers (scripted_target.h) and scores them as a model's answers
-/// are scored: every prompt of the one that knows must score 1, every one of the other 0. `tell` gets
-/// lines with what is not so, and a line for each answerer. Returns an exit code: 0, 1, or
-/// kExitInterrupted where `stop` said so.
+/// Asks all cells of two scripted answerers (scripted_target.h) and scores them as a model's
+/// answers are scored: every prompt of the one that knows must score 1, every one of the other 0.
+/// `tell` gets lines with what is not so, and a line for each answerer. Returns an exit code: 0, 1,
+/// or kExitInterrupted where `stop` said so.
 int self_check(const std::vector<CellGroup>& groups,
-               PromptBuilder& builder,
+               PromptSource& prompts,
                const Tokenizer& tokenizer,
                Scorer scorer,
                const std::function<bool()>& stop,
