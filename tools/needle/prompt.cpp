@@ -79,7 +79,7 @@ EncodedPrompt LocalEncoder::encode(std::string text, std::string prefix) {
 std::int64_t LocalEncoder::count_piece(const std::string& piece) {
   const EncodeOptions options{.add_special = false, .parse_special = false};
   static const std::string kBefore = "It was so.";
-  return static_cast<std::int64_t>(tokenizer_.encode(kBefore + " " + piece, options).size() -
+  return static_cast<std::int64_t>(tokenizer_.encode(kBefore + piece, options).size() -
                                    tokenizer_.encode(kBefore, options).size());
 }
 
@@ -87,12 +87,14 @@ std::int64_t LocalEncoder::count_piece(const std::string& piece) {
 
 struct PromptBuilder::Source {
   std::function<std::string(std::size_t)> piece;  // for every i
+  std::string between = " ";                      // them
   bool cut = true;  // the last ones may be cut; else noise fills what they leave
 };
 
-PromptBuilder::Source PromptBuilder::noise_source() {
+PromptBuilder::Source PromptBuilder::noise_source(const std::string& between) {
   return {
-      [sentences = noise_sentences()](std::size_t i) { return sentences[i % sentences.size()]; }};
+      [sentences = noise_sentences()](std::size_t i) { return sentences[i % sentences.size()]; },
+      between};
 }
 
 PromptBuilder::PromptBuilder(PromptEncoder& encoder,
@@ -164,15 +166,15 @@ void PromptBuilder::check_draft(const TaskSpec& task, const CellKey& key, const 
   const std::int64_t needed = smallest(draft).n_tokens + room(task);
   if (needed > key.length) {
     throw bad_input(
-        fmt::format("{}: the text without haystack and the room for the answer ({}) take "
-                    "{} tokens",
+        fmt::format("--lengths: {}: the text without haystack and the room for the answer "
+                    "(--answer-tokens {}) take {} tokens",
                     text_of(key), room(task), needed));
   }
   if (draft.hay != Hay::kProse) return;
   for (const std::string& expected : draft.expected) {
     if (!haystack_.contains(expected)) continue;
-    throw bad_input(fmt::format("{}: the answer {} stands in the haystack itself", text_of(key),
-                                quote_text(expected)));
+    throw bad_input(fmt::format("--haystack: {}: the answer {} stands in the haystack itself",
+                                text_of(key), quote_text(expected)));
   }
 }
 
@@ -189,7 +191,7 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fragments(const Source& source,
     const std::string sentence = source.piece(i);
     for (std::size_t n = 1; n <= n_words(sentence); ++n) {
       const std::string words = first_words(sentence, n);
-      const std::int64_t tokens = count(words);
+      const std::int64_t tokens = count(source.between + words);
       if (tokens == n_tokens && variant-- == 0) return {{words, tokens}};
       if (tokens >= n_tokens) break;
       const bool known = std::any_of(shorter.begin(), shorter.end(),
@@ -214,13 +216,19 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fill(const Source& source,
   std::int64_t left = n_tokens;
   for (std::size_t i = 0; left > 0; ++i) {
     std::string text = source.piece(i);
-    const std::int64_t tokens = count(text);
+    const std::int64_t tokens = count(source.between + text);
     if (tokens > left) break;
     pieces.push_back({std::move(text), std::max<std::int64_t>(tokens, 1)});
     left -= pieces.back().tokens;
   }
-  if (!source.cut) {  // noise takes up the rest
-    for (Piece& piece : fill(noise_source(), left, variant)) pieces.push_back(std::move(piece));
+  if (!source.cut) {  // noise takes up the rest; so little may be left that no noise fits
+    for (std::size_t n = std::min(variant % 4, pieces.size()); n > 0; --n) {
+      left += pieces.back().tokens;
+      pieces.pop_back();
+    }
+    for (Piece& piece : fill(noise_source(source.between), left, variant / 4)) {
+      pieces.push_back(std::move(piece));
+    }
     return pieces;
   }
   if (left == 0 && variant == 0) return pieces;
@@ -273,7 +281,7 @@ EncodedPrompt PromptBuilder::fit_body(const Draft& draft, std::int64_t n_tokens)
     const EncodedPrompt bare = encode_body(draft, fits, {});
     if (bare.n_tokens == n_tokens) return bare;
     try {
-      return fit(noise_source(), n_tokens, bare.n_tokens, [&](const std::vector<Piece>& pieces) {
+      return fit(noise_source(" "), n_tokens, bare.n_tokens, [&](const std::vector<Piece>& pieces) {
         return encode_body(draft, fits, pieces);
       });
     } catch (const Error&) {
@@ -301,10 +309,11 @@ BuiltPrompt PromptBuilder::build(const TaskSpec& task, const CellKey& key) {
       built.prompt = fit_body(draft, n_tokens);
       return built;
     case Hay::kNoise:
-      source = noise_source();
+      source = noise_source(draft.inner);
       break;
     case Hay::kLines:
-      source = {[&](std::size_t i) { return draft.line(static_cast<std::int64_t>(i)); }, false};
+      source = {[&](std::size_t i) { return draft.line(static_cast<std::int64_t>(i)); },
+                draft.inner, false};
       break;
     case Hay::kProse:
       // The first sample reads from the begin; it is the same for all lengths and depths, which
@@ -312,6 +321,7 @@ BuiltPrompt PromptBuilder::build(const TaskSpec& task, const CellKey& key) {
       if (key.sample > 0) {
         start = Random(key.seed, fmt::format("start {}", key.sample)).below(sentences.size());
       }
+      source.between = draft.inner;
       source.piece = [&](std::size_t i) { return sentences[(start + i) % sentences.size()]; };
       break;
   }

@@ -28,7 +28,8 @@ class PromptEncoder {
  public:
   virtual ~PromptEncoder() = default;
   virtual EncodedPrompt encode(std::string text, std::string prefix) = 0;
-  /// Tokens of a piece between others: near enough to plan with.
+  /// Tokens of a piece between others, with the separator that it begins with: near enough to plan
+  /// with.
   virtual std::int64_t count_piece(const std::string& piece) = 0;
 };
 
@@ -89,7 +90,7 @@ class PromptBuilder final : public PromptSource {
   };
   struct Source;  // of pieces, in order
 
-  static Source noise_source();
+  static Source noise_source(const std::string& between);
   std::int64_t count(const std::string& piece);
   std::int64_t room(const TaskSpec& task) const;
   std::string prefix(const Draft& draft) const;

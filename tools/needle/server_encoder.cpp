@@ -94,7 +94,7 @@ EncodedPrompt ServerEncoder::encode(std::string text, std::string prefix) {
 std::int64_t ServerEncoder::count_piece(const std::string& piece) {
   const std::string before = "It was so.";
   if (n_before_ < 0) n_before_ = count_text(before, false);
-  return count_text(before + " " + piece, false) - n_before_;
+  return count_text(before + piece, false) - n_before_;
 }
 
 }  // namespace heddle::needle
