@@ -152,20 +152,20 @@ Json facts_of(const NeedleOptions& options,
               const std::string& haystack_hash,
               const Json& judge) {
   const needle::OwnNeedle& own = options.prompt.draft.own;
-  return {{"prompts", kPromptsVersion},
-          {"model", model},
-          {"numerics", numerics},
-          {"attention", attention},
-          {"template", *options.chat ? "chat" : "raw"},
-          {"wording", options.prompt.draft.wording == needle::Wording::kPlain ? "plain" : "ruler"},
-          {"answer_prefix", options.prompt.task_prefix ? "task" : options.prompt.prefix},
-          {"answer_tokens", options.prompt.answer_tokens},
-          {"stop", options.stop},
-          {"scorer", options.scorer_name},
-          {"judge", judge},
-          {"haystack", haystack_hash},
-          {"needle",
-           own.needle.empty() ? Json(nullptr) : Json({own.needle, own.question, own.answer})}};
+  return {
+      {"prompts", kPromptsVersion},
+      {"model", model},
+      {"attention", attention},
+      {"template", *options.chat ? "chat" : "raw"},
+      {"wording", options.prompt.draft.wording == needle::Wording::kPlain ? "plain" : "ruler"},
+      {"answer_prefix", options.prompt.task_prefix ? "task" : options.prompt.prefix},
+      {"answer_tokens", options.prompt.answer_tokens},
+      {"stop", options.stop},
+      {"scorer", options.scorer_name},
+      {"judge", judge},
+      {"haystack", haystack_hash},
+      {"needle", own.needle.empty() ? Json(nullptr) : Json({own.needle, own.question, own.answer})},
+      {"numerics", numerics}};  // last: what else differs says more
 }
 
 needle::ReportFacts report_facts(const Arguments& args,

@@ -45,6 +45,14 @@ std::optional<needle::OwnNeedle> own_needle(const Arguments& args) {
   return needle::OwnNeedle{.needle = *needle, .question = *question, .answer = *answer};
 }
 
+std::vector<needle::TaskSpec> tasks_of(const std::string& suite, const Arguments& args) {
+  try {
+    return needle::tasks_of(suite, args.texts("task"));
+  } catch (const Error& error) {
+    throw bad_input(fmt::format("--task: {}", error.what()));
+  }
+}
+
 /// As a shell reads it.
 std::string quoted(const std::string& text) {
   const auto plain = [](char c) {
@@ -66,7 +74,7 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
     options.tasks = {needle::custom_task()};
     options.prompt.draft.own = *own;
   } else {
-    options.tasks = needle::tasks_of(options.suite, args.texts("task"));
+    options.tasks = tasks_of(options.suite, args);
   }
   if (const auto text = args.text("lengths")) options.lengths = needle::read_lengths(*text);
   options.depths = needle::read_depths(args.text("depths").value_or("11"),
@@ -88,6 +96,9 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   options.prompt.answer_tokens = args.integer("answer-tokens").value_or(0);
   options.prefix = args.text("answer-prefix");
   options.stop = args.texts("stop");
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) throw bad_input("--stop: '' is not valid; allowed: text of 1 to 1024 bytes");
+  }
   if (options.stop.empty() && options.prompt.draft.wording == needle::Wording::kPlain) {
     options.stop = {"."};
   }

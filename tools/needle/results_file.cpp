@@ -33,7 +33,7 @@ std::string read_whole(const std::string& path) {
 }
 
 void publish(const std::string& path, const std::string& text) {
-  NewFile file(path, path);
+  NewFile file(path, path, NewFileReaders::kUmask);
   file.append(std::as_bytes(std::span(text)));
   file.publish();
 }
