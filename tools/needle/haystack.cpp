@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "models/tokenizer/jinja/unicode.h"
 #include "models/tokenizer/tokenizer.h"
 #include "tools/heddle/io.h"
 
@@ -25,20 +26,21 @@ constexpr auto kAbbreviations = std::to_array<std::string_view>(
     {"mr", "mrs", "ms", "dr", "st", "prof", "rev", "gen", "col", "capt", "sgt",
      "lt", "sr",  "jr", "vs", "cf", "no",   "vol", "fig", "e.g", "i.e",  "viz"});
 constexpr auto kWideEnds = std::to_array<std::string_view>({"\u3002", "\uff01", "\uff1f"});
-constexpr auto kClosers =
-    std::to_array<std::string_view>({"\"", "'", ")", "]", "\u201d", "\u2019", "\u300d"});
+constexpr auto kClosers = std::to_array<std::string_view>(
+    {"\"", "'", ")", "]", "\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"});
 
 bool is_space(char c) {
   return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
 }
 
-char lower(char c) {
-  return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-}
-
+/// As the scorer compares.
 std::string lower(std::string_view text) {
+  const auto is_ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (!std::all_of(text.begin(), text.end(), is_ascii)) return jinja::to_lower(utf8_lossy(text));
   std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), [](char c) { return lower(c); });
+  for (char& c : result) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
   return result;
 }
 
@@ -46,7 +48,8 @@ bool starts_with_at(std::string_view text, std::size_t at, std::string_view part
   return text.compare(at, part.size(), part) == 0;
 }
 
-/// Whether the period at the end of `sentence` belongs to an abbreviation or an initial.
+/// Whether the period at the end of `sentence` belongs to an abbreviation or an initial. Takes as
+/// long as the last word is: to be asked once a word.
 bool is_abbreviation(std::string_view sentence) {
   const std::size_t end = sentence.size() - 1;
   std::size_t begin = end;
@@ -88,11 +91,9 @@ class Splitter {
 
   /// At an end of a sentence: takes it with what closes behind it.
   bool take_end() {
-    for (const std::string_view end : kWideEnds) {
-      if (!starts_with_at(text_, at_, end)) continue;
-      sentence_ += end;
-      at_ += end.size();
-      take_closers();
+    bool wide = false;
+    while (take_wide_end()) wide = true;  // "?!" is one end
+    if (wide) {
       finish();
       return true;
     }
@@ -100,11 +101,23 @@ class Splitter {
     if (c != '.' && c != '?' && c != '!') return false;
     sentence_ += c;
     ++at_;
-    const bool abbreviation = c == '.' && is_abbreviation(sentence_);
+    const std::size_t end = sentence_.size();
     take_closers();
     const bool at_end = at_ == text_.size() || is_space(text_[at_]);
-    if (at_end && !abbreviation) finish();
+    if (!at_end) return true;
+    if (c != '.' || !is_abbreviation(std::string_view(sentence_).substr(0, end))) finish();
     return true;
+  }
+
+  bool take_wide_end() {
+    for (const std::string_view end : kWideEnds) {
+      if (at_ == text_.size() || !starts_with_at(text_, at_, end)) continue;
+      sentence_ += end;
+      at_ += end.size();
+      take_closers();
+      return true;
+    }
+    return false;
   }
 
   void take_closers() {
