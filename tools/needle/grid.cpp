@@ -83,7 +83,7 @@ std::vector<std::int64_t> even_lengths(const std::string& text, std::size_t dots
 }
 
 double three_decimals(double value) {
-  return std::round(value * 1000.0) / 1000.0;
+  return std::round(value * 1000.0) / 1000.0 + 0.0;  // not -0
 }
 
 std::vector<double> even_depths(std::size_t n, bool sigmoid) {
