@@ -1,7 +1,5 @@
 // Lengths and depths as flags say them.
 
-#include "tools/needle/grid.h"
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tools/needle/grid.h"
 
 namespace heddle::needle {
 namespace {
@@ -99,7 +98,8 @@ TEST(NeedleGrid, LengthsThatAreNoneAreNamed) {
     EXPECT_THAT(lengths(text), StartsWith("--lengths: " + named + " is not valid; allowed: "))
         << text;
   }
-  EXPECT_THAT(lengths("x"), HasSubstr("lengths from 64 to 1073741824 tokens, at most 1000 of them"));
+  EXPECT_THAT(lengths("x"),
+              HasSubstr("lengths from 64 to 1073741824 tokens, at most 1000 of them"));
 }
 
 TEST(NeedleGrid, MoreLengthsOrDepthsThanAnybodyWantsAreRefused) {
@@ -151,24 +151,34 @@ TEST(NeedleGrid, ZeroHasNoSign) {
 
 TEST(NeedleGrid, DepthsThatAreNoneAreNamed) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"", "''"},           {",", "''"},
-      {",25", "''"},        {"0", "'0'"},
-      {"-1", "'-1'"},       {"1001", "'1001'"},
-      {"11.0", "'11.0'"},   {"eleven", "'eleven'"},
-      {"+3", "'+3'"},       {"99999999999999999999", "'99999999999999999999'"},
-      {"0,101", "'101'"},   {"0,100.0001", "'100.0001'"},
-      {"0,-1", "'-1'"},     {"0,nan", "'nan'"},
-      {"inf,", "'inf'"},    {"0, 50", "' 50'"},
-      {"0,50%", "'50%'"},   {"0,0x10", "'0x10'"},
-      {"0,1e999", "'1e999'"}, {"-1e-300,", "'-1e-300'"}};
+      {"", "''"},
+      {",", "''"},
+      {",25", "''"},
+      {"0", "'0'"},
+      {"-1", "'-1'"},
+      {"1001", "'1001'"},
+      {"11.0", "'11.0'"},
+      {"eleven", "'eleven'"},
+      {"+3", "'+3'"},
+      {"99999999999999999999", "'99999999999999999999'"},
+      {"0,101", "'101'"},
+      {"0,100.0001", "'100.0001'"},
+      {"0,-1", "'-1'"},
+      {"0,nan", "'nan'"},
+      {"inf,", "'inf'"},
+      {"0, 50", "' 50'"},
+      {"0,50%", "'50%'"},
+      {"0,0x10", "'0x10'"},
+      {"0,1e999", "'1e999'"},
+      {"-1e-300,", "'-1e-300'"}};
   for (const auto& [text, named] : cases) {
     EXPECT_THAT(depths(text), StartsWith("--depths: " + named + " is not valid; allowed: "))
         << text;
   }
 }
 
-/// LLMTest_NeedleInAHaystack.py, logistic(x, L=100, x0=50, k=.1): np.round(L / (1 + np.exp(-k * (x -
-/// x0))), 3), and x itself where it is 0 or 100.
+/// LLMTest_NeedleInAHaystack.py, logistic(x, L=100, x0=50, k=.1): np.round(L / (1 + np.exp(-k * (x
+/// - x0))), 3), and x itself where it is 0 or 100.
 TEST(NeedleGrid, SigmoidDepthsAreKamradts) {
   EXPECT_EQ(depths("11", true), "0 1.799 4.743 11.92 26.894 50 73.106 88.08 95.257 98.201 100");
   EXPECT_EQ(depths("5", true), "0 7.586 50 92.414 100");

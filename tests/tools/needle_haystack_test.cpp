@@ -1,10 +1,7 @@
 // The text around the needles: where its sentences end, what files are read, and the essays.
 
-#include "tools/needle/haystack.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -19,6 +16,7 @@
 
 #include "base/error.h"
 #include "tests/support/temp_folder.h"
+#include "tools/needle/haystack.h"
 #include "tools/needle/words.h"
 
 namespace heddle::needle {
@@ -129,8 +127,8 @@ TEST(NeedleHaystack, HashesTheSentencesAndNotTheWayTheyWereCut) {
 
 TEST(NeedleHaystack, ContainsWithoutRegardToCase) {
   const Haystack haystack(split_sentences("The Quiet-Harbor lies\nhere. \u00c9t\u00e9 AT 48213."));
-  for (const char* text : {"quiet-harbor", "QUIET", "t-h", "lies here. \u00e9t\u00e9", "\u00c9T\u00c9",
-                           "\u00e9t\u00e9", "48213", "821", "."}) {
+  for (const char* text : {"quiet-harbor", "QUIET", "t-h", "lies here. \u00e9t\u00e9",
+                           "\u00c9T\u00c9", "\u00e9t\u00e9", "48213", "821", "."}) {
     EXPECT_TRUE(haystack.contains(text)) << text;
   }
   for (const char* text : {"", "quiet harbor", "48214", "lies  here", "ete"}) {
@@ -181,14 +179,6 @@ TEST(NeedleHaystack, TextsThatTakeTooMuchRoomAreRefused) {
   EXPECT_EQ(refusal(many.path()), "--haystack: " + many.path() + ": more than 10000 files");
 }
 
-TEST(NeedleHaystack, FilesThatMayNotBeReadAreNamed) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may read everything";
-  const test::TempFolder folder;
-  fs::permissions(folder.write("a.txt", "One."), fs::perms::none);
-  EXPECT_EQ(refusal(folder.path()),
-            "--haystack: " + folder / "a.txt" + ": cannot open: Permission denied");
-}
-
 // ---- The essays, by tools/needle/essays/README.md
 
 std::map<std::string, std::string> essay_files() {
@@ -229,9 +219,12 @@ TEST(NeedleEssays, AreFifteenFilesOfPlainParagraphs) {
       EXPECT_NE(line.front(), ' ') << name;
       EXPECT_TRUE(line.back() == '.' || line.back() == '?' || line.back() == '!') << name << line;
       EXPECT_EQ(line.find("  "), std::string::npos) << name << line;
-      EXPECT_TRUE(std::all_of(line.begin(), line.end(), [](char c) {
-        return c >= ' ' && c <= '~' && std::isdigit(static_cast<unsigned char>(c)) == 0;
-      })) << name << ": " << line;
+      EXPECT_TRUE(std::all_of(line.begin(), line.end(),
+                              [](char c) {
+                                return c >= ' ' && c <= '~' &&
+                                       std::isdigit(static_cast<unsigned char>(c)) == 0;
+                              }))
+          << name << ": " << line;
     }
   }
   EXPECT_GT(n_bytes, 120'000U);
@@ -240,9 +233,10 @@ TEST(NeedleEssays, AreFifteenFilesOfPlainParagraphs) {
 
 TEST(NeedleEssays, HoldNoWordThatTasksAskFor) {
   const std::set<std::string> refused = {
-      "magic", "key",  "keys",      "pass",   "passkey", "code",  "codes",    "secret",
-      "san",   "francisco", "dolores", "special", "uuid",    "uuids", "needle",   "needles",
-      "numbers", "value", "values", "variable", "variables", "var", "remember-it", "haystack"};
+      "magic",  "key",      "keys",      "pass",      "passkey",     "code",
+      "codes",  "secret",   "san",       "francisco", "dolores",     "special",
+      "uuid",   "uuids",    "needle",    "needles",   "numbers",     "value",
+      "values", "variable", "variables", "var",       "remember-it", "haystack"};
   std::set<std::string> pairs;
   for (const std::string_view first : adjectives()) {
     for (const std::string_view second : nouns()) {

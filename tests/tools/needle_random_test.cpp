@@ -1,7 +1,5 @@
 // Draws of the needle's prompts: the same for ever, and apart from each other.
 
-#include "tools/needle/random.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,6 +11,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include "tools/needle/random.h"
 
 namespace heddle::needle {
 namespace {
@@ -29,8 +29,10 @@ std::vector<std::uint64_t> first_bits(std::uint64_t seed, std::string_view purpo
 /// Prompts are made of these: other numbers are other prompts, and rows of old runs are worth
 /// nothing (kPromptsVersion).
 TEST(NeedleRandom, FirstDrawsStayWhatTheyAre) {
-  EXPECT_THAT(first_bits(0, "", 3), ElementsAre(1516682388902162446U, 1998518536253457505U, 2766381039788802998U));
-  EXPECT_THAT(first_bits(7, "niah number 4096 0 keys", 3), ElementsAre(14675006176901085620U, 13019281096113375403U, 8698818151722572152U));
+  EXPECT_THAT(first_bits(0, "", 3),
+              ElementsAre(1516682388902162446U, 1998518536253457505U, 2766381039788802998U));
+  EXPECT_THAT(first_bits(7, "niah number 4096 0 keys", 3),
+              ElementsAre(14675006176901085620U, 13019281096113375403U, 8698818151722572152U));
   Random random(1, "below");
   std::vector<std::uint64_t> draws;
   for (const std::uint64_t n : {2U, 10U, 1000U, 1'000'000U}) draws.push_back(random.below(n));
@@ -88,8 +90,8 @@ TEST(NeedleRandom, BelowStaysBelow) {
 
 /// Pearson's statistic of equal shares: its mean is n - 1, its deviation sqrt(2 (n - 1)).
 double chi_square(const std::vector<int>& counts) {
-  const double expected = std::accumulate(counts.begin(), counts.end(), 0.0) /
-                          static_cast<double>(counts.size());
+  const double expected =
+      std::accumulate(counts.begin(), counts.end(), 0.0) / static_cast<double>(counts.size());
   double sum = 0.0;
   for (const int n : counts) sum += (n - expected) * (n - expected) / expected;
   return sum;

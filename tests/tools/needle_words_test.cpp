@@ -1,7 +1,5 @@
 // Keys and values of the needle's tasks.
 
-#include "tools/needle/words.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tools/needle/words.h"
 
 namespace heddle::needle {
 namespace {
@@ -25,8 +24,9 @@ TEST(NeedleWords, AreLowerCaseEachOnceAndInOrder) {
     EXPECT_EQ(std::set<std::string_view>(words.begin(), words.end()).size(), words.size());
     for (const std::string_view word : words) {
       EXPECT_GE(word.size(), 2U);
-      EXPECT_TRUE(std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; }))
-          << word;
+      EXPECT_TRUE(std::all_of(word.begin(), word.end(), [](char c) {
+        return c >= 'a' && c <= 'z';
+      })) << word;
     }
   }
 }
@@ -110,7 +110,8 @@ TEST(NeedleWords, DrawsThatAreUsedUpAreRefused) {
     ADD_FAILURE() << used.back();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
-    EXPECT_STREQ(error.what(), "no word is left beside 1 in one prompt: it is too long for this task");
+    EXPECT_STREQ(error.what(),
+                 "no word is left beside 1 in one prompt: it is too long for this task");
   }
   EXPECT_EQ(used.size(), 1U);
 }
@@ -119,7 +120,8 @@ TEST(NeedleWords, FirstValuesStayWhatTheyAre) {
   Random random(1, "golden");
   const std::vector<std::string> values = {word_pair(random), number7(random), passkey(random),
                                            uuid(random)};
-  EXPECT_THAT(values, ElementsAre("young-pigeon", "5004032", "38441", "12b3ae42-0c9e-491b-8482-82dca73ce088"));
+  EXPECT_THAT(values, ElementsAre("young-pigeon", "5004032", "38441",
+                                  "12b3ae42-0c9e-491b-8482-82dca73ce088"));
 }
 
 }  // namespace

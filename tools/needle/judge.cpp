@@ -32,7 +32,8 @@ std::string question_of(const BuiltPrompt& prompt, const std::string& answer) {
 int number_of(const std::string& reply) {
   const std::size_t begin = reply.find_first_of("0123456789");
   if (begin == std::string::npos) return 0;
-  const std::string digits = reply.substr(begin, reply.find_first_not_of("0123456789", begin) - begin);
+  const std::string digits =
+      reply.substr(begin, reply.find_first_not_of("0123456789", begin) - begin);
   const int number = digits.size() > 2 ? 0 : std::stoi(digits);
   return number <= 10 ? number : 0;
 }
@@ -40,11 +41,11 @@ int number_of(const std::string& reply) {
 }  // namespace
 
 double Judge::score(const BuiltPrompt& prompt, const std::string& answer) {
-  const Json body{{"model", api_.model()},
-                  {"messages", Json::array({{{"role", "user"},
-                                             {"content", question_of(prompt, answer)}}})},
-                  {"max_tokens", kReplyTokens},
-                  {"temperature", 0}};
+  const Json body{
+      {"model", api_.model()},
+      {"messages", Json::array({{{"role", "user"}, {"content", question_of(prompt, answer)}}})},
+      {"max_tokens", kReplyTokens},
+      {"temperature", 0}};
   const ServerApi::Response response = api_.call("/v1/chat/completions", body);
   if (!response.error.empty()) throw runtime_failure("the judge: " + response.error);
   const Json::json_pointer place("/choices/0/message/content");
@@ -53,8 +54,8 @@ double Judge::score(const BuiltPrompt& prompt, const std::string& answer) {
       has_text ? without_thoughts(response.body[place].get<std::string>()) : std::string();
   const int number = number_of(reply);
   if (number == 0) {
-    throw runtime_failure(fmt::format("the judge: no number from 1 to 10 in its reply: {}",
-                                      quote_text(reply, 80)));
+    throw runtime_failure(
+        fmt::format("the judge: no number from 1 to 10 in its reply: {}", quote_text(reply, 80)));
   }
   return number / 10.0;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/error.h"
 #include "engine/chat_prompt.h"
 #include "models/quote_text.h"
+#include "models/tokenizer/utf8.h"
 #include "tools/needle/random.h"
 
 namespace heddle::needle {
@@ -21,23 +23,35 @@ constexpr std::size_t kFragmentsOf = 24;  // sentences looked at for a part that
 constexpr std::size_t kMostDropped = 3;   // whole sentences given up for parts that fit
 constexpr std::size_t kMostCounts = 200'000;
 
-/// The first n words of a sentence, as one.
-std::string first_words(const std::string& sentence, std::size_t n) {
-  std::size_t end = 0;
-  for (std::size_t i = 0; i < n && end != std::string::npos; ++i) {
-    end = sentence.find(' ', end == 0 ? 0 : end + 1);
+/// Of scripts that have no spaces between words.
+bool is_ideograph(char32_t c) {
+  return (c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x20000 && c <= 0x3FFFF);
+}
+
+/// Where a sentence may be cut: at spaces, behind ideographs, and at its end.
+std::vector<std::size_t> word_ends(const std::string& sentence) {
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < sentence.size();) {
+    const Utf8Step step = utf8_step(sentence, at);
+    if (sentence[at] == ' ') ends.push_back(at);
+    at += step.length;
+    const bool cut = step.valid && is_ideograph(step.code_point);
+    if (cut && at < sentence.size() && sentence[at] != ' ') ends.push_back(at);
   }
-  if (end == std::string::npos) return sentence;
+  ends.push_back(sentence.size());
+  return ends;
+}
+
+/// The words of a sentence before `end`, as one.
+std::string first_words(const std::string& sentence, std::size_t end) {
+  if (end == sentence.size()) return sentence;
   std::string words = sentence.substr(0, end);
   while (!words.empty() &&
          std::string_view(",;:-.?!\"'(").find(words.back()) != std::string::npos) {
     words.pop_back();
   }
-  return words + ".";
-}
-
-std::size_t n_words(const std::string& sentence) {
-  return static_cast<std::size_t>(std::count(sentence.begin(), sentence.end(), ' ')) + 1;
+  return words + (sentence[end] == ' ' ? "." : "\u3002");
 }
 
 std::string joined(std::initializer_list<std::string_view> parts, std::string_view between) {
@@ -182,21 +196,23 @@ void PromptBuilder::check(const TaskSpec& task, const CellKey& key) {
   check_draft(task, key, task.draft(task, key, options_.draft));
 }
 
+/// One or two parts of sentences that have so many tokens; `shorter` gets parts with fewer, each
+/// length once.
 std::vector<PromptBuilder::Piece> PromptBuilder::fragments(const Source& source,
                                                            std::size_t from,
                                                            std::int64_t n_tokens,
-                                                           std::size_t variant) {
-  std::vector<Piece> shorter;  // each length once
+                                                           std::size_t variant,
+                                                           std::vector<Piece>& shorter) {
   for (std::size_t i = from; i < from + kFragmentsOf; ++i) {
     const std::string sentence = source.piece(i);
-    for (std::size_t n = 1; n <= n_words(sentence); ++n) {
-      const std::string words = first_words(sentence, n);
+    for (const std::size_t end : word_ends(sentence)) {
+      const std::string words = first_words(sentence, end);
       const std::int64_t tokens = count(source.between + words);
       if (tokens == n_tokens && variant-- == 0) return {{words, tokens}};
       if (tokens >= n_tokens) break;
       const bool known = std::any_of(shorter.begin(), shorter.end(),
                                      [&](const Piece& piece) { return piece.tokens == tokens; });
-      if (!known) shorter.push_back({words, tokens});
+      if (!known && tokens > 0) shorter.push_back({words, tokens});
     }
   }
   for (const Piece& first : shorter) {
@@ -207,7 +223,81 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fragments(const Source& source,
   return {};
 }
 
-/// Pieces of so many tokens by their counts; fewer where no part fits. Another `variant` ends in
+/// As few of the parts as have so many tokens, each as often as it takes; none: there is no way.
+std::vector<PromptBuilder::Piece> PromptBuilder::change(const std::vector<Piece>& parts,
+                                                        std::int64_t n_tokens) {
+  std::vector<std::size_t> n_parts(static_cast<std::size_t>(n_tokens) + 1, SIZE_MAX);
+  std::vector<const Piece*> last(n_parts.size(), nullptr);
+  n_parts[0] = 0;
+  for (std::size_t sum = 1; sum < n_parts.size(); ++sum) {
+    for (const Piece& part : parts) {
+      const auto tokens = static_cast<std::size_t>(part.tokens);
+      if (tokens > sum || n_parts[sum - tokens] == SIZE_MAX) continue;
+      if (n_parts[sum - tokens] + 1 >= n_parts[sum]) continue;
+      n_parts[sum] = n_parts[sum - tokens] + 1;
+      last[sum] = &part;
+    }
+  }
+  std::vector<Piece> pieces;
+  for (auto sum = n_parts.size() - 1; last[sum] != nullptr;) {
+    pieces.push_back(*last[sum]);
+    sum -= static_cast<std::size_t>(last[sum]->tokens);
+  }
+  return pieces;
+}
+
+/// Ends `pieces` with parts of sentences: one or two, else as many as it takes.
+void PromptBuilder::end_with_parts(const Source& source,
+                                   std::int64_t left,
+                                   std::size_t variant,
+                                   std::vector<Piece>& pieces) {
+  const std::size_t most_dropped = std::min(kMostDropped, pieces.size());
+  for (const bool many : {false, true}) {
+    std::size_t n = pieces.size();
+    std::int64_t room = left;
+    for (std::size_t dropped = 0; dropped <= most_dropped; ++dropped) {
+      if (dropped > 0) room += pieces[--n].tokens;
+      if (room <= 0) continue;
+      std::vector<Piece> shorter;
+      std::vector<Piece> parts = fragments(source, n, room, variant / 4, shorter);
+      if (many) {
+        // Another variant does without another part.
+        if (variant > 0 && !shorter.empty()) {
+          shorter.erase(shorter.begin() + static_cast<std::ptrdiff_t>(variant % shorter.size()));
+        }
+        parts = change(shorter, room);
+      }
+      if (parts.empty() || dropped < variant % 4) continue;
+      pieces.resize(n);
+      pieces.insert(pieces.end(), parts.begin(), parts.end());
+      return;
+    }
+  }
+  pieces.resize(pieces.size() - most_dropped);
+}
+
+/// Ends `pieces` with noise, also in the place of the last ones where it cannot fill what they
+/// leave.
+void PromptBuilder::end_with_noise(const std::string& between,
+                                   std::int64_t left,
+                                   std::size_t variant,
+                                   std::vector<Piece>& pieces) {
+  std::size_t n = pieces.size();
+  const std::size_t least = n - std::min(kMostDropped, n);
+  std::vector<Piece> noise;
+  for (;;) {
+    noise = fill(noise_source(between), left, variant);
+    std::int64_t sum = 0;
+    for (const Piece& piece : noise) sum += piece.tokens;
+    const bool exact = sum == left && (left > 0 || variant == 0);
+    if (exact || n == least) break;
+    left += pieces[--n].tokens;
+  }
+  pieces.resize(n);
+  pieces.insert(pieces.end(), noise.begin(), noise.end());
+}
+
+/// Pieces of so many tokens by their counts; fewer where no parts fit. Another `variant` ends in
 /// other parts.
 std::vector<PromptBuilder::Piece> PromptBuilder::fill(const Source& source,
                                                       std::int64_t n_tokens,
@@ -221,28 +311,10 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fill(const Source& source,
     pieces.push_back({std::move(text), std::max<std::int64_t>(tokens, 1)});
     left -= pieces.back().tokens;
   }
-  if (!source.cut) {  // noise takes up the rest; so little may be left that no noise fits
-    for (std::size_t n = std::min(variant % 4, pieces.size()); n > 0; --n) {
-      left += pieces.back().tokens;
-      pieces.pop_back();
-    }
-    for (Piece& piece : fill(noise_source(source.between), left, variant / 4)) {
-      pieces.push_back(std::move(piece));
-    }
-    return pieces;
-  }
-  if (left == 0 && variant == 0) return pieces;
-  const std::size_t n_whole = pieces.size();
-  for (std::size_t dropped = 0; dropped <= std::min(kMostDropped, n_whole); ++dropped) {
-    if (dropped > 0) {
-      left += pieces.back().tokens;
-      pieces.pop_back();
-    }
-    if (left <= 0) continue;
-    const std::vector<Piece> parts = fragments(source, pieces.size(), left, variant / 4);
-    if (parts.empty() || dropped < variant % 4) continue;
-    pieces.insert(pieces.end(), parts.begin(), parts.end());
-    return pieces;
+  if (!source.cut) {
+    end_with_noise(source.between, left, variant, pieces);
+  } else if (left > 0 || variant > 0) {
+    end_with_parts(source, left, variant, pieces);
   }
   return pieces;
 }

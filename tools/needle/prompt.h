@@ -102,7 +102,17 @@ class PromptBuilder final : public PromptSource {
   std::vector<Piece> fragments(const Source& source,
                                std::size_t from,
                                std::int64_t n_tokens,
-                               std::size_t variant);
+                               std::size_t variant,
+                               std::vector<Piece>& shorter);
+  static std::vector<Piece> change(const std::vector<Piece>& parts, std::int64_t n_tokens);
+  void end_with_parts(const Source& source,
+                      std::int64_t left,
+                      std::size_t variant,
+                      std::vector<Piece>& pieces);
+  void end_with_noise(const std::string& between,
+                      std::int64_t left,
+                      std::size_t variant,
+                      std::vector<Piece>& pieces);
   template <typename Encode>
   EncodedPrompt fit(const Source& source,
                     std::int64_t n_tokens,

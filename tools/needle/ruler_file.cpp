@@ -95,16 +95,14 @@ void RulerFile::read(const std::string& path, std::int64_t answer_tokens) {
     Line line{.task = task,
               .key = {.suite = std::string(kSuite), .task = name, .sample = sample++},
               .text = text_of_key(json, "input", where),
-              .prefix = json.contains("answer_prefix")
-                            ? text_of_key(json, "answer_prefix", where)
-                            : std::string(),
+              .prefix = json.contains("answer_prefix") ? text_of_key(json, "answer_prefix", where)
+                                                       : std::string(),
               .expected = outputs_of(json, where)};
     // LocalEncoder puts a space before it.
     line.prefix.erase(0, line.prefix.find_first_not_of(' '));
     const std::int64_t needed =
         encoder_.encode(line.text, line.prefix).n_tokens + task.answer_tokens;
-    line.key.length =
-        static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(needed)));
+    line.key.length = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(needed)));
     longest_ = std::max(longest_, needed);
     lines_.push_back(std::move(line));
   }

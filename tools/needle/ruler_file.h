@@ -11,17 +11,18 @@
 
 namespace heddle::needle {
 
-/// Lines of JSON objects with `input` (the prompt), `outputs` (a list of texts, one or more) and, if
-/// there is one, `answer_prefix`; other keys are not looked at (`index` is no number of the line:
-/// some tasks put the answer's place there). A cell is a line: its sample is the line's number from
-/// 0, its task the file's name without ending, or that of its folder where the file is called
-/// validation or test, its length the least power of two that holds prompt and answer. The room for
-/// the answer is that of the task of this name, else 128; qa tasks want any of the outputs, others
-/// all.
+/// Lines of JSON objects with `input` (the prompt), `outputs` (a list of texts, one or more) and,
+/// if there is one, `answer_prefix`; other keys are not looked at (`index` is no number of the
+/// line: some tasks put the answer's place there). A cell is a line: its sample is the line's
+/// number from 0, its task the file's name without ending, or that of its folder where the file is
+/// called validation or test, its length the least power of two that holds prompt and answer. The
+/// room for the answer is that of the task of this name, else 128; qa tasks want any of the
+/// outputs, others all.
 class RulerFile final : public PromptSource {
  public:
   /// `encoder` must outlive this. Throws kBadInput naming file, line and key.
-  RulerFile(const std::vector<std::string>& paths, PromptEncoder& encoder,
+  RulerFile(const std::vector<std::string>& paths,
+            PromptEncoder& encoder,
             std::int64_t answer_tokens);
 
   /// One group a line: prompts of a file share nothing on purpose.
