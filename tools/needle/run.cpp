@@ -40,7 +40,8 @@ class GridRun {
       ask_more();
       write_ready();
       if (open_.empty() && next_group_ == groups_.size()) return true;
-      target_.step();
+      const bool goes_on = target_.step();
+      HEDDLE_CHECK(goes_on || n_running_ == 0);  // else nobody would ever answer
       write_ready();
     }
   }
@@ -81,8 +82,8 @@ class GridRun {
 
   /// The first prompt of a group that is asked holds what the others begin with.
   static void set_departures(Jobs& jobs, const Jobs* next) {
-    const auto lead = std::find_if(
-        jobs.begin(), jobs.end(), [](const Job& job) { return !job.prompt.prompt.tokens.empty(); });
+    const auto is_built = [](const Job& job) { return !job.prompt.prompt.tokens.empty(); };
+    const auto lead = std::find_if(jobs.begin(), jobs.end(), is_built);
     if (lead == jobs.end()) return;
     lead->leads = true;
     const std::vector<TokenId>& tokens = lead->prompt.prompt.tokens;
@@ -92,7 +93,10 @@ class GridRun {
       if (n > 0 && n < tokens.size()) departures.push_back(static_cast<std::int64_t>(n));
     };
     std::for_each(lead + 1, jobs.end(), add);
-    if (next != nullptr && !next->empty()) add(next->front());
+    if (next != nullptr) {
+      const auto of_next = std::find_if(next->begin(), next->end(), is_built);
+      if (of_next != next->end()) add(*of_next);
+    }
     std::sort(departures.begin(), departures.end());
     departures.erase(std::unique(departures.begin(), departures.end()), departures.end());
   }
@@ -157,7 +161,8 @@ class GridRun {
             .answer = std::move(reply.text),
             .expected = prompt.expected,
             .prompt_tokens = reply.prompt_tokens,
-            .cached_tokens = reply.cached_tokens,
+            // A server that says nonsense gets no row that cannot be read back.
+            .cached_tokens = std::min(reply.cached_tokens, reply.prompt_tokens),
             .prefill_s = reply.prefill_s,
             .decode_s = reply.decode_s,
             .kv_bytes = reply.kv_bytes,
