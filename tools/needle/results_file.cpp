@@ -133,6 +133,7 @@ void ResultsFile::add(Row row) {
 }
 
 void ResultsFile::append(Row row) {
+  HEDDLE_CHECK(!has(row.key));  // a second one would not be read back
   const std::string line = line_of(row);
   std::string_view left = line;
   while (!left.empty()) {
