@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 
 #include "base/error.h"
 #include "models/attention_mode.h"
@@ -140,6 +141,13 @@ std::vector<std::string> attention_modes(const std::string& text) {
     if (std::count(modes.begin(), modes.end(), mode) > 1) {
       throw bad_input(fmt::format("--compare: {} is there twice", quote_text(mode)));
     }
+  }
+  std::map<std::string, std::string> folders;
+  for (const std::string& mode : modes) {
+    const auto [it, is_new] = folders.try_emplace(folder_name(mode), mode);
+    if (is_new) continue;
+    throw bad_input(fmt::format("--compare: {} and {} would have one folder, {}",
+                                quote_text(it->second), quote_text(mode), it->first));
   }
   if (modes.size() < 2) {
     throw bad_input(

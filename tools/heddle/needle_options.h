@@ -42,7 +42,8 @@ struct NeedleOptions {
 NeedleOptions needle_options(const Arguments& args, const std::string& model);
 
 /// "dense,power:64,4,sliding:512": a part that begins with a digit belongs to the one before it.
-/// Throws kBadInput: fewer than two, one twice, one that is no mode.
+/// Throws kBadInput: fewer than two, one twice, two whose folder_name() is one, one that is no
+/// mode.
 std::vector<std::string> attention_modes(const std::string& text);
 
 /// A command line that gives these values once more.
