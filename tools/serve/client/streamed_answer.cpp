@@ -13,12 +13,27 @@ namespace {
 constexpr std::size_t kMostErrorBytes = 4096;
 constexpr std::size_t kMostText = std::size_t{64} << 20;  // of an answer
 
+/// Control characters and white space are single spaces.
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text.substr(0, kMostErrorBytes)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte > 0x20 && byte != 0x7f) {
+      line += c;
+    } else if (!line.empty() && line.back() != ' ') {
+      line += ' ';
+    }
+  }
+  while (line.ends_with(' ')) line.pop_back();
+  return line;
+}
+
 /// What a server says of an error, in one line.
 std::string message_of(const Json& error) {
-  if (error.is_string()) return error.get<std::string>();
+  if (error.is_string()) return one_line(error.get_ref<const std::string&>());
   if (error.is_object()) {
     const auto it = error.find("message");
-    if (it != error.end() && it->is_string()) return it->get<std::string>();
+    if (it != error.end() && it->is_string()) return one_line(it->get_ref<const std::string&>());
   }
   return error.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200);
 }
@@ -58,8 +73,13 @@ HeaderList api_headers(const std::string& api_key) {
 
 std::string http_error_text(int status, const std::string& body) {
   const Json json = Json::parse(body, nullptr, false);
-  if (json.is_object() && json.contains("error")) {
-    return fmt::format("HTTP {}: {}", status, message_of(json["error"]));
+  if (json.is_object()) {
+    if (json.contains("error"))
+      return fmt::format("HTTP {}: {}", status, message_of(json["error"]));
+    for (const char* name : {"message", "detail"}) {  // of servers that are near to OpenAI's
+      const std::string text = text_in(json, name);
+      if (!text.empty()) return fmt::format("HTTP {}: {}", status, one_line(text));
+    }
   }
   return fmt::format("HTTP {}", status);
 }
