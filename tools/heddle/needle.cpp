@@ -254,7 +254,11 @@ bool run_rows(const NeedleOptions& options,
     };
   }
   run.stop = [&] { return interrupt.raised(); };
-  return needle::run_grid(questions.groups, *questions.prompts, target, run);
+  const bool complete = needle::run_grid(questions.groups, *questions.prompts, target, run);
+  std::vector<CellKey> order;
+  for (const needle::PlannedRow& row : plan) order.push_back(row.key);
+  if (complete) results.put_in_order(order);
+  return complete;
 }
 
 /// What an engine needs for the grid: room for two of the longest prompts, the haystack and one

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <utility>
@@ -69,6 +70,10 @@ ResultsFile::ResultsFile(const std::string& folder, const Json& facts, bool resu
   check_facts(facts, !text.empty());
   read(text);
   publish(folder_ + "/run.json", facts.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  open_file();
+}
+
+void ResultsFile::open_file() {
   file_ = Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
   if (file_.get() < 0) {
     throw bad_input(fmt::format("--out: {}: cannot be written: {}", path_, std::strerror(errno)));
@@ -121,10 +126,27 @@ void ResultsFile::read(const std::string& text) {
       throw bad_input(fmt::format("{}: {} is there twice", where, text_of(row.key)));
     add(std::move(row));
   }
-  if (!rewrite) return;
-  std::string kept;
-  for (const Row& row : rows_) kept += line_of(row);
-  publish(path_, kept);
+  if (rewrite) publish_rows();
+}
+
+void ResultsFile::publish_rows() const {
+  std::string text;
+  for (const Row& row : rows_) text += line_of(row);
+  publish(path_, text);
+}
+
+void ResultsFile::put_in_order(const std::vector<CellKey>& order) {
+  std::map<CellKey, std::size_t> places;
+  for (const CellKey& key : order) places.emplace(key, places.size() + 1);
+  const auto place = [&](const Row& row) {
+    const auto it = places.find(row.key);
+    return it == places.end() ? 0 : it->second;
+  };
+  const auto before = [&](const Row& a, const Row& b) { return place(a) < place(b); };
+  if (std::is_sorted(rows_.begin(), rows_.end(), before)) return;
+  std::stable_sort(rows_.begin(), rows_.end(), before);
+  publish_rows();
+  open_file();
 }
 
 void ResultsFile::add(Row row) {

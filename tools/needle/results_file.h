@@ -31,9 +31,15 @@ class ResultsFile {
   bool has(const CellKey& key) const { return keys_.contains(key); }
   /// Appended and on the disk. Throws kRuntime.
   void append(Row row);
+  /// As a run without a break would have written them: rows with an error that were asked again
+  /// stand at the end, and go back to their places (the file is then written anew). Rows that
+  /// `order` does not name come first. Throws as the constructor does.
+  void put_in_order(const std::vector<CellKey>& order);
 
  private:
   void lock_folder();
+  void open_file();
+  void publish_rows() const;
   void check_facts(const Json& facts, bool has_results) const;
   void read(const std::string& text);
   void add(Row row);

@@ -8,20 +8,20 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tools/needle/grid.h"
 
 namespace heddle::needle {
 namespace {
 
 constexpr double kShortTimeout = 120.0;  // seconds, of what is no answer of a model
 constexpr std::size_t kMostBody = std::size_t{256} << 20;
-constexpr std::int64_t kMostContext = std::int64_t{1} << 40;
 
 std::optional<std::int64_t> count_in(const Json& object, const char* name) {
   if (!object.is_object()) return std::nullopt;
   const auto it = object.find(name);
   if (it == object.end() || !it->is_number_unsigned()) return std::nullopt;
   const auto value = it->get<std::uint64_t>();
-  if (value == 0 || value > static_cast<std::uint64_t>(kMostContext)) return std::nullopt;
+  if (value == 0 || value > static_cast<std::uint64_t>(kLongestLength)) return std::nullopt;
   return static_cast<std::int64_t>(value);
 }
 
