@@ -22,10 +22,12 @@ class NeedleServer:
     """`style`: how tokens are counted: vllm, llama, or none. `answer(n, prompt)`: what to do for the n-th completion, a dict:
     texts (default: the number in the prompt), usage (default: what is true; None: none), finish, status with message and
     headers, raw (events as they are), cut (the connection ends without an end), hang (says nothing more until the server
-    closes), pings (comments until the client leaves). `model`: what /v1/models says beside the id."""
+    closes), pings (comments until the client leaves). `model`: what /v1/models says beside the id. `tokenize(n)`: (status, body) of the n-th /tokenize in place of the
+    count, or None."""
 
-    def __init__(self, style="vllm", answer=None, model=None, chat=False, context=4096, forward=None):
+    def __init__(self, style="vllm", answer=None, model=None, chat=False, context=4096, forward=None, tokenize=None):
         self.style, self.chat, self.context, self.forward = style, chat, context, forward
+        self.tokenize, self.n_tokenized = tokenize, 0
         self.answer = answer or (lambda n, prompt: {})
         self.model = {"max_model_len": context} if model is None else model
         self.completions, self.paths = [], []  # bodies in the order in which they came; all paths
@@ -107,6 +109,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.pass_on("POST", data) if owner.forward else self.complete(n, body)
         if owner.forward:
             return self.pass_on("POST", data)
+        if owner.tokenize and self.path == "/tokenize":
+            owner.n_tokenized += 1
+            instead = owner.tokenize(owner.n_tokenized - 1)
+            if instead:
+                return self.say(*instead)
         if owner.style == "vllm" and self.path == "/tokenize" and "prompt" in body:
             return self.say(200, {"count": count(body["prompt"]), "tokens": [], **owner.model})
         if owner.style == "vllm" and self.path == "/tokenize" and "messages" in body and owner.chat:

@@ -1,16 +1,18 @@
 """`heddle needle --url` against `heddle serve`, and against servers that are slow, fail, lie and count in other ways. HEDDLE
 names the executable; exit status 77: skipped."""
 import csv
-import json
 import pathlib
+import signal
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/support"))
-from command_line import Cli, run_with_tiny_models  # noqa: E402
+from command_line import HEDDLE, Cli, environment, run_with_tiny_models  # noqa: E402
 from needle_runs import FILES, KEYS, answers, cells, needle, rows_of, settled, snapshot  # noqa: E402
 from needle_servers import CHAT_TOKENS, NeedleServer, chat_text, count  # noqa: E402
 from server import Server, tiny_model  # noqa: E402
@@ -254,7 +256,18 @@ class Failing(Cli):
         self.assertEqual(settled(again), settled(whole))
         self.assertEqual({oct(p.stat().st_mode) for p in pathlib.Path(out).iterdir()}, {"0o100644"})
 
-    def test_a_stopped_run_loses_what_was_not_written_only(self):
+    def test_ctrl_c_while_an_answer_is_missing(self):
+        out = new_folder()
+        with NeedleServer(answer=lambda n, prompt: {"hang": True, "texts": ["a"]} if n == 2 else {}) as fake:
+            process = subprocess.Popen([HEDDLE, "needle", "--url", fake.url, *map(str, SMALL), "--out", out], env=environment(),
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while process.poll() is None and len(fake.completions) < 3:
+                time.sleep(0.005)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(60), 130)
+        self.assertEqual([r["score"] for r in rows_of(out)], [1, 1])
+
+    def test_a_folder_with_results_stays_as_it_is(self):
         with NeedleServer(answer=lambda n, prompt: {"status": 500} if n else {}) as fake:
             out, *_ = run("--url", fake.url, *SMALL, code=1)
             before = snapshot(out)
@@ -306,6 +319,21 @@ class Counting(Cli):
             for row in rows:
                 self.assertIn("tokens of a prompt of", row["error"], "its tokens are words, not ours")
         self.assertFalse(pathlib.Path(out).exists())
+
+    def test_counts_that_are_none(self):
+        """After some that were right: what cannot be built is an error of its row."""
+        for instead in ((500, {"error": "out of it"}), (200, {"count": 2**63 + 9}), (200, {"count": -1}), (200, {"count": "7"}),
+                        (200, [])):
+            with NeedleServer(tokenize=lambda n, instead=instead: instead if n > 5 else None) as fake:
+                _, rows, *_ = run("--url", fake.url, *SMALL, code=1)
+                self.assertEqual(fake.completions, [])
+            for row in rows:
+                self.assertIn("POST /tokenize: ", row["error"])
+                self.assertIsNone(row["score"])
+        with NeedleServer(tokenize=lambda n: (200, {"count": 200})) as fake:
+            _, rows, *_ = run("--url", fake.url, *SMALL, code=1)
+        for row in rows:
+            self.assertIn("no prompt of exactly 236 tokens", row["error"])
 
     def test_contexts(self):
         for model, lengths in (({"max_model_len": 300}, [300]), ({"max_model_len": 1300}, [1024])):
