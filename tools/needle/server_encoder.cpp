@@ -8,6 +8,11 @@
 #include "base/error.h"
 
 namespace heddle::needle {
+namespace {
+
+constexpr std::uint64_t kMostTokens = std::uint64_t{1} << 40U;  // of one text
+
+}  // namespace
 
 Json chat_body(const std::string& text, const std::string& prefix) {
   Json body{{"messages", Json::array({{{"role", "user"}, {"content", text}}})}};
@@ -53,9 +58,12 @@ std::int64_t ServerEncoder::count_of(const Json& body) {
     throw runtime_failure(fmt::format("POST /tokenize: {}", response.error));
   }
   const char* const name = form_ == Form::kPrompt ? "count" : "tokens";
-  const bool valid = response.body.is_object() && response.body.contains(name) &&
-                     (form_ == Form::kPrompt ? response.body[name].is_number_unsigned()
-                                             : response.body[name].is_array());
+  const auto is_count = [](const Json& value) {
+    return value.is_number_unsigned() && value.get<std::uint64_t>() <= kMostTokens;
+  };
+  const bool valid =
+      response.body.is_object() && response.body.contains(name) &&
+      (form_ == Form::kPrompt ? is_count(response.body[name]) : response.body[name].is_array());
   if (!valid) throw runtime_failure(fmt::format("POST /tokenize: no `{}` in the answer", name));
   return form_ == Form::kPrompt ? response.body[name].get<std::int64_t>()
                                 : static_cast<std::int64_t>(response.body[name].size());
