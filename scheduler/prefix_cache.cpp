@@ -66,8 +66,11 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
   return node;
 }
 
-PrefixNode PrefixCache::full_child(PrefixNode parent, std::span<const Token> tokens) const {
-  const PrefixNode node = full_.find(hash_of(at(parent).hash, tokens), hashes());
+/// `hash` is that of `tokens` behind the parent's.
+PrefixNode PrefixCache::full_child(PrefixNode parent,
+                                   std::span<const Token> tokens,
+                                   Hash128 hash) const {
+  const PrefixNode node = full_.find(hash, hashes());
   if (node == kNoNode) return kNoNode;
   const bool same = at(node).parent == parent && std::ranges::equal(tokens_of(node), tokens);
   return same ? node : kNoNode;
@@ -78,7 +81,8 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
   HEDDLE_CHECK(n >= 1 && n <= options_.block_tokens);
   HEDDLE_CHECK(at(parent).end() % options_.block_tokens == 0);
   const bool full = n == options_.block_tokens;
-  PrefixNode node = full ? full_child(parent, tokens) : child_from(parent, tokens);
+  const Hash128 hash = full ? hash_of(at(parent).hash, tokens) : Hash128{};
+  PrefixNode node = full ? full_child(parent, tokens, hash) : child_from(parent, tokens);
   if (node != kNoNode) {
     if (full && at(node).host >= 0) set_block(node, block);  // it is back
     refresh(node);
@@ -86,8 +90,8 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
   }
   node = make(parent, tokens, block);
   if (full) {
-    at(node).hash = hash_of(at(parent).hash, tokens);
-    if (full_.find(at(node).hash, hashes()) != kNoNode) {  // another text with this hash
+    at(node).hash = hash;
+    if (full_.find(hash, hashes()) != kNoNode) {  // another text with this hash
       erase(node);
       return kNoNode;
     }

@@ -169,7 +169,7 @@ class PrefixCache {
   }
   Hash128 hash_of(const Hash128& parent, std::span<const Token> tokens) const;
   Hash128 root_hash(std::string_view scope) const;
-  PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens) const;
+  PrefixNode full_child(PrefixNode parent, std::span<const Token> tokens, Hash128 hash) const;
   std::int64_t common(PrefixNode node, std::span<const Token> tokens) const;
   // prefix_children.cpp
   void link(PrefixNode node, PrefixNode parent);

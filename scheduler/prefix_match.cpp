@@ -55,8 +55,10 @@ PrefixCache::Match PrefixCache::match(std::string_view scope, std::span<const To
   std::vector<PrefixNode>& path = last_path_;
   path.push_back(it->second);
   std::span<const Token> rest = tokens;
+  Hash128 hash = at(path.back()).hash;
   for (; rest.size() >= block; rest = rest.subspan(block)) {
-    const PrefixNode next = full_child(path.back(), rest.first(block));
+    hash = hash_of(hash, rest.first(block));
+    const PrefixNode next = full_child(path.back(), rest.first(block), hash);
     if (next == kNoNode) break;
     path.push_back(next);
   }

@@ -54,9 +54,12 @@ CachedPath PrefixCache::path(std::string_view scope, std::span<const Token> toke
   if (it == roots_.end()) return found;
   const auto block = static_cast<std::size_t>(options_.block_tokens);
   PrefixNode last = it->second;
+  Hash128 hash = at(last).hash;
   for (PrefixNode next = last; next != kNoNode; last = next) {
     const std::span<const Token> rest = tokens.subspan(static_cast<std::size_t>(found.n_tokens));
-    next = rest.size() >= block ? full_child(last, rest.first(block)) : kNoNode;
+    const bool full = rest.size() >= block;
+    if (full) hash = hash_of(hash, rest.first(block));
+    next = full ? full_child(last, rest.first(block), hash) : kNoNode;
     with_states(last, rest, [&](PrefixNode c, std::int64_t known) {
       for (const Snapshot& snapshot : at(c).snapshots) {
         const std::int64_t position = served(snapshot, found.n_tokens + known);
