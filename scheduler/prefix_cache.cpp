@@ -124,6 +124,7 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
     if (!there->slot.on_host) return false;
     drop_snapshot(node, static_cast<std::size_t>(there - mine.begin()));
   }
+  if (mine.empty()) shorten_skips(node);
   Snapshot snapshot{.position = position,
                     .slot = {.id = slot},
                     .credit = evictable_[kDevice].state_credit,
@@ -142,7 +143,7 @@ bool PrefixCache::add_snapshot(PrefixNode node, std::int64_t position, BlockId s
 /// goes first that saves the fewest tokens, of equals the one nearest to the begin.
 void PrefixCache::refresh_states(PrefixNode node) {
   std::vector<std::pair<std::int64_t, PrefixNode>> states;
-  for (PrefixNode n = node; n != kNoNode; n = at(n).parent) {
+  for (PrefixNode n = node; n != kNoNode; n = states_above(n)) {
     for (const Snapshot& s : at(n).snapshots) states.emplace_back(s.position, n);
   }
   std::ranges::sort(states);
@@ -272,6 +273,7 @@ void PrefixCache::check() const {
   HEDDLE_CHECK(host_slots_.n_blocks() - host_slots_.n_free() == stats_.host_snapshots);
   host_blocks_.check();
   host_slots_.check();
+  check_skips();
 }
 
 void PrefixCache::check_node(PrefixNode node) const {
@@ -286,6 +288,22 @@ void PrefixCache::check_node(PrefixNode node) const {
     HEDDLE_CHECK(blocks_.references(n.block) >= 1);
     HEDDLE_CHECK(node_of_[static_cast<std::size_t>(n.block)] == node);
     HEDDLE_CHECK(at(n.parent).parent == kNoNode || at(n.parent).block >= 0);
+  }
+}
+
+/// No skip passes a node with snapshots.
+void PrefixCache::check_skips() const {
+  const auto end_of = [&](PrefixNode node) { return node == kNoNode ? 0 : at(node).end(); };
+  std::vector<std::pair<PrefixNode, PrefixNode>> open;  // a node, the nearest above with snapshots
+  for (const auto& [scope, root] : roots_) open.emplace_back(root, kNoNode);
+  while (!open.empty()) {
+    const auto [node, above] = open.back();
+    open.pop_back();
+    HEDDLE_CHECK(end_of(skip(node)) >= end_of(above));
+    const PrefixNode next = at(node).snapshots.empty() ? above : node;
+    for (PrefixNode c = at(node).first_child; c != kNoNode; c = at(c).next) {
+      open.emplace_back(c, next);
+    }
   }
 }
 

@@ -118,7 +118,9 @@ class PrefixCache {
     int n_on_device = 0;  // children
     Hash128 hash;         // the last that lookups read
     int n_children = 0;
-    bool wide = false;  // they are in wide_
+    bool wide = false;            // they are in wide_
+    PrefixNode skip = kNoNode;    // above; none between has snapshots
+    std::uint64_t skip_from = 0;  // void once skips_ is another
     double credit = 0.0;
     std::uint64_t used = 0;
     std::optional<LeafKey> key;  // in leaves; a leaf in use may have none
@@ -194,8 +196,8 @@ class PrefixCache {
                    std::span<const Token> tokens,
                    const Reuse& reuse) const;
   void remember_lost(PrefixNode node, const Snapshot& snapshot);
-  double worth(PrefixNode node) const;
-  double worth(PrefixNode node, const Snapshot& snapshot) const;
+  double worth(PrefixNode node);
+  double worth(PrefixNode node, const Snapshot& snapshot);
   void list(PrefixNode node);
   void list_if_idle(PrefixNode node);
   void unlist(PrefixNode node);
@@ -204,6 +206,9 @@ class PrefixCache {
   void drop_snapshots(PrefixNode node, std::int64_t from, std::int64_t to);
   void refresh(PrefixNode node);
   void refresh_states(PrefixNode node);
+  PrefixNode skip(PrefixNode node) const;
+  PrefixNode states_above(PrefixNode node);
+  void shorten_skips(PrefixNode node);
   void absorb(PrefixNode node);
   PrefixNode make(PrefixNode parent, std::span<const Token> tokens, BlockId block);
   void set_block(PrefixNode node, BlockId block);
@@ -218,6 +223,7 @@ class PrefixCache {
   void release_slot(const CachePlace& slot);
   bool on_last_path(PrefixNode node) const;
   void check_node(PrefixNode node) const;
+  void check_skips() const;
 
   PrefixCacheOptions options_;
   BlockPool& blocks_;
@@ -236,6 +242,7 @@ class PrefixCache {
   std::int64_t last_cached_ = 0;
   bool has_more_ = true;
   LostPrefixes lost_;
+  std::uint64_t skips_ = 1;  // counts how often all skips became void
   std::uint64_t clock_ = 0;
   PrefixCacheStats stats_;
 };

@@ -32,6 +32,8 @@ void PrefixCache::link(PrefixNode node, PrefixNode parent) {
   Node& p = at(parent);
   n.parent = parent;
   n.begin = p.end();
+  n.skip = p.snapshots.empty() ? skip(parent) : parent;
+  n.skip_from = skips_;
   n.next = p.first_child;
   if (n.next != kNoNode) at(n.next).previous = node;
   p.first_child = node;

@@ -13,11 +13,13 @@ namespace {
 
 /// Attention over so many keys costs about as much as everything else of a token.
 constexpr double kKeysOfOneToken = 8192.0;
+/// Nodes are changed one by one up to so many: beyond, to walk anew costs less.
+constexpr int kMostShortened = 256;
 
 }  // namespace
 
 /// Of a block, in blocks' worth of computing: its own tokens, and those that its snapshots save.
-double PrefixCache::worth(PrefixNode node) const {
+double PrefixCache::worth(PrefixNode node) {
   const Node& n = at(node);
   double tokens = n.n_tokens * (1.0 + static_cast<double>(n.begin) / kKeysOfOneToken);
   for (const Snapshot& s : n.snapshots) tokens += worth(node, s);
@@ -25,14 +27,53 @@ double PrefixCache::worth(PrefixNode node) const {
 }
 
 /// Tokens that would be replayed without it.
-double PrefixCache::worth(PrefixNode node, const Snapshot& snapshot) const {
+double PrefixCache::worth(PrefixNode node, const Snapshot& snapshot) {
   std::int64_t before = 0;
-  for (PrefixNode n = node; n != kNoNode && before == 0; n = at(n).parent) {
+  for (PrefixNode n = node; n != kNoNode && before == 0; n = states_above(n)) {
     for (const Snapshot& s : at(n).snapshots) {
       if (s.position < snapshot.position) before = std::max(before, s.position);
     }
   }
   return static_cast<double>(snapshot.position - before);
+}
+
+/// A node above: none between has snapshots.
+PrefixNode PrefixCache::skip(PrefixNode node) const {
+  const Node& n = at(node);
+  return n.skip_from == skips_ ? n.skip : n.parent;
+}
+
+/// The nearest node above with snapshots; kNoNode: none. Who comes this way again goes at once
+/// where this walk has led: a long text is as many nodes, each far away in memory.
+PrefixNode PrefixCache::states_above(PrefixNode node) {
+  PrefixNode found = skip(node);
+  while (found != kNoNode && at(found).snapshots.empty()) found = skip(found);
+  for (PrefixNode n = node; n != found;) {
+    const PrefixNode next = skip(n);
+    at(n).skip = found;
+    at(n).skip_from = skips_;
+    n = next;
+  }
+  return found;
+}
+
+/// It has snapshots from now on: those below go no further than here.
+void PrefixCache::shorten_skips(PrefixNode node) {
+  std::vector<PrefixNode> open{node};
+  int n = 0;
+  while (!open.empty()) {
+    PrefixNode c = at(open.back()).first_child;
+    open.pop_back();
+    for (; c != kNoNode; c = at(c).next) {
+      if (++n > kMostShortened) {
+        ++skips_;
+        return;
+      }
+      at(c).skip = node;
+      at(c).skip_from = skips_;
+      if (at(c).snapshots.empty()) open.push_back(c);
+    }
+  }
 }
 
 void PrefixCache::refresh(PrefixNode node) {

@@ -268,6 +268,20 @@ TEST(PrefixCache, ABlockWithTheOnlyStateOfALongTextIsWorthMoreThanOthers) {
   expect(f.reuse(counting(1, 50)), 42, 42, ReuseMiss::kDiverged);
 }
 
+/// One that was there before and is behind it saves that much less, as the next use of it shows.
+TEST(PrefixCache, AStateInTheMiddleOfATextTakesOverWhatTheNextOneSaved) {
+  for (const auto& [n, middle] : {std::pair(40, 36), std::pair(5000, 3000)}) {
+    Fixture f(true, 4000);
+    f.store(counting(1, n), {4, n});
+    f.store(counting(1, middle), {middle});
+    expect(f.reuse(counting(1, n + 1)), n, n, ReuseMiss::kNone);
+    f.cache.check();
+    ASSERT_TRUE(f.cache.evict_snapshot());  // the one at 4
+    ASSERT_TRUE(f.cache.evict_snapshot());  // the last: it saves n - middle, the other one more
+    expect(f.reuse(counting(1, n + 1)), middle, n, ReuseMiss::kEvicted);
+  }
+}
+
 TEST(PrefixCache, ClearGivesEverythingBack) {
   Fixture f(true);
   f.store(counting(1, 20), {7, 16}, "a");
