@@ -16,6 +16,10 @@ PrefixCache::PrefixCache(const PrefixCacheOptions& options, BlockPool& blocks, B
       node_of_(static_cast<std::size_t>(blocks.n_blocks()), kNoNode),
       lost_(options.remembered_bytes) {
   HEDDLE_CHECK(options.block_tokens > 0 && options.state_block_tokens > 0);
+  // A node for each block, and a root: growing would copy all of them in the middle of a step.
+  const std::size_t n = node_of_.size() + static_cast<std::size_t>(options.host_blocks) + 1;
+  nodes_.reserve(n);
+  tokens_.reserve(n * static_cast<std::size_t>(options.block_tokens));
 }
 
 Hash128 PrefixCache::hash_of(const Hash128& parent, std::span<const Token> tokens) const {
