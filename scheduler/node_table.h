@@ -16,6 +16,11 @@ class NodeTable {
  public:
   static constexpr std::int32_t kNone = -1;
 
+  /// It is looked for soon: its place in memory is far away, too.
+  void prefetch(const Hash128& hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash.low & mask()]);
+  }
+
   template <typename HashOf>
   std::int32_t find(const Hash128& hash, const HashOf& hash_of) const {
     if (slots_.empty()) return kNone;

@@ -74,6 +74,7 @@ PrefixNode PrefixCache::make(PrefixNode parent, std::span<const Token> tokens, B
 PrefixNode PrefixCache::full_child(PrefixNode parent,
                                    std::span<const Token> tokens,
                                    Hash128 hash) const {
+  if (at(parent).first_child == kNoNode) return kNoNode;
   const PrefixNode node = full_.find(hash, hashes());
   if (node == kNoNode) return kNoNode;
   const bool same = at(node).parent == parent && std::ranges::equal(tokens_of(node), tokens);
@@ -86,6 +87,7 @@ PrefixNode PrefixCache::insert(PrefixNode parent, std::span<const Token> tokens,
   HEDDLE_CHECK(at(parent).end() % options_.block_tokens == 0);
   const bool full = n == options_.block_tokens;
   const Hash128 hash = full ? hash_of(at(parent).hash, tokens) : Hash128{};
+  if (full) full_.prefetch(hash);
   PrefixNode node = full ? full_child(parent, tokens, hash) : child_from(parent, tokens);
   if (node != kNoNode) {
     if (full && at(node).host >= 0) set_block(node, block);  // it is back
