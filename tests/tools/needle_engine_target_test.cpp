@@ -1,7 +1,5 @@
 // needle-hybrid on a small grid: the same rows with and without what is reused, and less work.
 
-#include "tools/needle/engine_target.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +10,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "tools/needle/engine_target.h"
 #include "tools/needle/run.h"
 
 namespace heddle::needle {

@@ -88,12 +88,13 @@ TEST(NeedleOptions, OfNeedleHybridAreThoseOfItsCard) {
 
 TEST(NeedleOptions, TakeWhatFlagsSay) {
   const NeedleOptions all = options(
-      {"m",           "--suite", "ruler",    "--task",        "vt",  "--task",        "cwe",
-       "--lengths",   "2k,1k",   "--depths", "5",             "--spacing", "sigmoid", "--samples",
-       "3",           "--seed",  "7",        "--haystack",    "dir", "--template",    "raw",
-       "--wording",   "plain",   "--stop",   "x",             "--scorer",  "rouge1",  "--cache",
-       "off",         "--concurrency", "4",  "--answer-tokens", "9", "--answer-prefix", "none",
-       "--out",       "here",    "--resume", "--self-check"});
+      {"m",       "--suite",         "ruler",       "--task",          "vt",    "--task",
+       "cwe",     "--lengths",       "2k,1k",       "--depths",        "5",     "--spacing",
+       "sigmoid", "--samples",       "3",           "--seed",          "7",     "--haystack",
+       "dir",     "--template",      "raw",         "--wording",       "plain", "--stop",
+       "x",       "--scorer",        "rouge1",      "--cache",         "off",   "--concurrency",
+       "4",       "--answer-tokens", "9",           "--answer-prefix", "none",  "--out",
+       "here",    "--resume",        "--self-check"});
   EXPECT_EQ(all.suite, "ruler");
   ASSERT_THAT(all.tasks, SizeIs(2));
   EXPECT_EQ(std::set<std::string_view>({all.tasks[0].name, all.tasks[1].name}),
@@ -206,11 +207,22 @@ std::vector<std::string> shell_words(const std::string& line) {
 }
 
 TEST(NeedleOptions, TheCommandLineGivesTheSameOnceMore) {
-  const std::vector<std::string> given = {
-      "a model's.gguf", "--lengths",  "1k..4k:4", "--needle", "It's $HOME `x` \"y\" \\ * ~ #;",
-      "--question",     "Where?\nIn", "--answer", "\xc3\xa9\xff !&|<>(){}[]",
-      "--stop",         "-x",         "--stop",   " ",        "--resume",
-      "--seed",         "7"};
+  const std::vector<std::string> given = {"a model's.gguf",
+                                          "--lengths",
+                                          "1k..4k:4",
+                                          "--needle",
+                                          "It's $HOME `x` \"y\" \\ * ~ #;",
+                                          "--question",
+                                          "Where?\nIn",
+                                          "--answer",
+                                          "\xc3\xa9\xff !&|<>(){}[]",
+                                          "--stop",
+                                          "-x",
+                                          "--stop",
+                                          " ",
+                                          "--resume",
+                                          "--seed",
+                                          "7"};
   const Arguments args = parse(given);
   const std::string line = command_line(args);
   EXPECT_THAT(line, StartsWith("heddle needle 'a model'\\''s.gguf' "));

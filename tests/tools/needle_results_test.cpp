@@ -1,7 +1,5 @@
 // results.jsonl: what is on the disk, what is gone on with, and what is refused.
 
-#include "tools/needle/results_file.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -19,6 +17,7 @@
 #include "base/json.h"
 #include "tests/support/needle_rows.h"
 #include "tests/support/temp_folder.h"
+#include "tools/needle/results_file.h"
 
 namespace heddle::needle {
 namespace {
@@ -167,8 +166,7 @@ TEST_F(NeedleResults, LinesThatAreNoRowsAreNamed) {
 
 TEST_F(NeedleResults, OtherFactsAreNamedWithBothValues) {
   ResultsFile(out_, kFacts, false).append(row_at(50));
-  const std::string start =
-      "--resume: " + out_ + "/run.json: the results are of another run: ";
+  const std::string start = "--resume: " + out_ + "/run.json: the results are of another run: ";
   Json facts = kFacts;
   facts["model"] = "huge";
   EXPECT_EQ(open_refusal(true, facts), start + R"(model was "tiny", is "huge")");

@@ -1,7 +1,5 @@
 // A grid with answerers of the test's own: what is asked, when, and which rows come of it.
 
-#include "tools/needle/run.h"
-
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +16,7 @@
 
 #include "base/error.h"
 #include "tests/support/needle_texts.h"
+#include "tools/needle/run.h"
 
 namespace heddle::needle {
 namespace {
@@ -136,12 +135,11 @@ class NeedleRun : public ::testing::Test {
 TEST_F(NeedleRun, PlansTasksSamplesLengthsAndDepthsFromTheDeepest) {
   grid_.tasks = {tasks_of("niah", {"number"}).at(0), tasks_of("ruler", {"vt"}).at(0)};
   grid_.samples = 2;
-  EXPECT_THAT(planned(),
-              ElementsAre("number 256 100 0", "number 256 50 0", "number 256 0 0",
-                          "number 512 100 0", "number 512 50 0", "number 512 0 0",
-                          "number 256 100 1", "number 256 50 1", "number 256 0 1",
-                          "number 512 100 1", "number 512 50 1", "number 512 0 1", "vt 256 -1 0",
-                          "vt 512 -1 0", "vt 256 -1 1", "vt 512 -1 1"));
+  EXPECT_THAT(planned(), ElementsAre("number 256 100 0", "number 256 50 0", "number 256 0 0",
+                                     "number 512 100 0", "number 512 50 0", "number 512 0 0",
+                                     "number 256 100 1", "number 256 50 1", "number 256 0 1",
+                                     "number 512 100 1", "number 512 50 1", "number 512 0 1",
+                                     "vt 256 -1 0", "vt 512 -1 0", "vt 256 -1 1", "vt 512 -1 1"));
 }
 
 TEST_F(NeedleRun, EveryCellIsAskedOnceAndWrittenInOrderHoweverAnswersCome) {
@@ -236,7 +234,7 @@ TEST_F(NeedleRun, ErrorsAreRowsAndTheOthersGoOn) {
     EXPECT_EQ(written(), planned());
     for (const Row& row : rows_) {
       const std::string name = name_of(row.key);
-      const std::string error = target_.throws.contains(name) ? "no room for " + name
+      const std::string error = target_.throws.contains(name)   ? "no room for " + name
                                 : target_.errors.contains(name) ? target_.errors[name]
                                                                 : "";
       EXPECT_EQ(row.error, error) << name;
@@ -307,7 +305,8 @@ TEST_F(NeedleRun, StopsBetweenSteps) {
     ASSERT_FALSE(run());
     EXPECT_EQ(target_.n_steps, most);
     const auto all = planned();
-    EXPECT_EQ(written(), std::vector<std::string>(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rows_.size())));
+    EXPECT_EQ(written(), std::vector<std::string>(
+                             all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rows_.size())));
     EXPECT_EQ(target_.log.empty(), most == 0);
   }
 }
@@ -329,9 +328,12 @@ TEST_F(NeedleRun, ATargetThatForgetsAQuestionIsAFaultOfOurs) {
 
 TEST_F(NeedleRun, ThoughtsAreNoAnswer) {
   struct Thinking final : Target {
-    void ask(Question question, std::function<void()> prefilled, std::function<void(Reply)> done) override {
+    void ask(Question question,
+             std::function<void()> prefilled,
+             std::function<void(Reply)> done) override {
       prefilled();
-      done({.text = "<think>" + question.prompt->expected.at(0) + "</think>No.", .prompt_tokens = 5});
+      done({.text = "<think>" + question.prompt->expected.at(0) + "</think>No.",
+            .prompt_tokens = 5});
     }
     bool step() override { return false; }
   } target;

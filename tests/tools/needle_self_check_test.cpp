@@ -1,7 +1,5 @@
 // --self-check: what its two answerers say of good prompts, and that they notice broken ones.
 
-#include "tools/needle/self_check.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,9 +8,10 @@
 #include <vector>
 
 #include "tests/support/needle_texts.h"
-#include "tools/heddle/io.h"
 #include "tools/heddle/interrupt.h"
+#include "tools/heddle/io.h"
 #include "tools/needle/scripted_target.h"
+#include "tools/needle/self_check.h"
 
 namespace heddle::needle {
 namespace {
@@ -35,9 +34,9 @@ Told check(const std::vector<TaskSpec>& tasks,
   const Haystack haystack = Haystack::of_essays();
   PromptBuilder builder(encoder, haystack, {.draft = {.wording = Wording::kPlain}});
   Told told;
-  told.code =
-      self_check(groups_of({.tasks = tasks, .lengths = {length}, .depths = {0, 50, 100}}), builder,
-                 *tokenizer, scorer, stop, [&](const std::string& line) { told.lines.push_back(line); });
+  told.code = self_check(groups_of({.tasks = tasks, .lengths = {length}, .depths = {0, 50, 100}}),
+                         builder, *tokenizer, scorer, stop,
+                         [&](const std::string& line) { told.lines.push_back(line); });
   return told;
 }
 
@@ -61,11 +60,13 @@ TEST(NeedleSelfCheck, PassesForAllTasks) {
 }
 
 TEST(NeedleSelfCheck, NoticesAPromptWithoutItsNeedle) {
-  const Told told = check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
-    Draft draft = number(key, options);
-    if (key.depth == 50.0) draft.needles.clear();
-    return draft;
-  })}, 512);
+  const Told told =
+      check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
+              Draft draft = number(key, options);
+              if (key.depth == 50.0) draft.needles.clear();
+              return draft;
+            })},
+            512);
   EXPECT_EQ(told.code, 1);
   ASSERT_THAT(told.lines, SizeIs(3));
   EXPECT_EQ(told.lines[0], "niah broken, 512 tokens, depth 50, sample 0: it said .\n");
@@ -75,22 +76,26 @@ TEST(NeedleSelfCheck, NoticesAPromptWithoutItsNeedle) {
 
 TEST(NeedleSelfCheck, NoticesAScoreThatIsAlwaysOne) {
   // What a wrong answer says is found, too.
-  const Told told = check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
-    Draft draft = number(key, options);
-    draft.wrong = {"not " + draft.expected[0]};
-    return draft;
-  })}, 512);
+  const Told told =
+      check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
+              Draft draft = number(key, options);
+              draft.wrong = {"not " + draft.expected[0]};
+              return draft;
+            })},
+            512);
   EXPECT_EQ(told.code, 1);
   EXPECT_THAT(told.lines.back(), HasSubstr("100.0 % of 3 prompts, must be 0 %: 3 prompts are not"));
 }
 
 TEST(NeedleSelfCheck, NoticesOneOfSeveralNeedlesThatIsMissing) {
-  const Told told = check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
-    const TaskSpec task = tasks_of("niah-multi", {"queries4"}).at(0);
-    Draft draft = task.draft(task, key, options);
-    draft.needles.pop_back();
-    return draft;
-  })}, 512);
+  const Told told =
+      check({task_with([](const TaskSpec&, const CellKey& key, const DraftOptions& options) {
+              const TaskSpec task = tasks_of("niah-multi", {"queries4"}).at(0);
+              Draft draft = task.draft(task, key, options);
+              draft.needles.pop_back();
+              return draft;
+            })},
+            512);
   EXPECT_EQ(told.code, 1);
   EXPECT_THAT(told.lines.at(3), HasSubstr("75.0 % of 3 prompts, must be 100 %"));
 }
@@ -124,13 +129,14 @@ std::string answer(ScriptedTarget::Kind kind, const BuiltPrompt& prompt, const s
   ScriptedTarget target(kind, [&](const EncodedPrompt&) { return text; });
   std::string said;
   bool prefilled = false;
-  target.ask({.prompt = &prompt}, [&] { prefilled = true; },
-             [&](const Reply& reply) {
-               EXPECT_TRUE(prefilled);
-               EXPECT_EQ(reply.prompt_tokens, 7);
-               EXPECT_EQ(reply.error, "");
-               said = reply.text;
-             });
+  target.ask(
+      {.prompt = &prompt}, [&] { prefilled = true; },
+      [&](const Reply& reply) {
+        EXPECT_TRUE(prefilled);
+        EXPECT_EQ(reply.prompt_tokens, 7);
+        EXPECT_EQ(reply.error, "");
+        said = reply.text;
+      });
   EXPECT_EQ(said, "");  // nothing before a step
   EXPECT_TRUE(target.step());
   EXPECT_FALSE(target.step());

@@ -214,10 +214,14 @@ class Failing(Cli):
                     "event: x\nid: 1\nretry: 5\n\n", 'data: {"error": null}\n\n'):
             self.all_are_right({"raw": [raw]})
 
-    @unittest.expectedFailure  # StreamedAnswer::take() reads choices[0], whatever its index is
     def test_another_choice_is_no_part_of_the_answer(self):
         rows = self.all_are_right({"raw": ['data: {"choices": [{"index": 1, "text": " 7654321 beside it", "finish_reason": null}]}\n\n']})
         self.assertEqual([r["answer"].strip() for r in rows], [r["expected"][0] for r in rows])
+
+    def test_an_answer_that_was_broken_off_is_no_miss(self):
+        for reason in ("abort", "error", "content_filter"):
+            event = 'data: {"choices": [{"index": 0, "text": "12", "finish_reason": "%s"}]}\n\n' % reason
+            self.only_the_second_fails({"raw": [event], "finish": None, "texts": []}, reason)
 
     def test_an_empty_answer_is_a_miss(self):
         rows = self.rows(lambda n, prompt: {"texts": []} if n == 1 else {})

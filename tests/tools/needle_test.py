@@ -312,7 +312,7 @@ class Compare(Cli):
         for key, wanted in (("score", (1, mean)), ("delta", (0, mean - 1)), ("same_answers", (1, same))):
             for x, value in zip(told, wanted, strict=True):
                 self.assertAlmostEqual(float(x[key]), value, places=9, msg=key)
-        read = [float(x["bytes read per token"]) for x in told]
+        read = [float(x["bytes_read_per_token"]) for x in told]
         self.assertLess(read[1], read[0])
         lines = {x.split()[1]: x.split() for x in table.splitlines() if x.startswith("niah")}
         self.assertEqual(lines["dense"][3:5], ["100.0", "+0.0"])

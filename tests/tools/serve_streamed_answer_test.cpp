@@ -1,7 +1,5 @@
 // A streamed answer as a client reads it: however it is cut, and what is wrong with it.
 
-#include "tools/serve/client/streamed_answer.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +7,8 @@
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "tools/serve/client/streamed_answer.h"
 
 namespace heddle::serve {
 namespace {
@@ -35,7 +35,10 @@ struct Heard {
   std::int64_t n_pieces = 0;
 };
 
-Heard hear(const std::string& bytes, bool chat = true, ClientResult result = kWhole, std::size_t piece = 0) {
+Heard hear(const std::string& bytes,
+           bool chat = true,
+           ClientResult result = kWhole,
+           std::size_t piece = 0) {
   StreamedAnswer answer(chat);
   if (piece == 0) piece = bytes.size() + 1;
   for (std::size_t at = 0; at < bytes.size(); at += piece) {
@@ -51,9 +54,11 @@ TEST(ServeStreamedAnswer, IsTheSameHoweverItIsCut) {
   const std::string bytes =
       ": ping\n\n" + chat_event(R"({"role": "assistant", "content": ""})") +
       chat_event(R"({"reasoning_content": "Hm"})") + said("Gr\u00fc\u00df") + said(" \\u4f60\\n") +
-      "event: x\r\ndata: {\"choices\": [{\"delta\":\r\ndata: {\"content\": \"!\"}}]}\r\n\r\n" + kStop +
+      "event: x\r\ndata: {\"choices\": [{\"delta\":\r\ndata: {\"content\": \"!\"}}]}\r\n\r\n" +
+      kStop +
       event(R"({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3, )"
-            R"("prompt_tokens_details": {"cached_tokens": 8}}})") + kDone;
+            R"("prompt_tokens_details": {"cached_tokens": 8}}})") +
+      kDone;
   for (std::size_t piece = 1; piece <= bytes.size(); ++piece) {
     const Heard heard = hear(bytes, true, kWhole, piece);
     ASSERT_EQ(heard.error, "") << piece;
@@ -120,9 +125,10 @@ TEST(ServeStreamedAnswer, StrangeEventsAreLeftOut) {
   for (const char* data :
        {"{}", R"({"choices": null})", R"({"choices": []})", R"({"choices": [null]})",
         R"({"choices": ["a"]})", R"({"choices": [{"delta": null}]})",
-        R"({"choices": [{"delta": {"content": null}}]})", R"({"choices": [{"delta": {"content": 1}}]})",
-        R"({"choices": [{"delta": [1]}]})", R"({"choices": [{"finish_reason": 1}]})",
-        R"({"usage": null})", R"({"usage": []})", R"({"usage": {"prompt_tokens": "9"}})",
+        R"({"choices": [{"delta": {"content": null}}]})",
+        R"({"choices": [{"delta": {"content": 1}}]})", R"({"choices": [{"delta": [1]}]})",
+        R"({"choices": [{"finish_reason": 1}]})", R"({"usage": null})", R"({"usage": []})",
+        R"({"usage": {"prompt_tokens": "9"}})",
         R"({"usage": {"prompt_tokens": -1, "prompt_tokens_details": []}})",
         R"({"usage": {"prompt_tokens": 1e300, "prompt_tokens_details": null}})"}) {
     const Heard heard = hear(said("a") + event(data) + kStop);
@@ -144,8 +150,10 @@ TEST(ServeStreamedAnswer, CallsCountAsPiecesAndThoughtsAreApart) {
 
 TEST(ServeStreamedAnswer, UsageIsThatOfTheLastEventThatHasSome) {
   const Heard heard = hear(
-      event(R"({"choices": [], "usage": {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}})") +
-      said("a") + event(R"({"choices": [], "usage": {"prompt_tokens": 6, "completion_tokens": 1}})") + kStop);
+      event(
+          R"({"choices": [], "usage": {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}})") +
+      said("a") +
+      event(R"({"choices": [], "usage": {"prompt_tokens": 6, "completion_tokens": 1}})") + kStop);
   EXPECT_EQ(heard.usage.n_prompt, 6);
   EXPECT_EQ(heard.usage.n_output, 1);
   EXPECT_EQ(heard.usage.n_cached, 2);
@@ -165,7 +173,8 @@ TEST(ServeStreamedAnswer, ARefusalsBodyIsTold) {
   EXPECT_EQ(refused(400, R"({"error": {"message": "a\nb"}})"), "HTTP 400: a b");
   EXPECT_EQ(refused(201, said("a")), "HTTP 201");
   // A long body is cut, and says nothing then.
-  EXPECT_EQ(refused(500, R"({"error": {"message": ")" + std::string(100'000, 'x') + "\"}}"), "HTTP 500");
+  EXPECT_EQ(refused(500, R"({"error": {"message": ")" + std::string(100'000, 'x') + "\"}}"),
+            "HTTP 500");
 }
 
 TEST(ServeStreamedAnswer, EventsWithoutEndAreRefused) {

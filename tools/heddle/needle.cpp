@@ -42,6 +42,7 @@ namespace {
 using needle::CellGroup;
 using needle::CellKey;
 using needle::Row;
+using needle::TaskSpec;
 
 constexpr std::int64_t kPromptsVersion = 1;  // of texts and places: run.json
 constexpr std::int64_t kSelfCheckLongest = 4096;
@@ -104,10 +105,19 @@ Questions grid_questions(const NeedleOptions& options, needle::PromptEncoder& en
                                         .seed = options.seed});
   // Every cell has room for its needles: the user knows before anything is asked. Samples are of
   // one form.
-  for (const CellGroup& group : questions.groups) {
-    if (group.keys.front().sample > 0) continue;
-    for (const CellKey& key : group.keys) builder->check(group.task, key);
+  const auto fits = [&](const TaskSpec& task, const CellKey& key) {
+    try {
+      if (key.sample == 0) builder->check(task, key);
+      return true;
+    } catch (const Error&) {
+      if (!options.leave_out) throw;
+      return false;
+    }
+  };
+  for (CellGroup& group : questions.groups) {
+    std::erase_if(group.keys, [&](const CellKey& key) { return !fits(group.task, key); });
   }
+  std::erase_if(questions.groups, [](const CellGroup& group) { return group.keys.empty(); });
   questions.prompts = std::move(builder);
   return questions;
 }
@@ -155,6 +165,7 @@ Json facts_of(const NeedleOptions& options,
   return {
       {"prompts", kPromptsVersion},
       {"model", model},
+      {"seed", options.seed},
       {"attention", attention},
       {"template", *options.chat ? "chat" : "raw"},
       {"wording", options.prompt.draft.wording == needle::Wording::kPlain ? "plain" : "ruler"},
@@ -338,7 +349,7 @@ int run_compare(const Arguments& args,
     code = std::max(code, exit_code(run.rows, true));
     modes.push_back({.label = mode,
                      .rows = std::move(run.rows),
-                     .extra = {{"bytes read per token", std::move(run.bytes_read)}}});
+                     .extra = {{"bytes_read_per_token", std::move(run.bytes_read)}}});
     complete = complete && run.complete;
     if (!complete) break;
   }
@@ -365,6 +376,7 @@ int run_in_process(const Arguments& args) {
       options.tasks = needle::all_tasks();
     }
     if (!args.has("lengths")) {
+      options.leave_out = true;
       options.lengths = needle::default_lengths(context);
       std::erase_if(options.lengths, [](std::int64_t n) { return n > kSelfCheckLongest; });
     }

@@ -34,6 +34,7 @@ struct NeedleOptions {
   std::size_t concurrency = 1;
   std::vector<std::string> modes;  // --compare
   bool self_check = false;
+  bool leave_out = false;  // cells without room for their needles, in place of an error
   std::string out;
   bool resume = false;
 };

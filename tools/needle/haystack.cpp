@@ -195,6 +195,10 @@ Haystack Haystack::read(const std::string& path) {
     } catch (const Error& error) {
       throw bad_input(fmt::format("--haystack: {}", error.what()));
     }
+    if (text.find('\0') != std::string::npos) {
+      throw bad_input(
+          fmt::format("--haystack: {}: holds NUL bytes, which is no text", file.string()));
+    }
     n_bytes += text.size();
     if (n_bytes > kLargestHaystack) {
       throw bad_input(fmt::format("--haystack: {}: more than {} bytes", path, kLargestHaystack));

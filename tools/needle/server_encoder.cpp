@@ -49,7 +49,13 @@ ServerEncoder::ServerEncoder(ServerApi& api) : api_(api) {
 bool ServerEncoder::has_template() {
   Json body = chat_body("a", "");
   body["model"] = api_.model();
-  return api_.call(form_ == Form::kPrompt ? "/tokenize" : "/apply-template", body).error.empty();
+  const char* const path = form_ == Form::kPrompt ? "/tokenize" : "/apply-template";
+  const ServerApi::Response response = api_.call(path, body);
+  const bool refused = response.status >= 400 && response.status < 500;
+  if (!response.error.empty() && !refused) {
+    throw runtime_failure(fmt::format("POST {}: {}", path, response.error));
+  }
+  return response.error.empty();
 }
 
 std::int64_t ServerEncoder::count_of(const Json& body) {

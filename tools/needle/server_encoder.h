@@ -13,7 +13,8 @@ class ServerEncoder final : public PromptEncoder {
   /// Asks which form it is. Throws kBadInput where it has none: --tokenizer names a checkpoint
   /// then.
   explicit ServerEncoder(ServerApi& api);
-  /// Whether it can render messages.
+  /// Whether it can render messages: it does not refuse (4xx) to. Throws kRuntime for what else
+  /// fails.
   bool has_template();
   void use_template(bool chat) { chat_ = chat; }
 

@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "models/quote_text.h"
 #include "tools/needle/server_encoder.h"
 
 namespace heddle::needle {
@@ -15,6 +17,9 @@ namespace {
 
 constexpr int kMostRetries = 6;
 constexpr int kTooManyRequests = 429;
+// Ends that are no answer of the model's own; servers have many names for the others.
+constexpr std::string_view kNoAnswers[] = {"abort",    "error",      "content_filter", "cancelled",
+                                           "deadline", "tool_calls", "function_call"};
 
 }  // namespace
 
@@ -73,6 +78,10 @@ void UrlTarget::finish(const std::shared_ptr<Asked>& asked,
   if (answer.begun()) {
     reply.prefill_s = answer.first_s();
     reply.decode_s = answer.last_s() - answer.first_s();
+  }
+  const std::string& finish = answer.finish_reason();
+  if (reply.error.empty() && std::ranges::find(kNoAnswers, finish) != std::end(kNoAnswers)) {
+    reply.error = fmt::format("the answer ended with finish_reason {}", quote_text(finish));
   }
   if (reply.error.empty() && usage.n_prompt > 0 && usage.n_prompt < asked->n_prompt) {
     reply.error =

@@ -47,10 +47,12 @@ std::string head(const ReportFacts& facts, const Summary& summary) {
                                  grouped(totals.cached_tokens)));
   lines.emplace_back("prefill, decode",
                      seconds_text(totals.prefill_s) + ", " + seconds_text(totals.decode_s));
-  lines.emplace_back(
-      "keys and values, states",
-      fmt::format("at most {}, {} of one sequence", bytes_or_unknown(totals.most_kv_bytes),
-                  bytes_or_unknown(totals.most_state_bytes)));
+  if (totals.most_kv_bytes || totals.most_state_bytes) {
+    lines.emplace_back(
+        "keys and values, states",
+        fmt::format("at most {}, {} of one sequence", bytes_or_unknown(totals.most_kv_bytes),
+                    bytes_or_unknown(totals.most_state_bytes)));
+  }
   return html_facts(lines) + html_heading("Made by") + html_code(facts.command);
 }
 

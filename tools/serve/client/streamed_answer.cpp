@@ -126,9 +126,17 @@ void StreamedAnswer::take(std::string_view data, double now_s) {
   }
   const auto choices = event.find("choices");
   if (choices == event.end() || !choices->is_array() || choices->empty()) return;
-  const Json& choice = (*choices)[0];
-  if (!choice.is_object()) return;
-  if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) finished_ = true;
+  for (const Json& choice : *choices) {
+    if (!choice.is_object() || count_in(choice, "index") != 0) continue;
+    take_choice(choice, now_s);
+  }
+}
+
+void StreamedAnswer::take_choice(const Json& choice, double now_s) {
+  if (choice.contains("finish_reason") && choice["finish_reason"].is_string()) {
+    finished_ = true;
+    finish_reason_ = choice["finish_reason"].get<std::string>();
+  }
   const auto delta = choice.find("delta");
   const bool in_delta = chat_ && delta != choice.end() && delta->is_object();
   const std::string text =

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "tools/serve/client/http_client.h"
 #include "tools/serve/client/response_reader.h"
 
@@ -41,6 +42,7 @@ class StreamedAnswer {
   bool begun() const { return n_pieces_ > 0; }
   const std::string& text() const { return text_; }  // of the first choice, without thoughts
   const std::string& thoughts() const { return thoughts_; }
+  const std::string& finish_reason() const { return finish_reason_; }  // "": not told
   const AnswerUsage& usage() const { return usage_; }
   std::int64_t n_pieces() const { return n_pieces_; }  // with text, thoughts or calls
   double first_s() const { return first_s_; }
@@ -50,6 +52,7 @@ class StreamedAnswer {
  private:
   using Clock = std::chrono::steady_clock;
   void take(std::string_view data, double now_s);
+  void take_choice(const Json& choice, double now_s);
   void fail(const std::string& error);
 
   bool chat_;
@@ -65,6 +68,7 @@ class StreamedAnswer {
   double last_s_ = 0.0;
   std::vector<double> gaps_s_;
   bool finished_ = false;
+  std::string finish_reason_;
 };
 
 }  // namespace heddle::serve
