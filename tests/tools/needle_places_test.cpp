@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
         Form{"Spm", test::spm_tokenizer, false, Wording::kRuler, {1024, 3000}, {6000}},
         Form{"SpmChat", test::spm_tokenizer, true, Wording::kPlain, {1024, 2000}, {6000}},
         Form{"Unigram", test::unigram_tokenizer, false, Wording::kRuler, {1024, 3000}, {6000}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace heddle::needle

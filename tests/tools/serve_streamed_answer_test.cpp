@@ -183,10 +183,15 @@ TEST(ServeStreamedAnswer, EventsWithoutEndAreRefused) {
 }
 
 TEST(ServeStreamedAnswer, TargetsAndHeadersAreTheApis) {
-  EXPECT_EQ(api_target({.path = ""}, "/completions"), "/v1/completions");
-  EXPECT_EQ(api_target({.path = "/v1"}, "/completions"), "/v1/completions");
-  EXPECT_EQ(api_target({.path = "/proxy"}, "/models"), "/proxy/v1/models");
-  EXPECT_EQ(api_target({.path = "/proxy/v1"}, "/models"), "/proxy/v1/models");
+  const auto at = [](const std::string& path) {
+    Url url;
+    url.path = path;
+    return url;
+  };
+  EXPECT_EQ(api_target(at(""), "/completions"), "/v1/completions");
+  EXPECT_EQ(api_target(at("/v1"), "/completions"), "/v1/completions");
+  EXPECT_EQ(api_target(at("/proxy"), "/models"), "/proxy/v1/models");
+  EXPECT_EQ(api_target(at("/proxy/v1"), "/models"), "/proxy/v1/models");
   EXPECT_EQ(api_headers("").size(), 1U);
   EXPECT_EQ(api_headers("k").at(1).second, "Bearer k");
 }
