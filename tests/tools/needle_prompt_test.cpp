@@ -248,5 +248,17 @@ TEST(NeedlePrompt, HaystacksOfOneSentenceOrWithoutSpacesFit) {
   }
 }
 
+/// A text that nothing divides, longer than any prompt: its begin is taken again and again.
+TEST(NeedlePrompt, AHaystackThatNothingDividesTakesNoLongTime) {
+  std::string text;
+  while (text.size() < 600'000) text += "\u5c71\u7684\u540d\u5b57\u5f88\u957f";
+  Setting setting({.draft = {.wording = Wording::kPlain}}, Haystack(split_sentences(text)));
+  const TaskSpec task = task_named("niah", "number");
+  for (const std::int64_t length : {2000, 20'000}) {
+    const auto built = setting.builder.build(task, key_of(task, length, 50.0));
+    EXPECT_EQ(built.prompt.n_tokens + 64, length);
+  }
+}
+
 }  // namespace
 }  // namespace heddle::needle

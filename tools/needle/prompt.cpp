@@ -22,6 +22,8 @@ constexpr int kMostTries = 60;            // of a prompt, until its length is ri
 constexpr std::size_t kFragmentsOf = 24;  // sentences looked at for a part that fits
 constexpr std::size_t kMostDropped = 3;   // whole sentences given up for parts that fit
 constexpr std::size_t kMostCounts = 200'000;
+constexpr std::size_t kLongestPart = 4096;  // bytes of a part of a sentence
+constexpr std::size_t kMostParts = 64;      // of different lengths that are put together
 
 /// Of scripts that have no spaces between words.
 bool is_ideograph(char32_t c) {
@@ -29,10 +31,11 @@ bool is_ideograph(char32_t c) {
          (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x20000 && c <= 0x3FFFF);
 }
 
-/// Where a sentence may be cut: at spaces, behind ideographs, and at its end.
+/// Where a sentence may be cut: at spaces, behind ideographs, both not far from its begin, and at
+/// its end.
 std::vector<std::size_t> word_ends(const std::string& sentence) {
   std::vector<std::size_t> ends;
-  for (std::size_t at = 0; at < sentence.size();) {
+  for (std::size_t at = 0; at < std::min(sentence.size(), kLongestPart);) {
     const Utf8Step step = utf8_step(sentence, at);
     if (sentence[at] == ' ') ends.push_back(at);
     at += step.length;
@@ -265,6 +268,7 @@ void PromptBuilder::end_with_parts(const Source& source,
         if (variant > 0 && !shorter.empty()) {
           shorter.erase(shorter.begin() + static_cast<std::ptrdiff_t>(variant % shorter.size()));
         }
+        shorter.resize(std::min(shorter.size(), kMostParts));
         parts = change(shorter, room);
       }
       if (parts.empty() || dropped < variant % 4) continue;
