@@ -37,7 +37,7 @@ class NeedlePlaces : public ::testing::TestWithParam<Form> {
     encoder_.emplace(*tokenizer_, chat_ ? &*chat_ : nullptr);
     builder_.emplace(*encoder_, haystack_, options());
     for (const std::string& sentence : haystack_.sentences()) {
-      longest_ = std::max(longest_, encoder_->count_piece(sentence));
+      longest_ = std::max(longest_, encoder_->count_piece(" " + sentence));
     }
   }
   static PromptOptions options() {
@@ -129,12 +129,18 @@ TEST_P(NeedlePlaces, EveryTaskHasItsLengthAndItsNeedlesAtTheirPlaces) {
   }
 }
 
+/// In prose and, with other tokens where lines meet, in lines.
 TEST_P(NeedlePlaces, LengthsInARowAreAllExact) {
-  const TaskSpec task = tasks_of("niah", {"number"}).at(0);
   const std::int64_t first = GetParam().lengths.back();
-  for (std::int64_t length = first - 40; length < first; ++length) {
-    const BuiltPrompt built = builder_->build(task, key_of(task, length, 50.0));
-    ASSERT_EQ(static_cast<std::int64_t>(built.prompt.tokens.size()) + built.answer_tokens, length);
+  for (const auto& task :
+       {tasks_of("niah", {"number"}).at(0), tasks_of("niah-multi", {"dense_uuid"}).at(0)}) {
+    for (std::int64_t length = first - 40; length < first; ++length) {
+      const CellKey key = key_of(task, length, 50.0);
+      SCOPED_TRACE(text_of(key));
+      const BuiltPrompt built = builder_->build(task, key);
+      ASSERT_EQ(static_cast<std::int64_t>(built.prompt.tokens.size()) + built.answer_tokens,
+                length);
+    }
   }
 }
 

@@ -202,8 +202,9 @@ TEST(NeedlePrompt, WhatDoesNotFitIsNamedBeforeItStarts) {
   const TaskSpec task = custom_task();
   CellKey key = key_of(task, 100, 12.5, 2);
   const std::string said = refusal([&] { setting.builder.check(task, key); });
-  EXPECT_THAT(said, StartsWith("niah custom, 100 tokens, depth 12.5, sample 2: the text without "
-                               "haystack and the room for the answer (128) take "));
+  EXPECT_THAT(
+      said, StartsWith("--lengths: niah custom, 100 tokens, depth 12.5, sample 2: the text without "
+                       "haystack and the room for the answer (--answer-tokens 128) take "));
   EXPECT_EQ(refusal([&] { setting.builder.build(task, key); }), said);
   // The length that it names has a prompt, without haystack.
   const std::int64_t least = std::stoll(said.substr(said.rfind("take ") + 5));
@@ -221,9 +222,10 @@ TEST(NeedlePrompt, WhatDoesNotFitIsNamedBeforeItStarts) {
 TEST(NeedlePrompt, AnAnswerThatStandsInTheHaystackIsRefused) {
   const CellKey key = key_of(custom_task(), 1024, 50.0);
   Setting gulls(own("GULLS"));
-  EXPECT_EQ(refusal([&] { gulls.builder.check(custom_task(), key); }),
-            "niah custom, 1024 tokens, depth 50, sample 0: the answer 'GULLS' stands in the "
-            "haystack itself");
+  EXPECT_EQ(
+      refusal([&] { gulls.builder.check(custom_task(), key); }),
+      "--haystack: niah custom, 1024 tokens, depth 50, sample 0: the answer 'GULLS' stands in the "
+      "haystack itself");
   EXPECT_NE(refusal([&] { gulls.builder.build(custom_task(), key); }), "");
   Setting other(own("xylophonist"));
   EXPECT_EQ(other.builder.build(custom_task(), key).expected,
