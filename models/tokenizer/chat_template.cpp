@@ -32,14 +32,16 @@ void add_variables(jinja::Runtime& rt, const std::string& json, jinja::Variables
   if (!extra.is(jinja::Type::kDict)) {
     throw bad_input("template variables: a JSON object is needed");
   }
+  const auto n_own = variables.size();  // what is added are other names than one another
   for (const auto& [key, value] : extra.dict->entries) {
     const std::string name(key.view());
     if (name == "messages" || name == "tools" || name == "add_generation_prompt") {
       throw bad_input("template variables: '" + name + "' cannot be set there");
     }
     const auto same = [&](const auto& v) { return v.first == name; };
-    const auto old = std::find_if(variables.begin(), variables.end(), same);
-    if (old != variables.end()) {
+    const auto end = variables.begin() + static_cast<std::ptrdiff_t>(n_own);
+    const auto old = std::find_if(variables.begin(), end, same);
+    if (old != end) {
       old->second = value;
     } else {
       variables.emplace_back(name, value);

@@ -149,6 +149,34 @@ class Refusals(unittest.TestCase):
         status, headers, _ = SERVER.request("POST", "/v1/chat/completions", {**CHAT, "no_such_field": 1, "x\ny": 2})
         self.assertEqual((status, headers["x-ignored-fields"]), (200, "no_such_field, x?y"))
 
+    # H24
+    def test_objects_of_very_many_members_hold_nobody(self):
+        many = {f"k{i}": 1 for i in range(200_000)}
+        some = {f"k{i}": 1 for i in range(9_000)}
+
+        def bodies(more):
+            yield "/v1/chat/completions", {**CHAT, **more}
+            yield "/v1/chat/completions", {**CHAT, "messages": [{**ASK[0], **more}]}
+            yield "/v1/chat/completions", {**CHAT, "chat_template_kwargs": more}
+            yield "/v1/completions", {**TEXT, **more}
+            yield "/v1/responses", {"input": [{**ASK[0], **more}], "max_output_tokens": 16}
+            yield "/v1/embeddings", {"input": "a", **more}
+            yield "/tokenize", {"prompt": "a", **more}
+            yield "/detokenize", {"tokens": [65], **more}
+            yield "/apply-template", {"messages": ASK, **more}
+        cases = [(path, json.dumps(body), body_of) for body_of in (many, some) for path, body in bodies(body_of)]
+        begin = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(len(cases) + 1) as pool:
+            sent = [pool.submit(SERVER.post, path, body) for path, body, _ in cases]
+            self.assertEqual(SERVER.post("/tokenize", {"prompt": "pear"})[0], 200)
+            for (path, _, body_of), reply in zip(cases, sent):
+                status, answer = reply.result()
+                refused = body_of is many or path == "/v1/embeddings"
+                self.assertEqual(status, 400 if refused else 200, (path, str(answer)[:200]))
+                if body_of is many:
+                    self.assertRegex(answer["error"]["message"], "members of an object, got 20000[0-9], allowed up to 10000")
+        self.assertLess(time.monotonic() - begin, 30)  # of minutes each
+
     def test_other_models(self):
         for model in ("nope", "../x", "", "Other/name"):
             self.assertRefused({**CHAT, "model": model}, "model_not_found", "model", status=404)

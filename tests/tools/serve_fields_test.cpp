@@ -2,6 +2,7 @@
 // words or planned, and what is told to be ignored has no effect.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -93,29 +94,32 @@ std::string kept(const GenerationPlan& plan) {
 }
 
 /// What is made of a body; "CODE PARAM" if it is refused.
-std::string made_of(Endpoint endpoint, const Json& body) {
-  static const ServerLimits kLimits;
+std::string made_of_text(Endpoint endpoint, const std::string& body, const ServerLimits& limits) {
   static GrammarStore grammars;
   try {
     if (generates(endpoint)) {
       ReplyStyle style;
       style.tools = ToolStyle::kHermes;
       const PlanContext context{
-          .facts = driver().facts(), .limits = kLimits, .style = style, .grammars = grammars};
-      return kept(plan_generation(body.dump(), endpoint, context));
+          .facts = driver().facts(), .limits = limits, .style = style, .grammars = grammars};
+      return kept(plan_generation(body, endpoint, context));
     }
-    const Fields fields = Fields::read(body.dump(), endpoint, kLimits, false);
+    const Fields fields = Fields::read(body, endpoint, limits, false);
     check_model(fields, driver().facts());
-    if (endpoint == Endpoint::kTokenize) return tokenize(fields, driver().facts(), kLimits).dump();
+    if (endpoint == Endpoint::kTokenize) return tokenize(fields, driver().facts(), limits).dump();
     if (endpoint == Endpoint::kDetokenize) return detokenize(fields, driver().facts()).dump();
     if (endpoint == Endpoint::kTemplate) {
-      return apply_template(fields, driver().facts(), kLimits).dump();
+      return apply_template(fields, driver().facts(), limits).dump();
     }
     return "";
   } catch (const ApiError& e) {
     EXPECT_TRUE(e.spec().status == 400 || e.spec().status == 404);
     return e.spec().code + " " + e.spec().param;
   }
+}
+
+std::string made_of(Endpoint endpoint, const Json& body) {
+  return made_of_text(endpoint, body.dump(), ServerLimits());
 }
 
 TEST(ServeEveryField, OnEveryEndpointIsPlannedOrRefusedInWords) {
@@ -199,6 +203,85 @@ TEST(ServeEveryField, ThatOthersHaveAndWeLackIsRefused) {
   Json body = base_of(Endpoint::kCompletions);
   body["tools"] = Json::array({{{"type", "function"}, {"function", {{"name", "f"}}}}});
   EXPECT_EQ(made_of(Endpoint::kCompletions, body), "unsupported_parameter tools");
+}
+
+// Objects of very many members.
+
+/// "k0": 1, "k1": 1, ...
+std::string members(int n) {
+  std::string text;
+  for (int i = 0; i < n; ++i) {
+    if (i > 0) text += ", ";
+    text += "\"k" + std::to_string(i) + "\": 1";
+  }
+  return text;
+}
+
+/// Every place of a body whose members are not in the field table.
+std::vector<std::pair<Endpoint, std::string>> bodies_with(const std::string& more) {
+  const std::string messages = R"({"messages": [{"role": "user", "content": "a")";
+  const auto chat = [&](const std::string& field) {
+    return std::pair(Endpoint::kChat, messages + "}], " + field + "}");
+  };
+  std::vector<std::pair<Endpoint, std::string>> bodies;
+  for (const Endpoint endpoint : kEndpoints) {
+    const std::string base = base_of(endpoint).dump();
+    bodies.emplace_back(endpoint, base.substr(0, base.size() - 1) + ", " + more + "}");
+  }
+  for (const Endpoint endpoint : {Endpoint::kChat, Endpoint::kTemplate}) {
+    bodies.emplace_back(endpoint, messages + ", " + more + "}]}");
+    bodies.emplace_back(endpoint, messages + "}], \"chat_template_kwargs\": {" + more + "}}");
+  }
+  for (const char* field :
+       {"metadata", "logit_bias", "stream_options", "structured_outputs", "response_format",
+        "tool_choice", "store", "modalities", "messages_", "stop"}) {
+    bodies.push_back(chat('"' + std::string(field) + "\": {" + more + "}"));
+  }
+  for (const std::string& tool :
+       {R"({"type": "function", "function": {"name": "f", "parameters": {)" + more + "}}}",
+        R"({"type": "function", "function": {"name": "f", )" + more + "}}",
+        R"({"type": "function", "name": "f", )" + more + "}"}) {
+    bodies.push_back(chat("\"tools\": [" + tool + "]"));
+    bodies.emplace_back(Endpoint::kResponses, R"({"input": "a", "tools": [)" + tool + "]}");
+  }
+  bodies.emplace_back(Endpoint::kChat, messages + R"(}, {"role": "assistant", "tool_calls": [{)" +
+                                           R"("function": {"name": "f", "arguments": {)" + more +
+                                           "}}}]}]}");
+  const std::string item = R"({"input": [{"role": "user", "content": "a", )";
+  bodies.emplace_back(Endpoint::kResponses, item + more + "}]}");
+  bodies.emplace_back(Endpoint::kResponses,
+                      R"({"input": "a", "reasoning": {)" + more + R"(}, "text": {)" + more + "}}");
+  return bodies;
+}
+
+TEST(ServeManyMembers, OfOneObjectAreRefusedWhereverTheyAre) {
+  const ServerLimits limits;
+  const int most = static_cast<int>(limits.json_members);
+  for (const auto& [endpoint, body] : bodies_with(members(most + 1))) {
+    EXPECT_EQ(made_of_text(endpoint, body, limits), "invalid_json ") << body.substr(0, 100);
+  }
+  for (const auto& [endpoint, body] : bodies_with(members(most - 4))) {
+    EXPECT_NE(made_of_text(endpoint, body, limits), "invalid_json ") << body.substr(0, 100);
+  }
+  try {
+    Fields::read("{" + members(200'000) + "}", Endpoint::kChat, limits, false);
+    ADD_FAILURE();
+  } catch (const ApiError& e) {
+    EXPECT_NE(e.spec().message.find("body: members of an object, got 200000, allowed up to 10000"),
+              std::string::npos)
+        << e.spec().message;
+  }
+}
+
+TEST(ServeManyMembers, TakeTimeThatGrowsAsTheyDo) {
+  ServerLimits limits;
+  limits.json_members = limits.json_nodes;
+  for (const auto& [endpoint, body] : bodies_with(members(200'000))) {
+    const auto start = std::chrono::steady_clock::now();
+    made_of_text(endpoint, body, limits);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    EXPECT_LT(seconds.count(), 5.0) << body.substr(0, 100);  // a search per key: minutes
+  }
 }
 
 // Tools.

@@ -38,6 +38,7 @@ std::string describe(const ServerLimits& l) {
   line("request_id_bytes", l.request_id_bytes, "of X-Request-Id");
   line("json_depth", l.json_depth, "of a body");
   line("json_nodes", l.json_nodes, "values of a body");
+  line("json_members", l.json_members, "of one object of a body");
   line("waiting_bodies", l.waiting_bodies, "that wait to be read");
   line("queue", l.queue, "requests that wait (--max-queue)");
   line("queue_of_key", l.queue_of_key, "of one of several keys; 0: its share (--max-per-key)");

@@ -30,6 +30,7 @@ struct ServerLimits {
   // JSON
   int json_depth = 64;
   std::size_t json_nodes = 1'000'000;
+  std::size_t json_members = 10'000;  // of one object
   // Requests
   std::size_t waiting_bodies = 4096;    // that wait to be read
   std::int64_t queue = 1024;            // requests that wait

@@ -147,12 +147,17 @@ const Value* Runtime::find(const Dict& dict, const Value& key) {
 void Runtime::insert(Dict& dict, const Value& key, const Value& value) {
   charge();
   dict.depth = std::max(dict.depth, nested(std::max(depth_of(key), depth_of(value))));
-  if (const Value* old = find(dict, key)) {
+  if (key.is_string()) {
+    const auto [found, fresh] = dict.strings.emplace(key.view(), dict.entries.size());
+    if (!fresh) {
+      dict.entries[found->second].second = value;
+      return;
+    }
+  } else if (const Value* old = find(dict, key)) {
     const auto same = [old](const auto& entry) { return &entry.second == old; };
     std::find_if(dict.entries.begin(), dict.entries.end(), same)->second = value;
     return;
   }
-  if (key.is_string()) dict.strings.emplace(key.view(), dict.entries.size());
   dict.entries.emplace_back(key, value);
 }
 

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -102,7 +102,7 @@ struct Range {
 /// Insertion-ordered. Keys are hashable values; equal numbers are one key, as in Python.
 struct Dict {
   std::vector<std::pair<Value, Value>> entries;
-  std::unordered_map<std::string_view, std::size_t> strings;  // index of string keys
+  std::map<std::string_view, std::size_t> strings;  // index of string keys; no key can make it slow
   int depth = 1;
 
   const Value* find(std::string_view key) const;

@@ -47,7 +47,7 @@ std::string content_text(const Json& content, const std::string& where) {
 }
 
 /// Templates write arguments with tojson: as the object, not its text, where it is one.
-Json template_tool_calls(const Json& calls, const std::string& where) {
+Json template_tool_calls(const Json& calls, const std::string& where, const ServerLimits& limits) {
   if (!calls.is_array()) {
     throw invalid_type(where,
                        fmt::format("{}: got {}, allowed an array", where, calls.type_name()));
@@ -66,6 +66,7 @@ Json template_tool_calls(const Json& calls, const std::string& where) {
     } else if (function["arguments"].is_string()) {
       try {
         Json parsed = parse_json(function["arguments"].get_ref<const std::string&>(), place);
+        bound_members(parsed, place, limits);
         if (parsed.is_object()) function["arguments"] = std::move(parsed);
       } catch (const Error&) {  // the model wrote it: it stays a text
       }
@@ -75,7 +76,10 @@ Json template_tool_calls(const Json& calls, const std::string& where) {
   return out;
 }
 
-ChatMessage read_message(const Json& message, const std::string& where, bool knows_developer) {
+ChatMessage read_message(const Json& message,
+                         const std::string& where,
+                         bool knows_developer,
+                         const ServerLimits& limits) {
   if (!message.is_object()) throw invalid_type(where, where + ": a message is an object");
   if (!message.contains("role") || !message["role"].is_string()) {
     throw ApiError({.code = "missing_required_parameter",
@@ -100,10 +104,10 @@ ChatMessage read_message(const Json& message, const std::string& where, bool kno
     if (key == "content") {
       out.content = content_text(value, where + ".content");
     } else if (key == "tool_calls") {
-      Json calls = template_tool_calls(value, where + ".tool_calls");
-      if (!calls.empty()) extra[key] = std::move(calls);
+      Json calls = template_tool_calls(value, where + ".tool_calls", limits);
+      if (!calls.empty()) add_member(extra, key, std::move(calls));
     } else {
-      extra[key] = value;
+      add_member(extra, key, value);
     }
   }
   const bool has_content = message.contains("content") && !message["content"].is_null();
@@ -129,7 +133,8 @@ std::vector<ChatMessage> read_messages(const Json& list,
                                facts.chat_template->source().find("developer") != std::string::npos;
   std::vector<ChatMessage> messages;
   for (std::size_t i = 0; i < list.size(); ++i) {
-    messages.push_back(read_message(list[i], fmt::format("{}[{}]", where, i), knows_developer));
+    messages.push_back(
+        read_message(list[i], fmt::format("{}[{}]", where, i), knows_developer, limits));
   }
   return messages;
 }
@@ -288,7 +293,7 @@ void read_variables(const Fields& fields, std::optional<std::string> effort, Cha
         throw invalid_value("chat_template_kwargs",
                             "chat_template_kwargs: " + key + " is a field of its own");
       }
-      variables[key] = value;
+      add_member(variables, key, value);
     }
   }
   if (effort) variables["reasoning_effort"] = *effort;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/error.h"
 #include "tools/serve/api/api_error.h"
 
 namespace heddle::serve {
@@ -126,13 +127,34 @@ Json parse_body(std::string_view body, const ServerLimits& limits) {
     throw ApiError({.code = "invalid_json", .message = "body:1:1: a byte order mark"});
   }
   try {
-    return parse_json(body, "body", {.depth = limits.json_depth, .nodes = limits.json_nodes});
+    Json json = parse_json(body, "body", {.depth = limits.json_depth, .nodes = limits.json_nodes});
+    bound_members(json, "body", limits);
+    return json;
   } catch (const Error& e) {
     throw ApiError({.code = "invalid_json", .message = e.what()});
   }
 }
 
 }  // namespace
+
+void bound_members(const Json& value, std::string_view source, const ServerLimits& limits) {
+  std::vector<const Json*> open = {&value};
+  while (!open.empty()) {
+    const Json& next = *open.back();
+    open.pop_back();
+    if (next.is_object() && next.size() > limits.json_members) {
+      throw bad_input(fmt::format("{}: members of an object, got {}, allowed up to {}", source,
+                                  next.size(), limits.json_members));
+    }
+    for (const Json& item : next) {
+      if (item.is_structured()) open.push_back(&item);
+    }
+  }
+}
+
+void add_member(Json& object, std::string name, Json value) {
+  object.get_ref<Json::object_t&>().emplace_back(std::move(name), std::move(value));
+}
 
 std::string text_member(const Json& object, std::string_view name) {
   if (!object.is_object()) return "";
@@ -168,31 +190,27 @@ Fields Fields::read(std::string_view body,
                     const ServerLimits& limits,
                     bool strict) {
   Fields fields;
-  fields.values_.push_back(parse_body(body, limits));
-  Json& object = fields.values_[0];
+  Json object = parse_body(body, limits);
   if (!object.is_object()) {
     throw ApiError(
         {.code = "invalid_json",
          .message = fmt::format("the body is {}, allowed an object", object.type_name())});
   }
   const auto specs = fields_of(endpoint);
-  std::vector<std::string> unknown;
-  for (const auto& [name, value] : object.items()) {
+  Json& known = fields.values_.emplace_back(Json::object());
+  for (auto& [name, value] : object.get_ref<Json::object_t&>()) {
     const auto spec =
         std::ranges::find_if(specs, [&key = name](const auto* s) { return s->name == key; });
     if (spec != specs.end()) {
       check_field(**spec, value);
+      add_member(known, name, std::move(value));
     } else if (strict) {
       throw ApiError({.code = "unknown_parameter",
                       .message = fmt::format("'{}' is not a field of this endpoint", shown(name)),
                       .param = shown(name)});
     } else {
-      unknown.push_back(name);
+      fields.unknown_.push_back(shown(name));
     }
-  }
-  for (const std::string& name : unknown) {
-    fields.unknown_.push_back(shown(name));
-    object.erase(name);
   }
   for (const FieldSpec* spec : specs) {
     if (!spec->required || fields.find(spec->name) != nullptr) continue;

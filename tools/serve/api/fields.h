@@ -77,6 +77,13 @@ class Fields {
   std::vector<std::string> unknown_;
 };
 
+/// Throws kBadInput if an object in `value` has more members than ServerLimits::json_members: what
+/// looks for one of them is linear.
+void bound_members(const Json& value, std::string_view source, const ServerLimits& limits);
+
+/// Adds a member to an object that has none of that name, which is not looked for.
+void add_member(Json& object, std::string name, Json value);
+
 /// A member of an object if it is a string; "": there is none.
 std::string text_member(const Json& object, std::string_view name);
 
