@@ -1,6 +1,7 @@
 """`heddle batch`: answers are the server's, what is answered is not answered again, wrong lines are named first."""
 import fcntl
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -66,6 +67,23 @@ class Batch(Cli):
         with open(self.out, "a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             self.assertRefused(["batch", MODEL, path, self.out], "another run writes to it")
+
+    def test_an_output_that_is_no_regular_file_is_refused_before_the_model_is_loaded(self):
+        path = self.write([line(0)])
+        fifo = self.folder / "fifo"
+        os.mkfifo(fifo)
+        for out in (fifo, self.folder, "/dev/null"):
+            with self.subTest(str(out)):
+                self.assertRefused(["batch", "/nowhere/model", path, out], "OUT, got what is no regular file")
+        done = subprocess.run([HEDDLE, "batch", "/nowhere/model", path, "/dev/stdout"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=environment())
+        self.assertEqual((done.returncode, done.stdout), (2, b""))
+        self.assertIn(b"OUT, got what is no regular file", done.stderr)
+
+    def test_a_standard_output_that_is_a_file_is_one(self):
+        path = self.write([line(0)])
+        with open(self.out, "ab") as out:
+            self.assertEqual(subprocess.run([HEDDLE, "batch", MODEL, path, "/dev/stdout"], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, timeout=60, env=environment()).returncode, 0)
+        self.assertEqual(self.answers()["r0"]["status_code"], 200)
 
     def test_what_is_no_output_of_a_batch_is_left_as_it_is(self):
         path = self.write([line(0)])

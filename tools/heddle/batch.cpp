@@ -311,6 +311,12 @@ class Output {
 int run_batch(const Arguments& args) {
   const std::string& out_path = args.operands().at(2);
   std::error_code missing;
+  const auto out_status = std::filesystem::status(out_path, missing);
+  if (std::filesystem::exists(out_status) && !std::filesystem::is_regular_file(out_status)) {
+    throw bad_input(fmt::format(
+        "{}: OUT, got what is no regular file, allowed a regular file: what it holds is read first",
+        out_path));
+  }
   if (std::filesystem::equivalent(args.operands().at(1), out_path, missing)) {
     throw bad_input(fmt::format("{}: OUT is IN", out_path));
   }

@@ -100,7 +100,7 @@ constexpr CommandSpec kCommands[] = {
          "but for errors: a run that was interrupted goes on where it was, and tries once more "
          "what failed. The exit code is 1 while OUT holds an error. An OUT with the answer to "
          "another request under a custom_id of IN, or with another model's, is refused (exit code "
-         "2) and left as it is."},
+         "2) and left as it is; so is one that is no regular file (a pipe)."},
     {.id = CommandId::kScore,
      .name = "score",
      .operands = "MODEL",
