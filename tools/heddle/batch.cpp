@@ -42,8 +42,7 @@ namespace {
 
 constexpr std::int64_t kNoBound = std::int64_t{1} << 60;  // lines wait here, not in the queue
 
-constexpr std::string_view kUrls[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses",
-                                      "/v1/embeddings"};
+constexpr std::string_view kUrls[] = {"/v1/chat/completions", "/v1/completions", "/v1/responses"};
 
 struct BatchLine {
   std::string id;
