@@ -351,6 +351,7 @@ void Engine::Impl::emit_token(Live& entry, std::int32_t token) {
   HEDDLE_CHECK(sequence != nullptr);
   if (ended || finished || entry.text.stopped()) {
     event.finish = FinishReason::kStop;
+    event.stop_text = entry.text.stopped();
   } else if (entry.n_generated >= sequence->max_new_tokens) {
     event.finish = FinishReason::kLength;
   }

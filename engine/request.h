@@ -139,6 +139,7 @@ struct RequestEvent {
   std::vector<std::vector<TokenLogprob>> top_scores = {};  // prompt_logprobs: for each of these
   std::int64_t prompt_computed = -1;  // report_progress: tokens of the prompt; -1: no such event
   FinishReason finish = FinishReason::kNone;  // not kNone exactly once a choice: its last event
+  bool stop_text = false;                     // kStop, of a stop text: the answer was cut there
   std::string error = {};                     // kError, kDeadline: what happened
   ReuseReport reuse = {};                     // of the last event, and of prompt_computed's
   /// Nothing of the engine's: whoever passes the event on may say when the step began.

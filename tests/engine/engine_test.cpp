@@ -278,6 +278,8 @@ TEST_F(EngineTest, StopTextEndsTheAnswerAndIsNotPartOfIt) {
   const Answer cut = run(
       *load(), {.prompt = prompt_of(5), .max_new_tokens = 40, .stop = {stop}, .ignore_eos = true});
   EXPECT_EQ(cut.finish, FinishReason::kStop);
+  EXPECT_TRUE(cut.events.back().stop_text);
+  EXPECT_FALSE(full.events.back().stop_text);
   EXPECT_EQ(cut.text, full.text.substr(0, full.text.find(stop)));
 }
 

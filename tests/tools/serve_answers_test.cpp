@@ -300,6 +300,123 @@ TEST(ChatAnswers, ACallBetweenTwoTextsDoesNotJoinThem) {
   EXPECT_EQ(content, "hello  bye");
 }
 
+/// What a stream of one choice says, put together as a whole answer's choice.
+Json joined(const std::vector<Json>& chunks) {
+  Json choice{{"content", ""}, {"calls", Json::array()}, {"finish", nullptr}};
+  for (const Json& chunk : chunks) {
+    if (chunk["choices"].empty()) continue;
+    const Json& part = chunk["choices"][0];
+    choice["content"] = choice["content"].get<std::string>() + part["delta"].value("content", "");
+    for (const Json& call : part["delta"].value("tool_calls", Json::array())) {
+      const std::string text = call["function"]["arguments"];
+      if (call["index"] == choice["calls"].size()) {
+        choice["calls"].push_back({call["function"]["name"], text});
+      } else {
+        Json& last = choice["calls"].back()[1];
+        last = last.get<std::string>() + text;
+      }
+    }
+    if (!part["finish_reason"].is_null()) choice["finish"] = part["finish_reason"];
+  }
+  return choice;
+}
+
+/// The same of a whole answer.
+Json shortened(const Json& answer) {
+  const Json& choice = answer["choices"][0];
+  const Json& message = choice["message"];
+  Json out{{"content", message["content"].is_null() ? Json("") : message["content"]},
+           {"calls", Json::array()},
+           {"finish", choice["finish_reason"]}};
+  for (const Json& call : message.value("tool_calls", Json::array())) {
+    out["calls"].push_back({call["function"]["name"], call["function"]["arguments"]});
+  }
+  return out;
+}
+
+Json ask_weather(const char* choice) {
+  return {{"messages", {{{"role", "user"}, {"content", "a"}}}},
+          {"tool_choice", choice},
+          {"tools",
+           {{{"type", "function"},
+             {"function", {{"name", "get_weather"}, {"parameters", {{"type", "object"}}}}}}}}};
+}
+
+ReplyStyle dialect(ToolStyle tools, bool newer) {
+  ReplyStyle style;
+  style.tools = tools;
+  style.newer_form = newer;
+  return style;
+}
+
+TEST(ChatAnswers, ARequiredCallThatIsCutIsNeverContent) {
+  const std::pair<ReplyStyle, std::string> dialects[] = {
+      {dialect(ToolStyle::kHermes, false),
+       "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"a\": 1}}\n</tool_call>"},
+      {dialect(ToolStyle::kHermes, true),
+       "<tool_call>\n<function=get_weather>\n{\"a\": 1}\n</function>\n</tool_call>"},
+      {dialect(ToolStyle::kLlama3, false), R"({"name": "get_weather", "parameters": {"a": 1}})"},
+      {dialect(ToolStyle::kMistral, false),  // its marker is in the prompt
+       R"( [{"name": "get_weather", "arguments": {"a": 1}}])"},
+      {dialect(ToolStyle::kMistral, true), R"(get_weather[ARGS]{"a": 1})"},
+      {dialect(ToolStyle::kMiniMax, false),
+       "<tool_calls>\n{\"name\": \"get_weather\", \"arguments\": {\"a\": 1}}\n</tool_calls>"},
+      {dialect(ToolStyle::kMiniMax, true),
+       "<minimax:tool_call>\n<invoke name=\"get_weather\">\n{\"a\": 1}\n</invoke>\n"
+       "</minimax:tool_call>"}};
+  for (const auto& [style, text] : dialects) {
+    Answers answers({.text = text}, style);
+    for (std::size_t n = 1; n < text.size(); ++n) {
+      SCOPED_TRACE(text.substr(0, n));
+      Json body = ask_weather("required");
+      body["max_tokens"] = n;
+      const Json answer = answers.whole("/v1/chat/completions", body);
+      const Json whole = shortened(answer);
+      ASSERT_EQ(answer["choices"][0]["message"]["content"], nullptr);
+      ASSERT_EQ(joined(answers.streamed("/v1/chat/completions", body)), whole);
+      ASSERT_EQ(whole["finish"], "length");
+      const std::string arguments = whole["calls"].empty() ? "" : whole["calls"][0][1];
+      ASSERT_TRUE(std::string_view("{\"a\": 1}").starts_with(arguments));
+    }
+    Json body = ask_weather("required");
+    body["max_tokens"] = text.size() + 1;
+    EXPECT_EQ(shortened(answers.whole("/v1/chat/completions", body)),
+              Json::parse(R"({"content": "", "calls": [["get_weather", "{\"a\": 1}"]],
+                              "finish": "tool_calls"})"));
+  }
+}
+
+TEST(ChatAnswers, ACallThatAStopTextCutsIsNoWholeOne) {
+  const std::string object =
+      "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"a\": \"Rome\"}}\n</tool_call>";
+  const std::string element =
+      "<tool_call>\n<function=get_weather>\n<parameter=a>\nRome\n</parameter>\n</function>\n"
+      "</tool_call>";
+  struct {
+    const std::string& text;
+    const char* stop;
+    const char* want;
+  } const cases[] = {
+      {object, "weather", R"({"content": "", "calls": [], "finish": "stop"})"},
+      {object, "ome",
+       R"({"content": "", "calls": [["get_weather", "{\"a\": \"R"]], "finish": "stop"})"},
+      {object, "</tool_call>",
+       R"({"content": "", "calls": [["get_weather", "{\"a\": \"Rome\"}"]], "finish": "tool_calls"})"},
+      {element, "ome",
+       R"({"content": "", "calls": [["get_weather", "{\"a\": \"R"]], "finish": "stop"})"}};
+  for (const auto& c : cases) {
+    for (const char* choice : {"auto", "required"}) {
+      SCOPED_TRACE(std::string(c.stop) + choice);
+      Answers answers({.text = c.text}, dialect(ToolStyle::kHermes, &c.text == &element));
+      Json body = ask_weather(choice);
+      body["stop"] = c.stop;
+      const Json whole = shortened(answers.whole("/v1/chat/completions", body));
+      EXPECT_EQ(whole, Json::parse(c.want));
+      EXPECT_EQ(joined(answers.streamed("/v1/chat/completions", body)), whole);
+    }
+  }
+}
+
 std::uint64_t count_of(const std::map<std::string, double>& samples, const std::string& name) {
   return static_cast<std::uint64_t>(samples.at(name));
 }

@@ -103,6 +103,7 @@ RequestId FakeDriver::submit(Request request, EventSink sink) {
   }
   Entry entry{.request = std::move(request), .sink = std::move(sink)};
   entry.key = key_of(entry.request.prompt);
+  entry.stop = StopMatcher(entry.request.stop);
   entry.n_wanted = entry.request.max_new_tokens;
   if (entry.n_wanted == 0 && !entry.request.score) entry.n_wanted = options_.context - n_prompt;
   const bool ends = !entry.request.ignore_eos && options_.natural_length > 0;
@@ -178,7 +179,13 @@ void FakeDriver::admit() {
 }
 
 bool FakeDriver::advance(RequestId id, Entry& entry) {
-  const bool last = entry.n_done + 1 >= entry.n_wanted;
+  std::string known;  // of FakeDriverOptions::text, which all choices say
+  bool last = entry.n_done + 1 >= entry.n_wanted;
+  if (entry.n_wanted > 0 && !options_.text.empty()) {
+    known = entry.stop.push({&options_.text.at(static_cast<std::size_t>(entry.n_done)), 1});
+    if (last && !entry.stop.stopped()) known += entry.stop.finish();
+    last = last || entry.stop.stopped();
+  }
   for (int i = 0; i < entry.request.n; ++i) {
     RequestEvent event{.request = id, .choice = static_cast<std::uint32_t>(i)};
     if (entry.n_wanted > 0) {
@@ -186,7 +193,7 @@ bool FakeDriver::advance(RequestId id, Entry& entry) {
                          ? letter(entry.key, event.choice, entry.n_done)
                          : options_.text.at(static_cast<std::size_t>(entry.n_done));
       event.token = static_cast<unsigned char>(c);
-      event.text = {c};
+      event.text = options_.text.empty() ? std::string(1, c) : known;
       if (options_.stamps) {
         const auto us =
             std::chrono::duration_cast<std::chrono::microseconds>(due_.time_since_epoch());
@@ -198,7 +205,8 @@ bool FakeDriver::advance(RequestId id, Entry& entry) {
       }
     }
     if (last) {
-      event.finish = entry.finish;
+      event.stop_text = entry.stop.stopped();
+      event.finish = event.stop_text ? FinishReason::kStop : entry.finish;
       event.reuse.reason = "no_prefix";
     }
     entry.sink(event);

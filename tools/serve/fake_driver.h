@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/stop.h"
 #include "models/tokenizer/chat_template.h"
 #include "models/tokenizer/tokenizer.h"
 #include "tools/serve/driver.h"
@@ -81,6 +82,7 @@ class FakeDriver : public Driver {
     std::uint64_t key = 0;    // of its text
     std::int64_t n_done = 0;  // tokens of each choice
     std::int64_t n_wanted = 0;
+    StopMatcher stop = StopMatcher({});  // of FakeDriverOptions::text
     FinishReason finish = FinishReason::kLength;
   };
   using Entries = std::map<RequestId, Entry>;  // in order of submission

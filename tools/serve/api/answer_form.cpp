@@ -269,6 +269,7 @@ void set_chat_form(const Fields& fields,
                       "known here (--tool-parser names one)");
   }
   check_strict_tools(input, context);
+  plan.style.only_calls = plan.forced_tools;
   plan.style.only_calls_or_text = form.kind != Form::Kind::kFree;
   request.control_text = plan.style.tools != ToolStyle::kNone;
   if (plan.forced_tools && !parts->marker.empty()) {

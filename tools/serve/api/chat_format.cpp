@@ -147,7 +147,8 @@ class ChatFormat : public AnswerFormat {
 
   static Json of(const Answer& answer, const AnswerChoice& choice) {
     const Reply& reply = choice.reply;
-    const bool no_content = reply.content.empty() && !reply.calls.empty();
+    const bool no_content =
+        reply.content.empty() && (!reply.calls.empty() || answer.plan->forced_tools);
     Json message{{"role", "assistant"},
                  {"content", no_content ? Json(nullptr) : Json(reply.content)},
                  {"refusal", nullptr}};

@@ -315,10 +315,10 @@ void Generation::take_text(AnswerChoice& choice, const RequestEvent& event, std:
 }
 
 void Generation::end_choice(AnswerChoice& choice, const RequestEvent& event, std::string& out) {
-  const bool cut = event.finish == FinishReason::kLength;
-  choice.finish = cut ? "length" : "stop";
+  const bool length = event.finish == FinishReason::kLength;
+  choice.finish = length ? "length" : "stop";
   if (choice.parser != nullptr) {
-    ReplyDelta delta = choice.parser->finish(cut);
+    ReplyDelta delta = choice.parser->finish(length || event.stop_text);
     if (!plan_.parallel_tools) {
       std::erase_if(delta.tools, [](const ToolDelta& tool) { return tool.index > 0; });
     }
@@ -326,8 +326,8 @@ void Generation::end_choice(AnswerChoice& choice, const RequestEvent& event, std
     RequestEvent last;
     if (streaming_ && !delta.empty()) format_->piece(answer_, choice, last, delta, out);
     if (choice.parser->has_unfinished_call()) {
-      choice.finish = "length";
-    } else if (choice.parser->called_tools() && !cut) {
+      choice.finish = event.stop_text ? "stop" : "length";
+    } else if (choice.parser->called_tools() && !length) {
       choice.finish = "tool_calls";
     }
   }

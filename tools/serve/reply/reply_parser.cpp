@@ -8,7 +8,7 @@ namespace heddle::serve {
 
 ReplyParser::ReplyParser(ReplyStyle style, std::function<std::string()> make_call_id)
     : thoughts_(style.reasoning, style.reasoning_open),
-      tools_(style.tools, std::move(style.declared), style.only_calls_or_text),
+      tools_(style.tools, std::move(style.declared), style.only_calls_or_text, style.only_calls),
       writer_(std::move(make_call_id)) {}
 
 ReplyDelta ReplyParser::push(std::string_view text) {

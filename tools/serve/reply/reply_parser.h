@@ -18,9 +18,11 @@ namespace heddle::serve {
 /// and code points that came whole go out whole. Control tokens that begin calls ([TOOL_CALLS],
 /// <|python_tag|>) are expected as their text.
 ///
-/// Nothing is lost: text that is no whole call (broken JSON, a tag without a call, a name that does
-/// not come) is content as it was written; without calls and thoughts, content is the text. A call
-/// that was begun and then breaks off, because the text was cut or its JSON is broken, stays
+/// Nothing is lost but what is left of a call that the end of a cut text keeps from beginning: its
+/// opening tag was whole, its name or arguments had not come. Other text that is no whole call
+/// (broken JSON, a tag without a call, a name that does not come) is content as it was written,
+/// unless the style says `only_calls`; without calls and thoughts, content is the text. A call that
+/// was begun and then breaks off, because the text was cut or its JSON is broken, stays
 /// unfinished: its arguments are a prefix of JSON, never mended into something that the model did
 /// not say, and what follows is content. Servers should end such a reply with "length". A value, of
 /// one thread.
@@ -37,8 +39,10 @@ class ReplyParser {
   bool called_tools() const { return n_calls() > 0; }
   int n_calls() const { return writer_.n_calls(); }
   /// Behind finish: the last call that was begun, or one before it, has arguments that are not
-  /// whole.
-  bool has_unfinished_call() const { return writer_.has_unfinished_call(); }
+  /// whole, or the last was cut before it began.
+  bool has_unfinished_call() const {
+    return writer_.has_unfinished_call() || tools_.dropped_call();
+  }
 
  private:
   ThoughtSplitter thoughts_;

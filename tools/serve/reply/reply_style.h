@@ -42,6 +42,7 @@ struct ReplyStyle {
   bool reasoning_open = false;  // the prompt ends inside <think>: see ends_in_thoughts
   bool newer_form = false;  // the template writes calls in its style's form of the brackets above
   bool only_calls_or_text = false;  // the text has a form: what begins with no call has none later
+  bool only_calls = false;  // behind the thoughts the text is calls: what is left of one is dropped
   std::vector<DeclaredTool> declared;
 };
 

@@ -55,10 +55,14 @@ bool only_spaces(std::string_view text) {
 
 }  // namespace
 
-ToolParser::ToolParser(ToolStyle style, std::vector<DeclaredTool> declared, bool only_calls_or_text)
+ToolParser::ToolParser(ToolStyle style,
+                       std::vector<DeclaredTool> declared,
+                       bool only_calls_or_text,
+                       bool only_calls)
     : declared_(std::make_shared<const std::vector<DeclaredTool>>(std::move(declared))),
       blocks_(blocks_of(style)),
       only_calls_or_text_(only_calls_or_text),
+      only_calls_(only_calls),
       plain_(blocks_.empty()),
       call_(NamedCall()) {
   std::array<std::string_view, MarkerMatcher::kMost> markers;
@@ -91,16 +95,22 @@ void ToolParser::step(char c, DeltaWriter& out) {
 }
 
 void ToolParser::finish(bool cut, DeltaWriter& out) {
+  bool of_a_call = block_ != nullptr && n_in_block_ > 0;  // what is held
   if (state_ == State::kCall) {
     const auto begun = [&](auto& parser) {
       parser.finish(cut, out);
       return parser.begun();
     };
-    if (!std::visit(begun, call_)) flush(out);
-  } else if (block_ == nullptr || n_in_block_ == 0) {
-    flush(out);
+    of_a_call = std::visit(begun, call_);
   }
-  held_.clear();
+  if (of_a_call) {
+    held_.clear();
+    return;
+  }
+  const bool opened = block_ != nullptr && (!block_->open.empty() || n_in_block_ > 0);
+  dropped_call_ = (cut && opened) || (only_calls_ && !only_spaces(held_));
+  if (dropped_call_) held_.clear();
+  flush(out);
 }
 
 void ToolParser::text(char c, DeltaWriter& out) {
@@ -287,6 +297,7 @@ void ToolParser::to_text(char c, DeltaWriter& out) {
 
 /// What is held is content.
 void ToolParser::flush(DeltaWriter& out) {
+  if (only_calls_) held_.clear();
   std::string_view text = held_;
   if (trim_) {
     keep_gap(text);

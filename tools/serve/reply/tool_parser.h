@@ -28,13 +28,19 @@ struct CallBlock {
 /// Divides the text behind the thoughts into content and calls, a byte at a time. White space
 /// around calls belongs to them, unless there is content before and behind: then it parts the two,
 /// up to 64 bytes of it. What turns out to be no call comes out as content, byte for byte; it is
-/// not searched again for calls, nor is, with `only_calls_or_text`, anything behind it. A value.
+/// not searched again for calls, nor is, with `only_calls_or_text`, anything behind it. With
+/// `only_calls` there is no content: that is dropped. A value.
 class ToolParser {
  public:
-  ToolParser(ToolStyle style, std::vector<DeclaredTool> declared, bool only_calls_or_text = false);
+  ToolParser(ToolStyle style,
+             std::vector<DeclaredTool> declared,
+             bool only_calls_or_text = false,
+             bool only_calls = false);
 
   void step(char c, DeltaWriter& out);
+  /// `cut`: a call whose opening tag is whole and whose arguments have not begun is dropped.
   void finish(bool cut, DeltaWriter& out);
+  bool dropped_call() const { return dropped_call_; }
 
  private:
   enum class State { kText, kMarker, kBlock, kBlockMarker, kCall };
@@ -60,6 +66,8 @@ class ToolParser {
   std::span<const CallBlock> blocks_;
   MarkerMatcher openers_;  // has read nothing
   bool only_calls_or_text_ = false;
+  bool only_calls_ = false;
+  bool dropped_call_ = false;
   bool plain_ = false;  // there are no calls, or no more
   State state_ = State::kText;
   MarkerMatcher marker_;
