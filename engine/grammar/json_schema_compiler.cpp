@@ -67,9 +67,12 @@ void refuse_rounded(const Json& value, const std::string& pointer) {
   if (value.is_structured()) {
     for (const Json& item : value) refuse_rounded(item, pointer);
   } else if (value.is_number_float() && std::abs(value.get<double>()) >= kFirstBeyond) {
-    refuse_schema(pointer, fmt::format("{} in 'enum' or 'const' is not supported: numbers are less "
-                                       "than 2^64, negative ones above -2^63",
-                                       value.dump()));
+    refuse_schema(
+        pointer,
+        fmt::format("{} in 'enum' or 'const' is not supported, allowed: whole numbers from "
+                    "-2^63 to 2^64 - 1 without point and exponent, others below 2^63 in "
+                    "size",
+                    value.dump()));
   }
 }
 
