@@ -65,6 +65,48 @@ Json common_types(const Json& a, const Json& b) {
   return types;
 }
 
+/// Source: RFC 3986, section 2.1. What is no escape stays.
+std::string percent_decoded(std::string_view text) {
+  const auto digit = [&](std::size_t i) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    const char c = i < text.size() ? text[i] : ' ';
+    return kDigits.find(c >= 'A' && c <= 'F' ? static_cast<char>(c + 32) : c);
+  };
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool escape =
+        text[i] == '%' && digit(i + 1) != std::string::npos && digit(i + 2) != std::string::npos;
+    out += escape ? static_cast<char>(digit(i + 1) * 16 + digit(i + 2)) : text[i];
+    if (escape) i += 2;
+  }
+  return out;
+}
+
+/// What `text`, "#" and a JSON pointer, leads to; nullptr: nothing. Source: RFC 6901.
+const Json* find_pointer(const Json& document, const std::string& text) {
+  const Json* at = &document;
+  for (std::size_t begin = 2; begin <= text.size();) {
+    const std::size_t end = std::min(text.find('/', begin), text.size());
+    std::string key;
+    for (std::size_t i = begin; i < end; ++i) {
+      const bool escape =
+          text[i] == '~' && i + 1 < end && (text[i + 1] == '0' || text[i + 1] == '1');
+      key += escape ? (text[++i] == '0' ? '~' : '/') : text[i];
+    }
+    begin = end + 1;
+    const bool index = at->is_array() && !key.empty() && key.size() < 9 &&
+                       key.find_first_not_of("0123456789") == std::string::npos;
+    if (at->is_object() && at->contains(key)) {
+      at = &at->at(key);
+    } else if (index && std::stoul(key) < at->size()) {
+      at = &at->at(std::stoul(key));
+    } else {
+      return nullptr;
+    }
+  }
+  return at;
+}
+
 bool holds(const Json& list, const Json& value) {
   return std::ranges::any_of(list, [&](const Json& item) { return same_value(item, value); });
 }
@@ -171,27 +213,9 @@ const Json& SchemaMerger::resolve(const std::string& pointer, const Json& ref) c
     refuse_schema(pointer, fmt::format("'$ref' is {}, allowed: '#' and JSON pointers behind it",
                                        quote_text(text)));
   }
-  const Json* at = &document_;
-  for (std::size_t begin = 2; begin <= text.size();) {
-    const std::size_t end = std::min(text.find('/', begin), text.size());
-    std::string key;
-    for (std::size_t i = begin; i < end; ++i) {
-      const bool escape =
-          text[i] == '~' && i + 1 < end && (text[i + 1] == '0' || text[i + 1] == '1');
-      key += escape ? (text[++i] == '0' ? '~' : '/') : text[i];
-    }
-    begin = end + 1;
-    const bool index = at->is_array() && !key.empty() && key.size() < 9 &&
-                       key.find_first_not_of("0123456789") == std::string::npos;
-    if (at->is_object() && at->contains(key)) {
-      at = &at->at(key);
-    } else if (index && std::stoul(key) < at->size()) {
-      at = &at->at(std::stoul(key));
-    } else {
-      refuse_schema(pointer, fmt::format("'$ref' {} leads nowhere", quote_text(text)));
-    }
-  }
-  return *at;
+  if (const Json* found = find_pointer(document_, percent_decoded(text))) return *found;
+  if (const Json* found = find_pointer(document_, text)) return *found;  // not encoded at all
+  refuse_schema(pointer, fmt::format("'$ref' {} leads nowhere", quote_text(text)));
 }
 
 Json SchemaMerger::flatten(const std::string& pointer, const Json& schema, int depth) {

@@ -185,8 +185,14 @@ TEST(JsonSchemaGrammar, References) {
     EXPECT_THAT(refusal(loop), testing::AnyOf(HasSubstr("no text"), HasSubstr("left recursion"),
                                               HasSubstr("within each other")));
   }
-  for (const char* bad : {R"({"$ref":"#/x"})", R"({"$ref":"http://example.com/s"})",
-                          R"({"$ref":"other.json#/a"})", R"({"$ref":1})", R"({"$ref":"#a"})"}) {
+  expect_schema(R"({"$ref":"#/$defs/a%20b%25","$defs":{"a b%":{"type":"null"}}})", {"null"}, {"1"});
+  expect_schema(R"({"$ref":"#/%24defs/a%7e1%C3%A9","$defs":{"a/é":{"type":"null"}}})", {"null"},
+                {"1"});
+  expect_schema(R"({"$ref":"#/$defs/a%20b","$defs":{"a%20b":{"type":"null"}}})", {"null"}, {"1"});
+  expect_schema(R"({"$ref":"#/$defs/100%","$defs":{"100%":{"type":"null"}}})", {"null"}, {"1"});
+  for (const char* bad :
+       {R"({"$ref":"#/x"})", R"({"$ref":"#/%"})", R"({"$ref":"http://example.com/s"})",
+        R"({"$ref":"other.json#/a"})", R"({"$ref":1})", R"({"$ref":"#a"})"}) {
     EXPECT_THAT(refusal(bad), HasSubstr("$ref"));
   }
 }
@@ -389,13 +395,13 @@ TEST(JsonSchemaGrammar, IntegersOfSchemasAreNotRounded) {
         HasSubstr("allowed: whole numbers from -2^63 to 2^64 - 1 without point and exponent, "
                   "others below 2^63 in size"));
   }
+  expect_schema(R"({"const":9223372036854774784.0})", {"9.223372036854775e+18"}, {});
 }
 
 TEST(JsonSchemaGrammar, NullableIsATypeOfItsOwnSchema) {
   expect_schema(R"({"type":"string","nullable":true})", {"null", "\"a\""}, {"1"});
   expect_schema(R"({"allOf":[{"type":"string","nullable":true},{"type":"string","minLength":1}]})",
                 {"\"a\""}, {"null", "\"\""});
-  expect_schema(R"({"const":9223372036854774784.0})", {"9.223372036854775e+18"}, {});
   expect_schema(R"({"type":"string","nullable":true,"allOf":[{"type":"string"}]})", {"\"a\""},
                 {"null"});
   expect_schema(R"({"allOf":[{"type":"string","nullable":true},{"type":["null","string"]}]})",
