@@ -127,8 +127,7 @@ class EbnfParser {
     for (;;) {
       const auto part = atom(depth);
       if (!part) break;
-      parts.push_back(repeated(*part));
-      skip_space(depth > 0);
+      parts.push_back(repeated(*part, depth > 0));
     }
     return builder_.sequence(parts);
   }
@@ -163,8 +162,10 @@ class EbnfParser {
     return static_cast<std::uint32_t>(n);
   }
 
-  GrammarNode repeated(GrammarNode part) {
+  /// And the space behind it: as in llama.cpp it may stand before and in a repetition.
+  GrammarNode repeated(GrammarNode part, bool newlines) {
     for (int n = 0;; ++n) {
+      skip_space(newlines);
       if (n > 4) fail("more than four quantifiers of one part");
       if (take("*")) {
         part = builder_.repeat(part, 0);
@@ -173,18 +174,24 @@ class EbnfParser {
       } else if (take("?")) {
         part = builder_.optional(part);
       } else if (take("{")) {
-        part = counted(part);
+        part = counted(part, newlines);
       } else {
         return part;
       }
     }
   }
 
-  GrammarNode counted(GrammarNode part) {
+  GrammarNode counted(GrammarNode part, bool newlines) {
+    skip_space(newlines);
     const bool from_zero = peek() == ',';
     const std::uint32_t least = from_zero ? 0 : number();
     std::uint32_t most = least;
-    if (take(",")) most = peek() == '}' && !from_zero ? GrammarBuilder::kNoEnd : number();
+    skip_space(newlines);
+    if (take(",")) {
+      skip_space(newlines);
+      most = peek() == '}' && !from_zero ? GrammarBuilder::kNoEnd : number();
+      skip_space(newlines);
+    }
     if (!take("}")) fail("'}' is expected");
     if (least > most) fail("the minimum is above the maximum");
     return builder_.repeat(part, least, most);

@@ -156,6 +156,9 @@ TEST(EbnfGrammar, RulesLiteralsClasses) {
   expect_ebnf("root ::= [^a\\]]{2} \"\\x41\\u00e9\\n\\\"\\\\\"", {"bbA\xc3\xa9\n\"\\"}, {"abA"});
   expect_ebnf("root ::= x{2,3} y{1,} z{,2}\nx ::= \"x\"\ny ::= \"y\"\nz ::= \"z\"",
               {"xxy", "xxxyyyzz"}, {"xy", "xxxxy", "xxyzzz"});
+  expect_ebnf("root ::= [a-z] {2} \"x\" * ( \"y\"\n { 1 , 2 }\n) ? \"z\" {3, }",
+              {"abxxyyzzz", "abzzzz"}, {"1xzzz", "abyyyzzz", "abzz"});
+  EXPECT_THAT(ebnf_refusal("root ::= \"a\"\n{2}"), StartsWith("grammar:2:1: "));
   expect_ebnf("root ::= .", {"a", "\xe2\x82\xac", "\n"}, {"", "ab"});
 }
 
