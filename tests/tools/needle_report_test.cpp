@@ -49,8 +49,8 @@ TEST(NeedleSummary, TheEffectiveLengthIsTheLongestBeforeTheFirstThatFails) {
 }
 
 TEST(NeedleSummary, LengthsWithoutAScoreAreNotMeasured) {
-  EXPECT_THAT(effective_length(lengths({1.0, {}, 0.9, {}})), Optional(4096));
-  EXPECT_THAT(effective_length(lengths({{}, 1.0})), Optional(2048));
+  EXPECT_THAT(effective_length(lengths({1.0, {}, 0.9, {}})), Optional(1024));
+  EXPECT_EQ(effective_length(lengths({{}, 1.0})), std::nullopt);
   EXPECT_EQ(effective_length(lengths({{}, {}})), std::nullopt);
 }
 

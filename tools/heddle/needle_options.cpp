@@ -86,7 +86,7 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   options.ruler_data = args.texts("ruler-data");
   if (!options.ruler_data.empty()) {
     for (const char* flag : {"suite", "task", "lengths", "depths", "spacing", "samples", "seed",
-                             "needle", "haystack", "wording"}) {
+                             "needle", "haystack", "wording", "answer-prefix"}) {
       if (!args.has(flag)) continue;
       throw bad_input(fmt::format("--ruler-data and --{} exclude each other", flag));
     }
@@ -96,16 +96,20 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   options.prompt.draft.wording = wording_of(args, model);
   options.prompt.answer_tokens = args.integer("answer-tokens").value_or(0);
   options.prefix = args.text("answer-prefix");
-  options.stop = args.texts("stop");
-  for (const std::string& stop : options.stop) {
+  options.prompt.stop = args.texts("stop");
+  options.prompt.stop_is_given = !options.prompt.stop.empty();
+  for (const std::string& stop : options.prompt.stop) {
     if (stop.empty()) throw bad_input("--stop: '' is not valid; allowed: text of 1 to 1024 bytes");
   }
-  if (options.stop.empty() && options.prompt.draft.wording == needle::Wording::kPlain) {
-    options.stop = {"."};
+  if (options.prompt.stop.empty() && options.prompt.draft.wording == needle::Wording::kPlain) {
+    options.prompt.stop = {"."};
   }
   options.scorer_name = args.text("scorer").value_or("task");
   options.scorer = scorer_of(options.scorer_name);
   options.reuse = args.text("cache").value_or("on") == "on";
+  if (args.has("judge-url") && args.integer("concurrency").value_or(1) > 1) {
+    throw bad_input("--judge-url needs --concurrency 1: answers are judged one by one");
+  }
   options.concurrency = static_cast<std::size_t>(args.integer("concurrency").value_or(1));
   if (const auto text = args.text("compare")) {
     if (args.has("attention")) throw bad_input("--compare and --attention exclude each other");

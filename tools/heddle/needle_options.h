@@ -27,7 +27,6 @@ struct NeedleOptions {
   std::optional<bool> chat;             // not given: by the checkpoint
   needle::PromptOptions prompt;         // task_prefix: as with raw
   std::optional<std::string> prefix;    // --answer-prefix
-  std::vector<std::string> stop;
   needle::Scorer scorer = needle::Scorer::kTask;
   std::string scorer_name;  // --scorer's
   bool reuse = true;

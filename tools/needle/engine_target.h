@@ -11,7 +11,7 @@ namespace heddle::needle {
 /// in its prefix cache, unless that is off.
 class EngineTarget final : public Target {
  public:
-  /// `engine` must outlive this. `stop`: texts that end an answer.
+  /// `engine` must outlive this. `stop`: texts that end any answer, beside the prompt's own.
   EngineTarget(Engine& engine, std::vector<std::string> stop)
       : engine_(engine), stop_(std::move(stop)) {}
   void ask(Question question,

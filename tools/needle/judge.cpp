@@ -28,12 +28,13 @@ std::string question_of(const BuiltPrompt& prompt, const std::string& answer) {
       expected, answer.substr(0, kMostAnswer));
 }
 
-/// 0: none from 1 to 10.
+/// The last one, for some speak of the scale first; 0: none from 1 to 10.
 int number_of(const std::string& reply) {
-  const std::size_t begin = reply.find_first_of("0123456789");
-  if (begin == std::string::npos) return 0;
-  const std::string digits =
-      reply.substr(begin, reply.find_first_not_of("0123456789", begin) - begin);
+  const std::size_t last = reply.find_last_of("0123456789");
+  if (last == std::string::npos) return 0;
+  const std::size_t before = reply.find_last_not_of("0123456789", last);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  const std::string digits = reply.substr(begin, last - begin + 1);
   const int number = digits.size() > 2 ? 0 : std::stoi(digits);
   return number <= 10 ? number : 0;
 }

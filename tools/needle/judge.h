@@ -11,7 +11,7 @@ namespace heddle::needle {
 class Judge {
  public:
   explicit Judge(ServerApi& api) : api_(api) {}
-  /// The first whole number of its reply, thoughts left out, by ten. Throws kRuntime: the judge
+  /// The last whole number of its reply, thoughts left out, by ten. Throws kRuntime: the judge
   /// cannot be asked, or names no number from 1 to 10.
   double score(const BuiltPrompt& prompt, const std::string& answer);
 

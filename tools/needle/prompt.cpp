@@ -272,8 +272,9 @@ void PromptBuilder::end_with_parts(const Source& source,
         parts = change(shorter, room);
       }
       if (parts.empty() || dropped < variant % 4) continue;
+      // A whole sentence is the last, for a needle may stand behind it.
       pieces.resize(n);
-      pieces.insert(pieces.end(), parts.begin(), parts.end());
+      pieces.insert(pieces.end() - (n > 0 ? 1 : 0), parts.begin(), parts.end());
       return;
     }
   }
@@ -377,6 +378,7 @@ BuiltPrompt PromptBuilder::build(const TaskSpec& task, const CellKey& key) {
                     .expected = draft.expected,
                     .wrong = draft.wrong,
                     .match = draft.match};
+  if (options_.stop_is_given || !draft.dotted) built.stop = options_.stop;
   const std::vector<std::string>& sentences = haystack_.sentences();
   Source source;
   std::size_t start = 0;

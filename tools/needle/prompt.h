@@ -55,13 +55,16 @@ struct BuiltPrompt {
   std::vector<std::string> expected = {};
   std::vector<std::string> wrong = {};
   Match match = Match::kAll;
+  std::vector<std::string> stop = {};  // texts that end the answer
 };
 
 struct PromptOptions {
   DraftOptions draft = {};
-  bool task_prefix = true;         // the answer's begin is the task's
-  std::string prefix = {};         // else this one
-  std::int64_t answer_tokens = 0;  // 0: the task's
+  bool task_prefix = true;             // the answer's begin is the task's
+  std::string prefix = {};             // else this one
+  std::int64_t answer_tokens = 0;      // 0: the task's
+  std::vector<std::string> stop = {};  // texts that end an answer
+  bool stop_is_given = false;          // the user's: also of answers with periods of their own
 };
 
 /// Where the prompts of cells come from.

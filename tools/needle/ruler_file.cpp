@@ -63,16 +63,17 @@ std::vector<std::string> outputs_of(const Json& line, const std::string& where) 
 
 RulerFile::RulerFile(const std::vector<std::string>& paths,
                      PromptEncoder& encoder,
+                     bool chat,
                      std::int64_t answer_tokens)
     : encoder_(encoder) {
-  for (const std::string& path : paths) read(path, answer_tokens);
+  for (const std::string& path : paths) read(path, chat, answer_tokens);
   for (const std::string& name : names_) {
     if (std::count(names_.begin(), names_.end(), name) == 1) continue;
     throw bad_input(fmt::format("--ruler-data: two files of the task {}", quote_text(name)));
   }
 }
 
-void RulerFile::read(const std::string& path, std::int64_t answer_tokens) {
+void RulerFile::read(const std::string& path, bool chat, std::int64_t answer_tokens) {
   const std::string text = cli::read_input(path);
   hash_ = sha256_hex(hash_ + sha256_hex(text));
   const std::string& name = names_.emplace_back(task_name(path));
@@ -98,8 +99,7 @@ void RulerFile::read(const std::string& path, std::int64_t answer_tokens) {
               .prefix = json.contains("answer_prefix") ? text_of_key(json, "answer_prefix", where)
                                                        : std::string(),
               .expected = outputs_of(json, where)};
-    // LocalEncoder puts a space before it.
-    line.prefix.erase(0, line.prefix.find_first_not_of(' '));
+    if (!chat) line.text += std::exchange(line.prefix, "");
     const std::int64_t needed =
         encoder_.encode(line.text, line.prefix).n_tokens + task.answer_tokens;
     line.key.length = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(needed)));

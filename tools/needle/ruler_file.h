@@ -21,8 +21,10 @@ namespace heddle::needle {
 class RulerFile final : public PromptSource {
  public:
   /// `encoder` must outlive this. Throws kBadInput naming file, line and key.
+  /// `chat`: the begin of the answer stands behind the template, else directly behind the input.
   RulerFile(const std::vector<std::string>& paths,
             PromptEncoder& encoder,
+            bool chat,
             std::int64_t answer_tokens);
 
   /// One group a line: prompts of a file share nothing on purpose.
@@ -40,7 +42,7 @@ class RulerFile final : public PromptSource {
     std::string prefix = {};
     std::vector<std::string> expected = {};
   };
-  void read(const std::string& path, std::int64_t answer_tokens);
+  void read(const std::string& path, bool chat, std::int64_t answer_tokens);
 
   PromptEncoder& encoder_;
   std::deque<std::string> names_;  // of tasks, which TaskSpec looks at

@@ -1,5 +1,6 @@
 #include "tools/needle/scripted_target.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace heddle::needle {
@@ -12,7 +13,10 @@ std::string ScriptedTarget::answer(const BuiltPrompt& prompt) const {
     answer += (answer.empty() ? "" : ", ") + part;
     if (prompt.match != Match::kAll) break;
   }
-  return answer + ".";
+  answer += ".";
+  for (const std::string& stop : prompt.stop)
+    answer.resize(std::min(answer.size(), answer.find(stop)));
+  return answer;
 }
 
 void ScriptedTarget::ask(Question question,

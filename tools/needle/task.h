@@ -58,6 +58,7 @@ struct Draft {
   std::string inner = " ";         // between sentences, lines and needles
   std::vector<std::string> expected = {};
   Match match = Match::kAll;
+  bool dotted = false;  // the answer has periods of its own: "1. oak 2. elm"
   /// Answers of the same kind that are wrong, as many as are expected; none is part of an expected
   /// text or holds one. What an answerer without knowledge might say (--self-check).
   std::vector<std::string> wrong = {};

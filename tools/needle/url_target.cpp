@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kMostRetries = 6;
 constexpr int kTooManyRequests = 429;
+constexpr std::int64_t kTokensBeside = 2;  // a begin-of-text token that /tokenize does not count
 // Ends that are no answer of the model's own; servers have many names for the others.
 constexpr std::string_view kNoAnswers[] = {"abort",    "error",      "content_filter", "cancelled",
                                            "deadline", "tool_calls", "function_call"};
@@ -49,7 +50,9 @@ void UrlTarget::ask(Question question,
   body["temperature"] = 0;
   body["stream"] = true;
   body["stream_options"] = {{"include_usage", true}};
-  if (!stop_.empty()) body["stop"] = stop_;
+  std::vector<std::string> stop = stop_;
+  stop.insert(stop.end(), question.prompt->stop.begin(), question.prompt->stop.end());
+  if (!stop.empty()) body["stop"] = stop;
   asked->body = std::move(body);
   ++n_open_;
   send(asked);
@@ -83,7 +86,15 @@ void UrlTarget::finish(const std::shared_ptr<Asked>& asked,
   if (reply.error.empty() && std::ranges::find(kNoAnswers, finish) != std::end(kNoAnswers)) {
     reply.error = fmt::format("the answer ended with finish_reason {}", quote_text(finish));
   }
-  if (reply.error.empty() && usage.n_prompt > 0 && usage.n_prompt < asked->n_prompt) {
+  if (reply.error.empty() && reply.text.empty() && finish.empty()) {
+    reply.error = "the stream holds no answer";
+  }
+  if (reply.error.empty() && reply.text.empty() && !answer.thoughts().empty()) {
+    reply.error = "thoughts took all the room of the answer (--answer-tokens)";
+  }
+  const bool differs = usage.n_prompt > 0 && (usage.n_prompt < asked->n_prompt ||
+                                              usage.n_prompt > asked->n_prompt + kTokensBeside);
+  if (reply.error.empty() && differs) {
     reply.error =
         fmt::format("the server read {} tokens of a prompt of {}", usage.n_prompt, asked->n_prompt);
   }

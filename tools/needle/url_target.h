@@ -9,8 +9,9 @@
 namespace heddle::needle {
 
 /// Greedy answers of a server, streamed. What fails is the reply's error: a status, a broken
-/// stream, a timeout, a server that counts fewer tokens than the prompt has (it cut it). A 429 is
-/// tried again, up to six times, after 1, 2, 4, ... seconds.
+/// stream, a timeout, a server that counts other tokens than the prompt has (it cut it, or
+/// --tokenizer is another model's; two more are let pass). A 429 is tried again, up to six times,
+/// after 1, 2, 4, ... seconds.
 class UrlTarget final : public Target {
  public:
   /// `chat`: chat completions, else completions. `api` must outlive this.

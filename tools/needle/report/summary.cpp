@@ -60,9 +60,12 @@ TaskSummary task_of(std::span<const CellSummary> cells) {
     length.n += cell.means.n;
     length.errors += cell.means.errors;
     length.score = score.value();
-    length.whole = length.score.has_value();
     if (cell.depth) task.depths.push_back(*cell.depth);
   }
+  // A run that was stopped has the deepest needles of its last length, which are the easiest.
+  std::int64_t most = 0;
+  for (const LengthSummary& length : task.lengths) most = std::max(most, length.n + length.errors);
+  for (LengthSummary& length : task.lengths) length.whole = length.n == most;
   std::sort(task.depths.begin(), task.depths.end());
   task.depths.erase(std::unique(task.depths.begin(), task.depths.end()), task.depths.end());
   task.mean = mean_of(task.lengths);
@@ -188,7 +191,7 @@ std::optional<std::int64_t> effective_length(std::span<const LengthSummary> leng
   constexpr double kRounding = 1e-9;  // of sums of scores
   std::optional<std::int64_t> longest;
   for (const LengthSummary& length : lengths) {
-    if (!length.score || !length.whole) continue;
+    if (!length.score || !length.whole) break;  // not known, so nothing longer is
     if (*length.score * 100.0 < kEffectivePercent - kRounding) break;
     longest = length.length;
   }

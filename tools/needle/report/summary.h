@@ -66,7 +66,8 @@ struct LengthSummary {
   std::optional<double> score = {};
   std::int64_t n = 0;
   std::int64_t errors = 0;
-  bool whole = true;  // false: a task has errors alone here, and the mean goes without it
+  bool whole =
+      true;  // false: prompts have an error or are not asked yet, the effective length ends
 };
 
 struct TaskSummary {

@@ -131,6 +131,7 @@ Draft count_common(const TaskSpec&, const CellKey& key, const DraftOptions& opti
   const Repeats example_repeats = is_short ? Repeats{3, 1} : Repeats{10, 3};
   const std::size_t n_example = is_short ? 20 : 40;
   Draft draft;
+  draft.dotted = true;
   draft.hay = Hay::kBody;
   lay_out(draft, options.wording);
 
