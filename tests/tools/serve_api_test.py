@@ -214,6 +214,8 @@ class Refusals(unittest.TestCase):
         for bad in ({}, {"regex": "a", "choice": ["a"]}, {"regex": 3}, {"choice": []}, {"regex": "(a"}, {"grammar": "root ::= ("}, {"grammar": "a ::= b"}, {"no": 1}, {"regex": "(" * 30000}):
             with self.subTest(str(bad)[:40]):
                 self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "structured_outputs": bad})[0], 400)
+        said = SERVER.post("/v1/chat/completions", {**CHAT, "structured_outputs": {"choice": []}})[1]["error"]["message"]
+        self.assertIn("structured_outputs.choice: got an empty list", said)
 
 
 class Answers(unittest.TestCase):

@@ -112,7 +112,9 @@ Form read_structured(const Json& object) {
       form.source = value.dump();
     } else if (key == "json_object" && value == true) {
       form.kind = Form::Kind::kJsonObject;
-    } else if (key == "choice" && value.is_array() && !value.empty()) {
+    } else if (key == "choice" && value.is_array()) {
+      if (value.empty())
+        throw invalid_value(param, param + ".choice: got an empty list, allowed one text or more");
       form.kind = Form::Kind::kChoice;
       for (const Json& text : value) {
         if (!text.is_string()) throw invalid_type(param, param + ".choice: allowed texts");
