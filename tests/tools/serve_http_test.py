@@ -194,6 +194,15 @@ class Wire(unittest.TestCase):
         body = json.dumps(CHAT).encode()
         for data in (head("GET /version HTTP/1.1"), post(body), post({**CHAT, "stream": True})):
             with self.subTest(data[:40]), socket.create_connection(("127.0.0.1", SERVER.port), timeout=20) as s:
+    # H6
+    def test_pipelined_requests_within_the_bound_are_answered(self):
+        one = head("GET /health HTTP/1.1")
+        out = SERVER.raw(b"", pieces=[one * 3000])
+        bound = 65536 // len(one)
+        self.assertEqual(set(statuses(out)), {200})
+        self.assertGreaterEqual(len(statuses(out)), bound)
+        self.assertEqual(SERVER.get("/health")[0], 200)
+
                 s.sendall(data)
                 s.shutdown(socket.SHUT_WR)
                 out = b""

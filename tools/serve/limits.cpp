@@ -25,7 +25,7 @@ std::string describe(const ServerLimits& l) {
   line("bodies_bytes", l.bodies_bytes, "of all bodies under way that are not small");
   line("small_body_bytes", l.small_body_bytes, "of a body that is small");
   line("pipelined_bytes", l.pipelined_bytes,
-       "read ahead while a request is answered; what is behind is dropped");
+       "read ahead while a request is answered; behind it the connection ends");
   line("connections", l.connections, "open at one time (--max-connections)");
   line("connections_per_address", l.connections_per_address, "of one address but loopback");
   line("header_seconds", l.header_seconds, "for a head to arrive");

@@ -15,8 +15,8 @@ struct ServerLimits {
   std::size_t body_bytes = std::size_t{16} << 20U;
   std::size_t bodies_bytes = std::size_t{256} << 20U;  // of all bodies over small_body_bytes
   std::size_t small_body_bytes = std::size_t{64} << 10U;
-  std::size_t pipelined_bytes = std::size_t{64}
-                                << 10U;  // read ahead while a request is answered; then dropped
+  std::size_t pipelined_bytes =
+      std::size_t{64} << 10U;  // read ahead while a request is answered; behind it nothing is
   int connections = 4096;
   int connections_per_address = 256;  // not for loopback, where reverse proxies are
   double header_seconds = 10.0;       // from a request's first byte to the end of its header

@@ -276,9 +276,10 @@ void Connection::received(error_code error, std::string_view bytes) {
   if (error == asio::error::eof) return peer_sends_no_more();
   if (error) return broken();
   if (phase_ == Phase::kAnswering) {
-    if (!overrun_) input_.append(bytes);
-    if (input_.size() > context_.limits.pipelined_bytes) overrun_ = true;
-    if (overrun_) input_.clear();
+    const std::size_t most = context_.limits.pipelined_bytes;
+    const std::size_t room = overrun_ || input_.size() > most ? 0 : most - input_.size();
+    input_.append(bytes.substr(0, room));
+    overrun_ = overrun_ || bytes.size() > room;
   } else {
     feed(bytes);
   }
@@ -396,6 +397,10 @@ void Connection::after_answer() {
 void Connection::next_request() {
   const std::string ahead = std::exchange(input_, {});
   if (!ahead.empty()) feed(ahead);
+  // What has been cut off cannot be made up for: the last that came whole has been answered.
+  if (overrun_ && (phase_ == Phase::kIdle || phase_ == Phase::kHead || phase_ == Phase::kBody)) {
+    return linger();
+  }
   read_more();
 }
 

@@ -71,7 +71,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void answer_complete(bool keep_alive);
   void after_answer();
   void linger();
-  bool takes_more() const { return !draining_ && !overrun_; }  // requests
+  bool takes_more() const { return !draining_; }  // requests
 
   boost::asio::io_context& io_;
   std::unique_ptr<ByteStream> stream_;
@@ -86,7 +86,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool reading_ = false;
   bool no_more_input_ = false;
   bool draining_ = false;
-  bool overrun_ = false;          // more than pipelined_bytes has come: what comes is dropped
+  bool overrun_ = false;          // more than pipelined_bytes has come: what is behind is dropped
   std::string input_;             // read ahead of the request that is being answered
   std::size_t window_bytes_ = 0;  // of a body since the timer was set
   std::string unsent_;            // what write() takes next
