@@ -75,7 +75,8 @@ class Wire(unittest.TestCase):
             (400, head("GET / HTTP/1.1", host="Host: a#b")),
             (400, head("GET / HTTP/1.1", host="Host: u@a")),
             (400, head("GET / HTTP/1.1", host="Host: a b")),
-            (400, head("GET http://a/ HTTP/1.1")),
+            (400, head("GET http://u@a/ HTTP/1.1")),
+            (400, head("GET ftp://a/ HTTP/1.1")),
             (400, head("GET /\x7f HTTP/1.1")),
             (400, head("GET /a b HTTP/1.1")),
             (400, head("GET  / HTTP/1.1")),
@@ -178,10 +179,29 @@ class Wire(unittest.TestCase):
             s.sendall(body)
             self.assertTrue(s.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n"))
 
+    # H3
+    def test_an_absolute_target_is_taken_and_names_the_host(self):
+        for target in ("http://a/health", "HTTP://other:80/health?x=1"):
+            self.assertEqual(statuses(SERVER.raw(head(f"GET {target} HTTP/1.1", "Connection: close"))), [200])
+        self.assertEqual(statuses(SERVER.raw(head("GET http://a HTTP/1.1", "Connection: close"))), [200])
+        body = b'{"prompt": "pear"}'
+        for origin, status in (("http://b", 200), ("http://a", 403)):  # another host than the header's
+            lines = ("Content-Type: application/json", f"Content-Length: {len(body)}", f"Origin: {origin}", "Connection: close")
+            self.assertEqual(statuses(SERVER.raw(head("POST http://b/tokenize HTTP/1.1", *lines) + body)), [status])
+
     # H6
     def test_pipelined_requests_are_answered_in_order(self):
         data = b"".join(head(f"GET /v1/models/{i} HTTP/1.1") for i in range(15)) + head("GET /version HTTP/1.1", "Connection: close")
         self.assertEqual(statuses(SERVER.raw(data)), [404] * 15 + [200])
+
+    # H6
+    def test_pipelined_requests_within_the_bound_are_answered(self):
+        one = head("GET /health HTTP/1.1")
+        out = SERVER.raw(b"", pieces=[one * 3000])
+        bound = 65536 // len(one)
+        self.assertEqual(set(statuses(out)), {200})
+        self.assertGreaterEqual(len(statuses(out)), bound)
+        self.assertEqual(SERVER.get("/health")[0], 200)
 
     # H6
     def test_bodies_where_none_is_expected(self):
@@ -194,15 +214,6 @@ class Wire(unittest.TestCase):
         body = json.dumps(CHAT).encode()
         for data in (head("GET /version HTTP/1.1"), post(body), post({**CHAT, "stream": True})):
             with self.subTest(data[:40]), socket.create_connection(("127.0.0.1", SERVER.port), timeout=20) as s:
-    # H6
-    def test_pipelined_requests_within_the_bound_are_answered(self):
-        one = head("GET /health HTTP/1.1")
-        out = SERVER.raw(b"", pieces=[one * 3000])
-        bound = 65536 // len(one)
-        self.assertEqual(set(statuses(out)), {200})
-        self.assertGreaterEqual(len(statuses(out)), bound)
-        self.assertEqual(SERVER.get("/health")[0], 200)
-
                 s.sendall(data)
                 s.shutdown(socket.SHUT_WR)
                 out = b""

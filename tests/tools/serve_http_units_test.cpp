@@ -95,6 +95,17 @@ TEST(ServeHeadCheck, LimitsHoldToTheByte) {
       413);
 }
 
+TEST(ServeHeadCheck, ATargetMayNameItsHost) {
+  for (const char* target : {"http://a/", "HTTP://a:80/b?c", "https://[::1]:8080/b", "http://a"}) {
+    EXPECT_EQ(refusal_of(head_of("GET " + std::string(target) + " HTTP/1.1")), 0) << target;
+  }
+  for (const char* target : {"http:///b", "http://", "http://u@a/", "http:/a", "ftp://a/", "a.b:80",
+                             "http://a?b", "http://a\\/b", "http://a#b/"}) {
+    EXPECT_EQ(refusal_of(head_of("GET " + std::string(target) + " HTTP/1.1")), 400) << target;
+  }
+  EXPECT_EQ(refusal_of(head_of("GET http://a/ HTTP/1.1", "")), 400);  // Host is needed all the same
+}
+
 /// All that a reader says of a stream of bytes, cut at these places.
 std::string read_all(std::string_view bytes, const std::vector<std::size_t>& cuts) {
   const ServerLimits limits;
@@ -138,6 +149,7 @@ const std::vector<std::string>& streams_of_bytes() {
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
       "a;x=y\r\n0123456789\r\n0\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+      "GET http://b:80/c?d HTTP/1.1\r\nHost: a\r\n\r\nGET http://b HTTP/1.1\r\nHost: a\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
       "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n",

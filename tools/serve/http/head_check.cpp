@@ -34,6 +34,12 @@ Refusal bad(std::string message) {
   return {400, "bad_request", std::move(message)};
 }
 
+bool is_host(std::string_view text) {
+  return std::ranges::none_of(text, [](char c) {
+    return c <= 0x20 || c >= 0x7f || c == '/' || c == '?' || c == '#' || c == '@' || c == '\\';
+  });
+}
+
 std::optional<Refusal> check_target(std::string_view method,
                                     std::string_view target,
                                     const ServerLimits& limits) {
@@ -43,8 +49,9 @@ std::optional<Refusal> check_target(std::string_view method,
                                limits.target_bytes)};
   }
   if (target == "*" && method == "OPTIONS") return std::nullopt;
-  if (!target.starts_with('/')) {
-    return bad("the request target must be a path that begins with '/'");
+  const TargetParts parts = target_parts(target);
+  if (!parts.rest.starts_with('/') || !is_host(parts.authority)) {
+    return bad("the request target must be a path that begins with '/', or http://HOST and a path");
   }
   const bool visible = std::ranges::all_of(target, [](char c) { return c > 0x20 && c < 0x7f; });
   if (!visible) return bad("the request target holds a character that a URL may not have");
@@ -125,10 +132,7 @@ class HeaderLines {
 
   std::optional<Refusal> add_host(std::string_view value) {
     if (++n_hosts_ > 1) return bad("more than one Host header");
-    const bool clean = std::ranges::none_of(value, [](char c) {
-      return c <= 0x20 || c == '/' || c == '?' || c == '#' || c == '@' || c == '\\';
-    });
-    if (!clean) return bad("the Host header is not a host");
+    if (!is_host(value)) return bad("the Host header is not a host");
     return std::nullopt;
   }
 
@@ -190,6 +194,18 @@ std::optional<Refusal> check_partial_head(std::string_view bytes,
   }
   if (bytes.size() > limits.header_bytes) return too_large(limits);
   return std::nullopt;
+}
+
+TargetParts target_parts(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!equals_ignoring_case(target.substr(0, scheme.size()), scheme)) continue;
+    const std::string_view behind = target.substr(scheme.size());
+    const std::size_t end = std::min(behind.find_first_of("/?"), behind.size());
+    if (end == 0) break;  // there is no host
+    const std::string_view rest = behind.substr(end);
+    return {.authority = behind.substr(0, end), .rest = rest.empty() ? "/" : rest};
+  }
+  return {.rest = target};
 }
 
 HeadCheck check_head(std::string_view head, const ServerLimits& limits) {

@@ -18,6 +18,14 @@ struct Refusal {
   std::string message;  // from a fixed catalogue: nothing of the request is quoted
 };
 
+/// A request target in two parts: of "http://host:80/a?b" the authority "host:80" and "/a?b" ("/"
+/// where it has no path); of any other the authority is empty. Source: RFC 9112, section 3.2.2.
+struct TargetParts {
+  std::string_view authority = {};
+  std::string_view rest;
+};
+TargetParts target_parts(std::string_view target);
+
 /// A head that holds more than is checked here.
 struct HeadFacts {
   std::size_t content_length = 0;

@@ -212,8 +212,10 @@ bool RequestReader::take_continue() {
 
 HttpRequest RequestReader::head() const {
   const auto& message = std::as_const(*impl_->parser).get();
+  const std::string target(message.target());
+  const TargetParts parts = target_parts(target);
   HttpRequest request{.method = std::string(message.method_string()),
-                      .path = std::string(message.target()),
+                      .path = std::string(parts.rest),
                       .minor_version = static_cast<int>(message.version() % 10),
                       .keep_alive = message.keep_alive()};
   if (const std::size_t mark = request.path.find('?'); mark != std::string::npos) {
@@ -225,7 +227,10 @@ HttpRequest RequestReader::head() const {
     std::ranges::transform(name, name.begin(), [](char c) {
       return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
     });
-    request.headers.emplace_back(std::move(name), std::string(field.value()));
+    // The target's host counts, where it has one (RFC 9112, 3.2.2).
+    const bool replaced = name == "host" && !parts.authority.empty();
+    request.headers.emplace_back(
+        std::move(name), replaced ? std::string(parts.authority) : std::string(field.value()));
   }
   return request;
 }
