@@ -388,6 +388,7 @@ class Start(unittest.TestCase):
             for flag, flags in [("--port", ["--port", busy.getsockname()[1]]), ("--port", ["--port", 65536]), ("--port", ["--port", "x"]),
                                 ("--no-such-flag", ["--no-such-flag"]), ("--tls-key", ["--tls-cert", "a"]), ("--api-key", ["--api-key", ""]),
                                 ("--tls-cert", ["--tls-cert", "/nothing", "--tls-key", "/nothing"]), ("--session-dir", ["--session-dir", "/nothing"]),
+                                ("--session-dir: no file can be made in /proc", ["--session-dir", "/proc"]),
                                 ("--max-connections", ["--max-connections", 0]), ("--log-level", ["--log-level", "loud"]),
                                 ("no-such-flag", ["--config", config])]:
                 with self.subTest(flags):

@@ -4,9 +4,11 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
+#include "base/new_file.h"
 
 namespace heddle::serve {
 namespace fs = std::filesystem;
@@ -34,6 +36,10 @@ SessionFolder::SessionFolder(std::string path) : path_(std::move(path)) {
   std::error_code error;
   if (on() && !fs::is_directory(path_, error)) {
     throw bad_input(fmt::format("--session-dir: {} is not a folder", path_));
+  }
+  if (on()) {  // a session is saved when somebody asks for it: what forbids that is told now
+    NewFile probe(path_ + "/.heddle-probe", "--session-dir");
+    probe.append(std::as_bytes(std::span("probe")));
   }
 }
 

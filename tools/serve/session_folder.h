@@ -19,7 +19,7 @@ namespace heddle::serve {
 /// For any thread.
 class SessionFolder {
  public:
-  /// Throws kBadInput for a folder that is none.
+  /// Throws kBadInput for a folder that is none, or takes no files.
   explicit SessionFolder(std::string path);
   static constexpr std::size_t kMostSessions = 1024;  // remembered
   static constexpr std::size_t kMostTokens = std::size_t{16} << 20U;
