@@ -39,6 +39,19 @@ class EveryName(unittest.TestCase):
             self.assertEqual(server.stop()[0], 0)
 
 
+class Methods(unittest.TestCase):
+    def test_another_method_is_a_documented_answer_of_every_path(self):
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server(tiny_model(folder))
+            for path, operations in server.get("/openapi.json")[1]["paths"].items():
+                status, headers, data = server.request("DELETE", path.replace("{id}", "llama").replace("{action}", "save"))
+                self.assertEqual((status, json.loads(data)["error"]["code"]), (405, "method_not_allowed"), path)
+                for method, operation in operations.items():
+                    if method in ("get", "post"):
+                        self.assertIn("405", operation["responses"], path)
+            self.assertEqual(server.stop()[0], 0)
+
+
 PROGRAM = shutil.which("schemathesis", path=str(pathlib.Path(sys.executable).parent))
 
 

@@ -181,6 +181,7 @@ Json operation(const RouteSpec& route, const ServerLimits& limits) {
   };
   if (route.needs_key) error("401", "a key is needed, or another");
   error("400", "a request that cannot be answered");
+  error("405", "another method than the path has");
   error("408", "it did not arrive in time");
   error("413", "a body over the limit");
   error("414", "a target over the limit");
