@@ -35,9 +35,10 @@ Ran run(bool reuse, std::size_t concurrency, int answer_tokens = 0, bool cut_con
   Ran ran{.rows = {}, .memory = engine->memory()};
   const Haystack haystack = Haystack::of_essays();
   LocalEncoder encoder(engine->tokenizer(), nullptr);
-  PromptBuilder builder(encoder, haystack,
-                        {.draft = {.wording = Wording::kPlain}, .answer_tokens = answer_tokens});
-  EngineTarget target(*engine, {"."});
+  PromptBuilder builder(
+      encoder, haystack,
+      {.draft = {.wording = Wording::kPlain}, .answer_tokens = answer_tokens, .stop = {"."}});
+  EngineTarget target(*engine);
   RunOptions run{.model = "needle-hybrid", .attention = "trained", .concurrency = concurrency};
   run.write = [&](const Row& row) { ran.rows.push_back(row); };
   const bool complete = run_grid(groups_of({.tasks = tasks_of("niah", {"number"}),

@@ -128,7 +128,7 @@ Questions file_questions(NeedleOptions& options,
                          const std::optional<std::int64_t>& context) {
   Questions questions;
   auto file = std::make_unique<needle::RulerFile>(options.ruler_data, encoder, *options.chat,
-                                                  options.prompt.answer_tokens);
+                                                  options.prompt);
   if (context && file->longest() > *context) {
     throw bad_input(
         fmt::format("--ruler-data: a prompt and its answer take {} tokens, allowed: up "
@@ -317,7 +317,7 @@ ModeRun run_mode(const Arguments& args,
   EngineOptions engine_of_mode = sized(engine_options(args), options);
   if (mode != kTrainedAttention) engine_of_mode.attention = mode;
   const auto engine = Engine::load(engine_of_mode);
-  needle::EngineTarget target(*engine, {});
+  needle::EngineTarget target(*engine);
   needle::ResultsFile results(
       folder,
       facts_of(options, model.name, engine->numerics_id(), mode, questions.hash, model_of(judge)),
@@ -430,7 +430,7 @@ int run_on_server(const Arguments& args) {
   Questions questions = questions_of(options, *encoder, api.context());
   const std::unique_ptr<JudgeServer> judge = judge_of(args);
   const PolledInterrupt interrupt;
-  needle::UrlTarget target(api, *options.chat, {});
+  needle::UrlTarget target(api, *options.chat);
   needle::ResultsFile results(
       options.out,
       facts_of(options, api.model(), "server", "server", questions.hash, model_of(judge.get())),

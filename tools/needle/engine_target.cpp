@@ -63,9 +63,7 @@ void EngineTarget::ask(Question question,
   Request request;
   request.prompt = question.prompt->prompt.tokens;
   request.max_new_tokens = question.prompt->answer_tokens;
-  request.stop = stop_;
-  const std::vector<std::string>& stop = question.prompt->stop;
-  request.stop.insert(request.stop.end(), stop.begin(), stop.end());
+  request.stop = question.prompt->stop;
   request.snapshot_at = std::move(question.departures);
   request.leave = question.leave;
   engine_.submit(std::move(request), [asked, memory = engine_.memory()](const RequestEvent& event) {

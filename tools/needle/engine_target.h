@@ -1,7 +1,4 @@
 #pragma once
-#include <string>
-#include <vector>
-
 #include "engine/engine.h"
 #include "tools/needle/target.h"
 
@@ -11,9 +8,8 @@ namespace heddle::needle {
 /// in its prefix cache, unless that is off.
 class EngineTarget final : public Target {
  public:
-  /// `engine` must outlive this. `stop`: texts that end any answer, beside the prompt's own.
-  EngineTarget(Engine& engine, std::vector<std::string> stop)
-      : engine_(engine), stop_(std::move(stop)) {}
+  /// `engine` must outlive this.
+  explicit EngineTarget(Engine& engine) : engine_(engine) {}
   void ask(Question question,
            std::function<void()> prefilled,
            std::function<void(Reply)> done) override;
@@ -21,7 +17,6 @@ class EngineTarget final : public Target {
 
  private:
   Engine& engine_;
-  std::vector<std::string> stop_;
 };
 
 }  // namespace heddle::needle

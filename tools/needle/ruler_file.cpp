@@ -64,9 +64,10 @@ std::vector<std::string> outputs_of(const Json& line, const std::string& where) 
 RulerFile::RulerFile(const std::vector<std::string>& paths,
                      PromptEncoder& encoder,
                      bool chat,
-                     std::int64_t answer_tokens)
+                     const PromptOptions& options)
     : encoder_(encoder) {
-  for (const std::string& path : paths) read(path, chat, answer_tokens);
+  if (options.stop_is_given) stop_ = options.stop;
+  for (const std::string& path : paths) read(path, chat, options.answer_tokens);
   for (const std::string& name : names_) {
     if (std::count(names_.begin(), names_.end(), name) == 1) continue;
     throw bad_input(fmt::format("--ruler-data: two files of the task {}", quote_text(name)));
@@ -125,7 +126,8 @@ BuiltPrompt RulerFile::build(const TaskSpec& task, const CellKey& key) {
           .prompt = encoder_.encode(line->text, line->prefix),
           .answer_tokens = task.answer_tokens,
           .expected = line->expected,
-          .match = any ? Match::kAny : Match::kAll};
+          .match = any ? Match::kAny : Match::kAll,
+          .stop = stop_};
 }
 
 }  // namespace heddle::needle

@@ -21,11 +21,12 @@ namespace heddle::needle {
 class RulerFile final : public PromptSource {
  public:
   /// `encoder` must outlive this. Throws kBadInput naming file, line and key.
-  /// `chat`: the begin of the answer stands behind the template, else directly behind the input.
+  /// `chat`: the begin of the answer stands behind the template, else directly behind the
+  /// input. Of `options` the answers' room and the user's stop texts count.
   RulerFile(const std::vector<std::string>& paths,
             PromptEncoder& encoder,
             bool chat,
-            std::int64_t answer_tokens);
+            const PromptOptions& options);
 
   /// One group a line: prompts of a file share nothing on purpose.
   std::vector<CellGroup> groups() const;
@@ -45,6 +46,7 @@ class RulerFile final : public PromptSource {
   void read(const std::string& path, bool chat, std::int64_t answer_tokens);
 
   PromptEncoder& encoder_;
+  std::vector<std::string> stop_;
   std::deque<std::string> names_;  // of tasks, which TaskSpec looks at
   std::vector<Line> lines_;
   std::int64_t longest_ = 0;

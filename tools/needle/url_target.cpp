@@ -50,9 +50,7 @@ void UrlTarget::ask(Question question,
   body["temperature"] = 0;
   body["stream"] = true;
   body["stream_options"] = {{"include_usage", true}};
-  std::vector<std::string> stop = stop_;
-  stop.insert(stop.end(), question.prompt->stop.begin(), question.prompt->stop.end());
-  if (!stop.empty()) body["stop"] = stop;
+  if (!question.prompt->stop.empty()) body["stop"] = question.prompt->stop;
   asked->body = std::move(body);
   ++n_open_;
   send(asked);

@@ -15,8 +15,7 @@ namespace heddle::needle {
 class UrlTarget final : public Target {
  public:
   /// `chat`: chat completions, else completions. `api` must outlive this.
-  UrlTarget(ServerApi& api, bool chat, std::vector<std::string> stop)
-      : api_(api), chat_(chat), stop_(std::move(stop)) {}
+  UrlTarget(ServerApi& api, bool chat) : api_(api), chat_(chat) {}
   void ask(Question question,
            std::function<void()> prefilled,
            std::function<void(Reply)> done) override;
@@ -31,7 +30,6 @@ class UrlTarget final : public Target {
 
   ServerApi& api_;
   bool chat_;
-  std::vector<std::string> stop_;
   std::size_t n_open_ = 0;
 };
 
