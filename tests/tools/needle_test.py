@@ -290,6 +290,15 @@ class Resume(Cli):
 
 
 class Compare(Cli):
+    def test_bytes_read_hold_both_levels_of_compressed_keys(self):
+        out = new_folder()
+        code, _, err = needle(MODEL, "--task", "number", "--lengths", "1k", "--depths", "50,", "--compare", "dense,infllm:64,16", "--out", out)
+        self.assertEqual(code, 0, err)
+        with open(out + "/compare.csv", newline="") as file:
+            dense, infllm = (float(x["bytes_read_per_token"]) for x in csv.DictReader(file))
+        # Below 21 blocks of 64 all keys are read, and beside them of 3 layers, 4 heads of 64, f32: a mean of each 16 and 64 keys.
+        self.assertEqual(infllm - dense, 3 * 4 * 64 * 4 * (1024 // 16 + 1024 // 64))
+
     def test_modes_are_asked_the_same(self):
         out = new_folder()
         flags = (*GRID[:2], "--lengths", "1k", "--depths", "0,50,100", "--out", out)

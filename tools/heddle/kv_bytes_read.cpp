@@ -1,5 +1,6 @@
 #include "tools/heddle/kv_bytes_read.h"
 
+#include "engine/cache_storage.h"
 #include "models/mixers/mixer.h"
 
 namespace heddle::cli {
@@ -13,9 +14,9 @@ double kv_bytes_read(const Engine& engine, std::int64_t n_keys) {
       for (const PagedKvNeed& kv : need.paged) {
         elements += static_cast<double>(kv.elements_per_token() * keys_seen(mixer, n_keys));
       }
-      for (const CompressedKeyNeed& keys : need.compressed) {  // all of them, to choose by
-        compressed += static_cast<double>(n_keys / keys.stride) * keys.n_kv_heads * keys.head_dim *
-                      sizeof(float);
+      for (const CompressedKeyNeed& keys : need.compressed) {  // of both levels, all, to choose by
+        const std::int64_t n = n_keys / keys.stride + n_keys / (kCoarseKeys * keys.stride);
+        compressed += static_cast<double>(n * keys.n_kv_heads * keys.head_dim) * sizeof(float);
       }
     }
   }
