@@ -86,7 +86,27 @@ TEST(Flags, UnknownFlagListsTheValidOnes) {
   EXPECT_THAT(text, HasSubstr("unknown flag '--no-such-flag'"));
   EXPECT_THAT(text, HasSubstr("-p --prompt"));
   EXPECT_THAT(text, HasSubstr("--top-k"));
-  EXPECT_THAT(refusal("inspect", {"m", "--temp", "1"}), HasSubstr("unknown flag '--temp'"));
+  EXPECT_THAT(refusal("inspect", {"m", "--temp", "1"}), HasSubstr("unknown flag '--temp'; valid:"));
+}
+
+TEST(Flags, UnknownFlagsAndCommandsNameTheOneThatWasMeant) {
+  EXPECT_THAT(refusal("generate", {"m", "--tmep=1"}), HasSubstr("did you mean --temp?"));
+  EXPECT_THAT(refusal("generate", {"m", "--max_tokens"}), HasSubstr("did you mean --max-tokens?"));
+  EXPECT_THAT(refusal("generate", {"m", "--max"}), HasSubstr("did you mean --max-tokens?"));
+  EXPECT_THAT(refusal("generate", {"m", "--xyzzy"}), Not(HasSubstr("did you mean")));
+  EXPECT_THAT(refusal("generate", {"m", "-x"}), Not(HasSubstr("did you mean")));
+  try {
+    find_command("sevre");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("'sevre'; did you mean serve?; commands: "));
+  }
+}
+
+TEST(Flags, FlagsThatLeaveNeedNoOperand) {
+  EXPECT_TRUE(Surroundings().parse("serve", {"--show-limits"}).on("show-limits"));
+  EXPECT_TRUE(Surroundings().parse("generate", {"--list-kernels"}).on("list-kernels"));
+  EXPECT_THAT(refusal("serve", {}), HasSubstr("MODEL is missing"));
 }
 
 TEST(Flags, UnknownCommandListsTheCommands) {

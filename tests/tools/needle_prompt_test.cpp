@@ -250,6 +250,25 @@ TEST(NeedlePrompt, HaystacksOfOneSentenceOrWithoutSpacesFit) {
   }
 }
 
+TEST(NeedlePrompt, HaystacksOfLongWordsAndLinesFit) {
+  std::string log;
+  for (int i = 0; i < 900; ++i) {
+    log += fmt::format("2026-11-30T23:{:02}:{:02}Z host{} svc[{}]: GET /a/b?id={:x} 200 {}us\n", i / 60,
+                       i % 60, i % 7, 4000 + i, i * 7919, i * 37 % 991);
+  }
+  std::string digits;
+  for (int i = 0; digits.size() < 30'000; ++i) digits += std::to_string(i * 104'729);
+  const TaskSpec task = task_named("niah", "number");
+  for (const std::string& text : {log, digits, std::string(30'000, 'x'), std::string(3999, '=')}) {
+    Setting setting({.draft = {.wording = Wording::kPlain}}, Haystack(split_sentences(text)));
+    for (std::int64_t length = 1000; length < 1040; ++length) {
+      SCOPED_TRACE(fmt::format("{} {}", text.substr(0, 40), length));
+      const auto built = setting.builder.build(task, key_of(task, length, 50.0));
+      EXPECT_EQ(built.prompt.n_tokens + 64, length);
+    }
+  }
+}
+
 /// A text that nothing divides, longer than any prompt: its begin is taken again and again.
 TEST(NeedlePrompt, AHaystackThatNothingDividesTakesNoLongTime) {
   std::string text;

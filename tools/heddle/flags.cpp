@@ -1,6 +1,7 @@
 #include "tools/heddle/flags.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "models/quote_text.h"
+#include "tools/heddle/similar_name.h"
 
 namespace heddle::cli {
 namespace {
@@ -104,12 +106,15 @@ std::string range_text(const FlagSpec& flag) {
 }  // namespace
 
 const CommandSpec& find_command(std::string_view name) {
-  std::string known;
+  std::vector<std::string_view> known;
   for (const CommandSpec& command : command_table()) {
     if (command.name == name) return command;
-    if (!command.hidden) known += (known.empty() ? "" : ", ") + std::string(command.name);
+    if (!command.hidden) known.push_back(command.name);
   }
-  throw bad_input(fmt::format("unknown command {}; commands: {}", quote_text(name), known));
+  const auto guess = similar_name(name, known);
+  throw bad_input(fmt::format("unknown command {}{}; commands: {}", quote_text(name),
+                              guess ? fmt::format("; did you mean {}?", *guess) : "",
+                              fmt::join(known, ", ")));
 }
 
 std::vector<const FlagSpec*> flags_of(const CommandSpec& command) {
@@ -168,8 +173,11 @@ class Parser {
     if (result_.on("help")) return std::move(result_);
     read_environment();
     if (const auto file = result_.text("config")) read_config(*file);
-    const bool lists = find("list-kernels") != nullptr && result_.on("list-kernels");
-    if (!lists) check_operands();
+    const auto flags = flags_of(command_);
+    const bool leaves = std::any_of(flags.begin(), flags.end(), [&](const FlagSpec* flag) {
+      return flag->leaves && result_.on(flag->name);
+    });
+    if (!leaves) check_operands();
     return std::move(result_);
   }
 
@@ -185,6 +193,14 @@ class Parser {
       if (belongs(flag, command_) && flag.letter == letter) return &flag;
     }
     return nullptr;
+  }
+
+  /// "; did you mean --temp?", or nothing where no flag is like it.
+  std::string guess(std::string_view typed) const {
+    std::vector<std::string_view> names;
+    for (const FlagSpec* flag : flags_of(command_)) names.push_back(flag->name);
+    const auto name = similar_name(typed, names);
+    return name ? fmt::format("; did you mean --{}?", *name) : "";
   }
 
   std::string valid_flags() const {
@@ -217,8 +233,9 @@ class Parser {
                              : typed.size() == 2 ? find(typed[1])
                                                  : nullptr;
       if (flag == nullptr) {
-        throw bad_input(fmt::format("{}: unknown flag {}; valid: {}", command_.name,
-                                    quote_text(typed), valid_flags()));
+        throw bad_input(fmt::format("{}: unknown flag {}{}; valid: {}", command_.name,
+                                    quote_text(typed), is_long ? guess(typed.substr(2)) : "",
+                                    valid_flags()));
       }
       if (flag->kind == ValueKind::kSwitch) {
         if (equals != std::string::npos) {

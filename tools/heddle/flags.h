@@ -49,6 +49,7 @@ struct FlagSpec {
   std::string_view choices = {};   // kChoice: "f32 f16 bf16"
   bool env = false;                // has an environment twin
   bool repeatable = false;         // else the last one counts
+  bool leaves = false;             // a switch that prints something and leaves: needs no operand
 };
 
 struct CommandSpec {
@@ -109,7 +110,7 @@ class Arguments {
 
 /// Parses what follows the command's name. Flags win over the environment, the environment over the
 /// file of --config. Throws kBadInput naming the flag, the value and what is allowed. After --help
-/// or --list-kernels nothing more is required, after --kernels no operand is.
+/// and flags that `leave` nothing more is required, after --kernels no operand is.
 Arguments parse_arguments(const CommandSpec& command,
                           std::span<const std::string> args,
                           const ParseSources& sources);

@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "models/tokenizer/jinja/unicode.h"
 #include "models/tokenizer/tokenizer.h"
+#include "models/tokenizer/utf8.h"
 #include "tools/heddle/io.h"
 
 namespace heddle::needle {
@@ -18,7 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kLongestSentence = 2000;  // bytes
+constexpr std::size_t kLongestSentence = 2000;  // bytes, then it ends at the next space
+constexpr std::size_t kLongestWord = 4000;      // or here, where none comes
 constexpr std::uint64_t kLargestHaystack = std::uint64_t{256} << 20;
 constexpr std::size_t kMostFiles = 10'000;
 
@@ -71,7 +73,7 @@ class Splitter {
       if (is_space(text_[at_])) {
         take_space();
       } else if (!take_end()) {
-        sentence_ += text_[at_++];
+        take_character();
       }
     }
     finish();
@@ -87,6 +89,13 @@ class Splitter {
     } else if (!sentence_.empty()) {
       sentence_ += ' ';
     }
+  }
+
+  void take_character() {
+    if (sentence_.size() >= kLongestWord) finish();
+    const std::size_t length = utf8_step(text_, at_).length;
+    sentence_ += text_.substr(at_, length);
+    at_ += length;
   }
 
   /// At an end of a sentence: takes it with what closes behind it.

@@ -24,6 +24,7 @@ constexpr std::size_t kMostDropped = 3;   // whole sentences given up for parts 
 constexpr std::size_t kMostCounts = 200'000;
 constexpr std::size_t kLongestPart = 4096;  // bytes of a part of a sentence
 constexpr std::size_t kMostParts = 64;      // of different lengths that are put together
+constexpr std::ptrdiff_t kNearCuts = 16;    // of a word, looked at around the best
 
 /// Of scripts that have no spaces between words.
 bool is_ideograph(char32_t c) {
@@ -226,6 +227,33 @@ std::vector<PromptBuilder::Piece> PromptBuilder::fragments(const Source& source,
   return {};
 }
 
+/// The begin of a sentence with so many tokens, cut between any two characters; empty: none has.
+std::vector<PromptBuilder::Piece> PromptBuilder::begin_of(const Source& source,
+                                                          std::size_t i,
+                                                          std::int64_t n_tokens,
+                                                          std::size_t variant) {
+  const std::string sentence = source.piece(i);
+  std::vector<std::size_t> ends;
+  for (std::size_t at = 0; at < std::min(sentence.size(), kLongestPart);) {
+    at += utf8_step(sentence, at).length;
+    ends.push_back(at);
+  }
+  const auto tokens_of = [&](std::size_t end) {
+    return count(source.between + sentence.substr(0, end) + ".");
+  };
+  // Counts rise with the length but for a token here and there: near the first that has enough.
+  const auto enough = std::partition_point(ends.begin(), ends.end(), [&](std::size_t end) {
+    return tokens_of(end) < n_tokens;
+  });
+  auto end = enough - std::min(enough - ends.begin(), kNearCuts);
+  const auto last = enough + std::min(ends.end() - enough, kNearCuts);
+  for (; end != last; ++end) {
+    if (tokens_of(*end) != n_tokens || variant-- > 0) continue;
+    return {{sentence.substr(0, *end) + ".", n_tokens}};
+  }
+  return {};
+}
+
 /// As few of the parts as have so many tokens, each as often as it takes; none: there is no way.
 std::vector<PromptBuilder::Piece> PromptBuilder::change(const std::vector<Piece>& parts,
                                                         std::int64_t n_tokens) {
@@ -249,21 +277,28 @@ std::vector<PromptBuilder::Piece> PromptBuilder::change(const std::vector<Piece>
   return pieces;
 }
 
-/// Ends `pieces` with parts of sentences: one or two, else as many as it takes.
+/// Ends `pieces` with parts of sentences: one or two, else as many as it takes, else one that is cut
+/// within a word.
 void PromptBuilder::end_with_parts(const Source& source,
                                    std::int64_t left,
                                    std::size_t variant,
                                    std::vector<Piece>& pieces) {
   const std::size_t most_dropped = std::min(kMostDropped, pieces.size());
-  for (const bool many : {false, true}) {
+  enum class Parts { kFew, kMany, kCutWord };
+  for (const Parts kind : {Parts::kFew, Parts::kMany, Parts::kCutWord}) {
     std::size_t n = pieces.size();
     std::int64_t room = left;
     for (std::size_t dropped = 0; dropped <= most_dropped; ++dropped) {
       if (dropped > 0) room += pieces[--n].tokens;
       if (room <= 0) continue;
       std::vector<Piece> shorter;
-      std::vector<Piece> parts = fragments(source, n, room, variant / 4, shorter);
-      if (many) {
+      std::vector<Piece> parts;
+      if (kind == Parts::kCutWord) {
+        parts = begin_of(source, n, room, variant / 4);
+      } else {
+        parts = fragments(source, n, room, variant / 4, shorter);
+      }
+      if (kind == Parts::kMany) {
         // Another variant does without another part.
         if (variant > 0 && !shorter.empty()) {
           shorter.erase(shorter.begin() + static_cast<std::ptrdiff_t>(variant % shorter.size()));

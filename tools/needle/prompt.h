@@ -83,7 +83,8 @@ class PromptBuilder final : public PromptSource {
   /// stands in the haystack.
   void check(const TaskSpec& task, const CellKey& key);
   /// Prompt and answer take exactly key.length tokens: sentences of the haystack are taken one
-  /// after the other, and the last ones are cut behind a word. Throws as check() does.
+  /// after the other, and the last ones are cut behind a word, or within one where no other cut
+  /// gives the length. Throws as check() does.
   BuiltPrompt build(const TaskSpec& task, const CellKey& key) override;
 
  private:
@@ -107,6 +108,10 @@ class PromptBuilder final : public PromptSource {
                                std::int64_t n_tokens,
                                std::size_t variant,
                                std::vector<Piece>& shorter);
+  std::vector<Piece> begin_of(const Source& source,
+                              std::size_t i,
+                              std::int64_t n_tokens,
+                              std::size_t variant);
   static std::vector<Piece> change(const std::vector<Piece>& parts, std::int64_t n_tokens);
   void end_with_parts(const Source& source,
                       std::int64_t left,

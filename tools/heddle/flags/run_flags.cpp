@@ -174,7 +174,8 @@ constexpr FlagSpec kFlags[] = {
      .env = true},
     {.name = "list-kernels",
      .commands = kRuns | kVersion,
-     .help = "list every op with its variants, fastest first, and leave"},
+     .help = "list every op with its variants, fastest first, and leave",
+     .leaves = true},
 
     // Every command.
     {.name = "config",

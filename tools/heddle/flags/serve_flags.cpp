@@ -172,7 +172,8 @@ constexpr FlagSpec kFlags[] = {
      .env = true},
     {.name = "show-limits",
      .commands = kServe,
-     .help = "print every limit of the server, and leave"},
+     .help = "print every limit of the server, and leave",
+     .leaves = true},
 };
 
 }  // namespace

@@ -144,7 +144,7 @@ std::string api_markdown(const ServerLimits& limits) {
   for (const ErrorRow& row : kErrors) {
     fmt::format_to(std::back_inserter(out), "| {} | `{}` | {} |\n", row.status, row.code, row.when);
   }
-  out += "\n## Limits\n`heddle serve MODEL --show-limits` prints those in force:\n\n```\n";
+  out += "\n## Limits\n`heddle serve --show-limits` prints those in force:\n\n```\n";
   out += describe(limits);
   out += "```\n";
   return out;
