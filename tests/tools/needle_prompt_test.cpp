@@ -253,8 +253,8 @@ TEST(NeedlePrompt, HaystacksOfOneSentenceOrWithoutSpacesFit) {
 TEST(NeedlePrompt, HaystacksOfLongWordsAndLinesFit) {
   std::string log;
   for (int i = 0; i < 900; ++i) {
-    log += fmt::format("2026-11-30T23:{:02}:{:02}Z host{} svc[{}]: GET /a/b?id={:x} 200 {}us\n", i / 60,
-                       i % 60, i % 7, 4000 + i, i * 7919, i * 37 % 991);
+    log += fmt::format("2026-11-30T23:{:02}:{:02}Z host{} svc[{}]: GET /a/b?id={:x} 200 {}us\n",
+                       i / 60, i % 60, i % 7, 4000 + i, i * 7919, i * 37 % 991);
   }
   std::string digits;
   for (int i = 0; digits.size() < 30'000; ++i) digits += std::to_string(i * 104'729);

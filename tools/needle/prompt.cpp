@@ -242,9 +242,8 @@ std::vector<PromptBuilder::Piece> PromptBuilder::begin_of(const Source& source,
     return count(source.between + sentence.substr(0, end) + ".");
   };
   // Counts rise with the length but for a token here and there: near the first that has enough.
-  const auto enough = std::partition_point(ends.begin(), ends.end(), [&](std::size_t end) {
-    return tokens_of(end) < n_tokens;
-  });
+  const auto enough = std::partition_point(
+      ends.begin(), ends.end(), [&](std::size_t end) { return tokens_of(end) < n_tokens; });
   auto end = enough - std::min(enough - ends.begin(), kNearCuts);
   const auto last = enough + std::min(ends.end() - enough, kNearCuts);
   for (; end != last; ++end) {
@@ -277,8 +276,8 @@ std::vector<PromptBuilder::Piece> PromptBuilder::change(const std::vector<Piece>
   return pieces;
 }
 
-/// Ends `pieces` with parts of sentences: one or two, else as many as it takes, else one that is cut
-/// within a word.
+/// Ends `pieces` with parts of sentences: one or two, else as many as it takes, else one that is
+/// cut within a word.
 void PromptBuilder::end_with_parts(const Source& source,
                                    std::int64_t left,
                                    std::size_t variant,
