@@ -65,7 +65,7 @@ void check_call(const RmsNormArgs& args) {
   check_output("rms_norm", "x", args.x, args.out);
   const TensorView& w = args.weight;
   if (!w.absent() && (w.rank != 1 || w.dim(0) != args.x.dim(1) || w.device != DeviceKind::kCuda ||
-      (w.dtype != args.x.dtype && w.dtype != DType::kF32))) {
+                      (w.dtype != args.x.dtype && w.dtype != DType::kF32))) {
     refuse("rms_norm", text("weight", w) + " does not go with " + text("x", args.x));
   }
   if (!(args.eps >= 0.0F) || !std::isfinite(args.eps)) {

@@ -82,6 +82,9 @@ class WrongInput(Cli):
         self.refused(MODEL, "--haystack", empty, parts=["--haystack", "*.txt"])
         self.refused(MODEL, "--haystack", empty / "known", "--needle", "The number is 1234567.", "--question", "Which?",
                      "--answer", "1234567", parts=["1234567", "haystack"])
+        # What cannot be asked at all is no passed check.
+        self.refused(MODEL, "--self-check", "--haystack", empty / "known", "--needle", "The number is 1234567.", "--question", "Which?",
+                     "--answer", "1234567", parts=["1234567", "haystack"])
 
     def test_folders_that_cannot_be_written(self):
         pathlib.Path(FOLDER.name, "file").write_text("as it was")

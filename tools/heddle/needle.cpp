@@ -12,25 +12,22 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "models/checkpoint.h"
 #include "models/quote_text.h"
 #include "models/registry.h"
-#include "models/tokenizer/chat_template.h"
 #include "tools/heddle/commands.h"
 #include "tools/heddle/interrupt.h"
 #include "tools/heddle/io.h"
 #include "tools/heddle/kv_bytes_read.h"
 #include "tools/heddle/needle_options.h"
+#include "tools/heddle/needle_questions.h"
 #include "tools/heddle/options.h"
 #include "tools/needle/engine_target.h"
-#include "tools/needle/grid.h"
 #include "tools/needle/judge.h"
 #include "tools/needle/report/compare.h"
 #include "tools/needle/report/live_table.h"
 #include "tools/needle/report/reports.h"
 #include "tools/needle/report/summary_text.h"
 #include "tools/needle/results_file.h"
-#include "tools/needle/ruler_file.h"
 #include "tools/needle/run.h"
 #include "tools/needle/self_check.h"
 #include "tools/needle/server_encoder.h"
@@ -48,111 +45,6 @@ constexpr std::int64_t kPromptsVersion = 1;  // of texts and places: run.json
 constexpr std::int64_t kSelfCheckLongest = 4096;
 constexpr std::int64_t kSpareSnapshots = 16;      // ends of prompts and answers, and of
 constexpr std::int64_t kTokensOfSnapshot = 1024;  // the longest haystack, a sparse grid
-
-/// A checkpoint's tokenizer and template, without its weights.
-struct Texts {
-  Checkpoint checkpoint;
-  std::optional<ChatTemplate> chat_template;
-  const ChatTemplate* chat() const { return chat_template ? &*chat_template : nullptr; }
-};
-
-Texts open_texts(const std::string& path, const std::optional<bool>& chat) {
-  Texts texts{.checkpoint = open_checkpoint(path), .chat_template = {}};
-  const Checkpoint& checkpoint = texts.checkpoint;
-  if (chat.value_or(false) && checkpoint.chat_template.empty()) {
-    throw bad_input(fmt::format("--template chat: {}: the checkpoint has no chat template", path));
-  }
-  if (chat.value_or(true) && !checkpoint.chat_template.empty()) {
-    texts.chat_template.emplace(checkpoint.chat_template, TemplateLimits{},
-                                checkpoint.chat_template_source);
-  }
-  return texts;
-}
-
-void check_lengths(NeedleOptions& options, std::int64_t context) {
-  if (options.lengths.empty()) options.lengths = needle::default_lengths(context);
-  if (options.lengths.back() <= context) return;
-  throw bad_input(fmt::format("--lengths: {} tokens, allowed: up to the model's context, {}",
-                              options.lengths.back(), context));
-}
-
-/// "task": the task's own; "none" or a text of the user's.
-void set_prefix(NeedleOptions& options, bool chat) {
-  const std::string prefix = options.prefix.value_or(chat ? "none" : "task");
-  options.prompt.task_prefix = prefix == "task";
-  options.prompt.prefix = prefix == "task" || prefix == "none" ? "" : prefix;
-}
-
-/// What all modes of a run are asked: a grid of tasks, or files of RULER's.
-struct Questions {
-  std::optional<needle::Haystack> haystack;
-  std::unique_ptr<needle::PromptSource> prompts;
-  std::vector<CellGroup> groups;
-  std::string hash;  // of what prompts are made of
-};
-
-Questions grid_questions(const NeedleOptions& options, needle::PromptEncoder& encoder) {
-  Questions questions;
-  questions.haystack.emplace(options.haystack.empty() ? needle::Haystack::of_essays()
-                                                      : needle::Haystack::read(options.haystack));
-  questions.hash = questions.haystack->hash();
-  auto builder =
-      std::make_unique<needle::PromptBuilder>(encoder, *questions.haystack, options.prompt);
-  questions.groups = needle::groups_of({.tasks = options.tasks,
-                                        .lengths = options.lengths,
-                                        .depths = options.depths,
-                                        .samples = options.samples,
-                                        .seed = options.seed});
-  // Every cell has room for its needles: the user knows before anything is asked. Samples are of
-  // one form.
-  const auto fits = [&](const TaskSpec& task, const CellKey& key) {
-    try {
-      if (key.sample == 0) builder->check(task, key);
-      return true;
-    } catch (const Error&) {
-      if (!options.leave_out) throw;
-      return false;
-    }
-  };
-  for (CellGroup& group : questions.groups) {
-    std::erase_if(group.keys, [&](const CellKey& key) { return !fits(group.task, key); });
-  }
-  std::erase_if(questions.groups, [](const CellGroup& group) { return group.keys.empty(); });
-  questions.prompts = std::move(builder);
-  return questions;
-}
-
-/// `options.lengths` become that of the longest prompt.
-Questions file_questions(NeedleOptions& options,
-                         needle::PromptEncoder& encoder,
-                         const std::optional<std::int64_t>& context) {
-  Questions questions;
-  auto file = std::make_unique<needle::RulerFile>(options.ruler_data, encoder, *options.chat,
-                                                  options.prompt);
-  if (context && file->longest() > *context) {
-    throw bad_input(
-        fmt::format("--ruler-data: a prompt and its answer take {} tokens, allowed: up "
-                    "to the model's context, {}",
-                    file->longest(), *context));
-  }
-  options.lengths = {file->longest()};
-  questions.groups = file->groups();
-  questions.hash = file->hash();
-  questions.prompts = std::move(file);
-  return questions;
-}
-
-Questions questions_of(NeedleOptions& options,
-                       needle::PromptEncoder& encoder,
-                       const std::optional<std::int64_t>& context) {
-  if (!options.ruler_data.empty()) return file_questions(options, encoder, context);
-  if (context) {
-    check_lengths(options, *context);
-  } else if (options.lengths.empty()) {
-    throw bad_input("--lengths is missing: the server does not tell its context");
-  }
-  return grid_questions(options, encoder);
-}
 
 /// What decides a row beside its key.
 Json facts_of(const NeedleOptions& options,
@@ -211,7 +103,9 @@ struct JudgeServer {
   explicit JudgeServer(const Arguments& args)
       : api({.url = serve::parse_url(*args.text("judge-url"), "--judge-url"),
              .model = args.text("judge-model").value_or(""),
-             .api_key = api_key(args, "judge-key-env")}),
+             .api_key = api_key(args, "judge-key-env"),
+             .flag = "--judge-url",
+             .model_flag = "--judge-model"}),
         judge(api) {}
   needle::ServerApi api;
   needle::Judge judge;
@@ -343,7 +237,7 @@ int run_compare(const Arguments& args,
   bool complete = true;
   int code = 0;
   for (const std::string& mode : options.modes) {
-    note(fmt::format("{}:", mode));
+    write_stderr(fmt::format("{}:\n", mode));
     ModeRun run = run_mode(args, options, questions, model, mode,
                            options.out + "/" + folder_name(mode), judge, interrupt);
     code = std::max(code, exit_code(run.rows, true));

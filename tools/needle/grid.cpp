@@ -15,11 +15,15 @@ namespace {
 
 constexpr std::int64_t kKilo = 1024;
 
-std::vector<std::string> split(const std::string& text, char at) {
+/// The parts between commas, blanks around them left out; a comma may end the list ("25,").
+std::vector<std::string> parts_of(const std::string& text) {
   std::vector<std::string> parts;
   for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(at, begin), text.size());
-    parts.push_back(text.substr(begin, end - begin));
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    std::string part = text.substr(begin, end - begin);
+    part.erase(0, std::min(part.find_first_not_of(' '), part.size()));
+    part.resize(part.find_last_not_of(' ') + 1);
+    if (!part.empty() || parts.empty() || end < text.size()) parts.push_back(std::move(part));
     begin = end + 1;
   }
   return parts;
@@ -43,7 +47,7 @@ Error bad_lengths(const std::string& part) {
 Error bad_depths(const std::string& part) {
   return bad_input(fmt::format(
       "--depths: {} is not valid; allowed: N, so many depths from 0 to 100 (1 to {}), or "
-      "a list like 0,50,100, in percent",
+      "a list like 0,50,100 (of one: 50,), in percent",
       quote_text(part), kMostDepths));
 }
 
@@ -104,7 +108,7 @@ std::vector<std::int64_t> read_lengths(const std::string& text) {
     return even_lengths(text, dots);
   }
   std::vector<std::int64_t> lengths;
-  for (const std::string& part : split(text, ',')) lengths.push_back(length_of(part));
+  for (const std::string& part : parts_of(text)) lengths.push_back(length_of(part));
   if (lengths.size() > kMostLengths) throw bad_lengths(text);
   return rising(std::move(lengths));
 }
@@ -123,8 +127,7 @@ std::vector<double> read_depths(const std::string& text, bool sigmoid) {
     return even_depths(*n, sigmoid);
   }
   std::vector<double> depths;
-  for (const std::string& part : split(text, ',')) {
-    if (part.empty() && !depths.empty()) continue;  // "25,"
+  for (const std::string& part : parts_of(text)) {
     const auto depth = number_of<double>(part);
     if (!depth || !(*depth >= 0.0 && *depth <= 100.0)) throw bad_depths(part);
     depths.push_back(three_decimals(*depth));

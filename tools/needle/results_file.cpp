@@ -52,7 +52,7 @@ void require_free(const std::string& folder, bool resume) {
     const auto size = fs::file_size(folder + name, failure);
     if (failure || size == 0) continue;
     throw bad_input(
-        fmt::format("--out: {}: has results already; --resume goes on with them", folder));
+        fmt::format("--out: {}: has results already; --resume goes on with them, another --out DIR keeps them", folder));
   }
 }
 

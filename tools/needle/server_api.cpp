@@ -39,7 +39,7 @@ std::vector<Json> models_in(const Json& body) {
 }  // namespace
 
 ServerApi::ServerApi(ServerOptions options)
-    : options_(std::move(options)), client_(io_, options_.url, "--url") {
+    : options_(std::move(options)), client_(io_, options_.url, options_.flag) {
   if (options_.model.empty()) find_model();
 }
 
@@ -51,8 +51,9 @@ void ServerApi::find_model() {
     return;
   }
   throw runtime_failure(
-      fmt::format("--url: which model is served there is not known: {} (--model names it)",
-                  response.error.empty() ? "GET /v1/models does not list one" : response.error));
+      fmt::format("{}: which model is served there is not known: {} ({} names it)", options_.flag,
+                  response.error.empty() ? "GET /v1/models does not list one" : response.error,
+                  options_.model_flag));
 }
 
 std::optional<std::int64_t> ServerApi::context() {

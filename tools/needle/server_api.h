@@ -19,6 +19,8 @@ struct ServerOptions {
   std::string model = {};        // "": what /v1/models lists first
   std::string api_key = {};      // "": none
   double timeout_seconds = 0.0;  // of one answer; 0: none
+  std::string flag = "--url";    // for errors
+  std::string model_flag = "--model";
 };
 
 /// Used on one thread.

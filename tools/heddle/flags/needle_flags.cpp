@@ -30,7 +30,8 @@ constexpr FlagSpec kFlags[] = {
      .commands = kNeedle,
      .kind = ValueKind::kText,
      .value = "N|LIST",
-     .help = "percent of the haystack before the needle: N of them from 0 to 100, or 0,50,100",
+     .help = "percent of the haystack before the needle: N of them from 0 to 100, or "
+             "0,50,100 (of one: 50,)",
      .fallback = "11"},
     {.name = "spacing",
      .commands = kNeedle,
