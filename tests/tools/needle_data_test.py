@@ -123,10 +123,20 @@ class Judged(Folder):
         for row, text in zip(rows, asked, strict=True):
             self.assertIn(row["expected"][0], text)
             self.assertIn(row["answer"], text)
+            self.assertIn("Question:\nWhat", text)
         self.assertEqual(json.loads((pathlib.Path(self.out) / "run.json").read_text())["judge"], "judge")
 
+    def test_the_scale_is_not_the_judgement(self):
+        for reply, score in (("3/10", 0.3), ("Score: 3 out of 10.", 0.3), ("The score is 1 on a scale from 1 to 10.", 0.1), ("**10/10**", 1.0),
+                             ("I give it 7.5", 0.75), ("Score: 10. The key was 5,934,139, not a1b2c3.", 1.0), ("5, I repeat: 5", 0.5)):
+            with self.subTest(reply=reply):
+                self.out += "x"
+                code, err, rows, _ = self.judged(reply)
+                self.assertEqual((code, [r["score"] for r in rows]), (0, [score, score]), (err, rows[0]["error"]))
+
     def test_without_a_judgement_a_row_has_an_error(self):
-        for reply, status, part in (("good", 200, "no number from 1 to 10"), ("11", 200, "no number"), ("5", 500, "HTTP 500")):
+        for reply, status, part in (("good", 200, "not one number from 1 to 10"), ("11", 200, "not one number"), ("5", 500, "HTTP 500"),
+                                    ("3 or 7", 200, "not one number"), ("0/10", 200, "not one number")):
             with self.subTest(reply=reply):
                 self.out += "x"
                 code, _, rows, _ = self.judged(reply, status)

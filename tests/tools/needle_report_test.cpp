@@ -94,6 +94,35 @@ TEST(NeedleSummary, ALengthThatIsNotWholeHasNoPartInTheEffectiveLength) {
   EXPECT_THAT(summarize(rows).suites.at(0).tasks.at(0).effective, Optional(1024));
 }
 
+TEST(NeedleSummary, WhatAStoppedRunHasNotAskedEndsTheEffectiveLength) {
+  const auto keys = [](const std::vector<Row>& rows) {
+    std::vector<CellKey> plan;
+    for (const Row& row : rows) plan.push_back(row.key);
+    return plan;
+  };
+  const std::vector<Row> all = {test_row("a", 1024, 100.0, 1.0), test_row("a", 1024, 0.0, 1.0),
+                                test_row("a", 2048, 100.0, 1.0), test_row("a", 2048, 0.0, 1.0),
+                                test_row("b", 1024, 100.0, 1.0)};
+  const std::vector<CellKey> plan = keys(all);
+  // One of the first length's two, which is all there is.
+  const Summary one = summarize(std::span(all).first(1), plan);
+  EXPECT_EQ(one.suites.at(0).effective, std::nullopt);
+  EXPECT_EQ(one.suites.at(0).tasks.at(0).effective, std::nullopt);
+  EXPECT_EQ(one.totals.unasked, 4);
+  EXPECT_THAT(summary_table(one), HasSubstr("4 prompts are not asked yet, --resume"));
+  EXPECT_THAT(summary_table(one), HasSubstr("effective length not known"));
+  // A task is done, another not begun.
+  const Summary task = summarize(std::span(all).first(4), plan);
+  EXPECT_THAT(task.suites.at(0).tasks.at(0).effective, Optional(2048));
+  EXPECT_EQ(task.suites.at(0).effective, std::nullopt);
+  EXPECT_THAT(summarize(all, plan).suites.at(0).effective, Optional(2048));
+  EXPECT_THAT(summary_table(summarize(all, plan)), Not(HasSubstr("not asked")));
+  // More samples of one length leave the others whole.
+  std::vector<Row> more = all;
+  more.push_back(test_row("a", 1024, 0.0, 1.0, 1));
+  EXPECT_THAT(summarize(more, keys(more)).suites.at(0).tasks.at(0).effective, Optional(2048));
+}
+
 TEST(NeedleSummary, ALengthIsTheMeanOfItsTasksAndNotWholeWithOneThatHasErrorsAlone) {
   std::vector<Row> rows = {test_row("a", 1024, {}, 1.0),    test_row("a", 1024, {}, 1.0, 1),
                            test_row("b", 1024, {}, 0.0),    test_row("a", 2048, {}, 1.0),

@@ -193,7 +193,9 @@ TEST_F(NeedleResults, FactsThatAreLostOrBrokenAreNamed) {
 }
 
 TEST_F(NeedleResults, AFolderWithResultsIsRefusedUnlessTheyAreGoneOnWith) {
-  const std::string said = "--out: " + out_ + ": has results already; --resume goes on with them, another --out DIR keeps them";
+  const std::string said =
+      "--out: " + out_ +
+      ": has results already; --resume goes on with them, another --out DIR keeps them";
   EXPECT_EQ(refusal([&] { require_free(out_, false); }), "");
   write(line(row_at(50)));
   EXPECT_EQ(open_refusal(false), said);

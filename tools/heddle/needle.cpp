@@ -71,8 +71,17 @@ Json facts_of(const NeedleOptions& options,
       {"numerics", numerics}};  // last: what else differs says more
 }
 
+std::vector<CellKey> plan_of(const Questions& questions) {
+  std::vector<CellKey> keys;
+  for (const CellGroup& group : questions.groups) {
+    keys.insert(keys.end(), group.keys.begin(), group.keys.end());
+  }
+  return keys;
+}
+
 needle::ReportFacts report_facts(const Arguments& args,
                                  const NeedleOptions& options,
+                                 const Questions& questions,
                                  const std::string& model,
                                  const std::string& attention) {
   return {.model = model,
@@ -80,6 +89,7 @@ needle::ReportFacts report_facts(const Arguments& args,
           .command = command_line(args),
           .seed = options.seed,
           .samples = options.samples,
+          .plan = plan_of(questions),
           .notes = needle_notes(options)};
 }
 
@@ -223,7 +233,7 @@ ModeRun run_mode(const Arguments& args,
     run.bytes_read[length] = kv_bytes_read(*engine, length) +
                              static_cast<double>(engine->memory().state_bytes_per_sequence);
   }
-  needle::write_reports(folder, report_facts(args, options, model.name, mode), run.rows);
+  needle::write_reports(folder, report_facts(args, options, questions, model.name, mode), run.rows);
   return run;
 }
 
@@ -243,11 +253,13 @@ int run_compare(const Arguments& args,
     code = std::max(code, exit_code(run.rows, true));
     modes.push_back({.label = mode,
                      .rows = std::move(run.rows),
+                     .plan = plan_of(questions),
                      .extra = {{"bytes_read_per_token", std::move(run.bytes_read)}}});
     complete = complete && run.complete;
     if (!complete) break;
   }
-  needle::write_comparison(options.out, report_facts(args, options, model.name, ""), modes);
+  needle::write_comparison(options.out, report_facts(args, options, questions, model.name, ""),
+                           modes);
   write_stdout(needle::comparison_table(modes));
   write_stdout(
       fmt::format("\n{}/ has compare.csv, compare.svg, compare.png, compare.html, and a "
@@ -288,7 +300,7 @@ int run_in_process(const Arguments& args) {
   const std::string mode = args.text("attention").value_or(std::string(kTrainedAttention));
   const ModeRun run =
       run_mode(args, options, questions, model, mode, options.out, judge.get(), interrupt);
-  write_stdout(needle::summary_table(needle::summarize(run.rows)));
+  write_stdout(needle::summary_table(needle::summarize(run.rows, plan_of(questions))));
   tell_folder(options.out);
   return exit_code(run.rows, run.complete);
 }
@@ -331,9 +343,9 @@ int run_on_server(const Arguments& args) {
       options.resume);
   const bool complete =
       run_rows(options, questions, target, results, api.model(), "server", judge.get(), interrupt);
-  needle::write_reports(options.out, report_facts(args, options, api.model(), "server"),
+  needle::write_reports(options.out, report_facts(args, options, questions, api.model(), "server"),
                         results.rows());
-  write_stdout(needle::summary_table(needle::summarize(results.rows())));
+  write_stdout(needle::summary_table(needle::summarize(results.rows(), plan_of(questions))));
   tell_folder(options.out);
   return exit_code(results.rows(), complete);
 }

@@ -110,6 +110,9 @@ NeedleOptions needle_options(const Arguments& args, const std::string& model) {
   if (args.has("judge-url") && args.integer("concurrency").value_or(1) > 1) {
     throw bad_input("--judge-url needs --concurrency 1: answers are judged one by one");
   }
+  if (args.has("judge-url") && args.has("scorer")) {
+    throw bad_input("--judge-url and --scorer exclude each other");
+  }
   options.concurrency = static_cast<std::size_t>(args.integer("concurrency").value_or(1));
   if (const auto text = args.text("compare")) {
     if (args.has("attention")) throw bad_input("--compare and --attention exclude each other");

@@ -39,8 +39,8 @@ struct Questions {
 };
 
 /// Throws kBadInput for cells that do not fit or that the haystack answers, unless
-/// `options.leave_out` and others are left; for lengths beyond `context` (of the model; nullopt: not
-/// known, and lengths must be given). Of files, `options.lengths` becomes the longest prompt's.
+/// `options.leave_out` and others are left; for lengths beyond `context` (of the model; nullopt:
+/// not known, and lengths must be given). Of files, `options.lengths` becomes the longest prompt's.
 Questions questions_of(NeedleOptions& options,
                        needle::PromptEncoder& encoder,
                        const std::optional<std::int64_t>& context);

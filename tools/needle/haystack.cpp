@@ -19,8 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kLongestSentence = 2000;  // bytes, then it ends at the next space
-constexpr std::size_t kLongestWord = 4000;      // or here, where none comes
+constexpr std::size_t kLongestSentence = 2000;  // bytes; with more it is text without ends
+constexpr std::size_t kLongestWord = 4000;      // likewise, where no space comes
+constexpr std::size_t kPart = 200;              // of text without ends and lines, at least
 constexpr std::uint64_t kLargestHaystack = std::uint64_t{256} << 20;
 constexpr std::size_t kMostFiles = 10'000;
 
@@ -76,6 +77,7 @@ class Splitter {
         take_character();
       }
     }
+    if (sentence_.size() > 2 * kPart) finish_parts();
     finish();
     return std::move(sentences_);
   }
@@ -84,15 +86,20 @@ class Splitter {
   void take_space() {
     int n_lines = 0;
     for (; at_ < text_.size() && is_space(text_[at_]); ++at_) n_lines += text_[at_] == '\n' ? 1 : 0;
-    if (n_lines >= 2 || sentence_.size() > kLongestSentence) {
+    if (sentence_.size() > kLongestSentence) {
+      if (n_lines > 0) lines_.push_back(sentence_.size());
+      finish_parts();
+    } else if (n_lines >= 2) {
       finish();
-    } else if (!sentence_.empty()) {
+    }
+    if (!sentence_.empty()) {
+      if (n_lines > 0) lines_.push_back(sentence_.size());
       sentence_ += ' ';
     }
   }
 
   void take_character() {
-    if (sentence_.size() >= kLongestWord) finish();
+    if (sentence_.size() >= kLongestWord) finish_parts();
     const std::size_t length = utf8_step(text_, at_).length;
     sentence_ += text_.substr(at_, length);
     at_ += length;
@@ -145,11 +152,39 @@ class Splitter {
     while (!sentence_.empty() && sentence_.back() == ' ') sentence_.pop_back();
     if (!sentence_.empty()) sentences_.push_back(std::move(sentence_));
     sentence_.clear();
+    lines_.clear();
+  }
+
+  /// Text without ends, a log file's: each line is one, and lines are cut at spaces, words between
+  /// characters. A line that is not over begins the next.
+  void finish_parts() {
+    std::size_t begin = 0;
+    const auto take = [&](std::size_t end) {
+      std::string part = sentence_.substr(begin, end - begin);
+      part.erase(0, std::min(part.find_first_not_of(' '), part.size()));
+      part.resize(part.find_last_not_of(' ') + 1);
+      if (!part.empty()) sentences_.push_back(std::move(part));
+      begin = end;
+    };
+    if (lines_.empty()) lines_.push_back(sentence_.size());
+    for (const std::size_t end : lines_) {
+      while (end - begin > 2 * kPart) {
+        std::size_t cut = sentence_.find(' ', begin + kPart);
+        if (cut >= end || cut - begin > 2 * kPart) cut = begin + kPart;
+        while (cut < end && (static_cast<unsigned char>(sentence_[cut]) & 0xC0U) == 0x80U) ++cut;
+        take(cut);
+      }
+      take(end);
+    }
+    sentence_.erase(0, begin);
+    sentence_.erase(0, std::min(sentence_.find_first_not_of(' '), sentence_.size()));
+    lines_.clear();
   }
 
   std::string_view text_;
   std::size_t at_ = 0;
   std::string sentence_;
+  std::vector<std::size_t> lines_;  // where lines end in it
   std::vector<std::string> sentences_;
 };
 

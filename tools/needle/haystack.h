@@ -10,9 +10,9 @@ namespace heddle::needle {
 
 /// Sentences of a text, in order: ends are . ? ! (with closing quotes and brackets behind them)
 /// before white space, their full-width forms, and blank lines; a period behind a title, an initial
-/// or "e.g." is none. White space within becomes one space. What has no end for 2000 bytes is cut
-/// at a space, or between characters where none comes for as many again. Bytes that are not UTF-8
-/// become U+FFFD.
+/// or "e.g." is none. White space within becomes one space. What has no end for 2000 bytes (a
+/// log file) ends with its lines, and long lines are cut at a space behind 200 bytes, or between
+/// characters where none comes. Bytes that are not UTF-8 become U+FFFD.
 std::vector<std::string> split_sentences(std::string_view text);
 
 class Haystack {

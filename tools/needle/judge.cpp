@@ -2,7 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "models/quote_text.h"
@@ -13,6 +18,7 @@ namespace {
 
 constexpr int kReplyTokens = 2048;  // thoughts included
 constexpr std::size_t kMostAnswer = 8192;
+constexpr double kTooLarge = 1e300;
 
 std::string question_of(const BuiltPrompt& prompt, const std::string& answer) {
   std::string expected;
@@ -24,19 +30,78 @@ std::string question_of(const BuiltPrompt& prompt, const std::string& answer) {
       "5: it has a part of it\n"
       "7: it has it, with small things missing\n"
       "10: it has all of it, whatever else it says beside\n"
-      "Reply with the number alone.\n\nExpected:\n{}\nAnswer:\n{}\n",
-      expected, answer.substr(0, kMostAnswer));
+      "Reply with the number alone.\n\n{}Expected:\n{}\nAnswer:\n{}\n",
+      prompt.question.empty() ? "" : "Question:\n" + prompt.question + "\n\n", expected,
+      answer.substr(0, kMostAnswer));
 }
 
-/// The last one, for some speak of the scale first; 0: none from 1 to 10.
-int number_of(const std::string& reply) {
-  const std::size_t last = reply.find_last_of("0123456789");
-  if (last == std::string::npos) return 0;
-  const std::size_t before = reply.find_last_not_of("0123456789", last);
-  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
-  const std::string digits = reply.substr(begin, last - begin + 1);
-  const int number = digits.size() > 2 ? 0 : std::stoi(digits);
-  return number <= 10 ? number : 0;
+struct Number {
+  double value = 0.0;
+  std::size_t begin = 0;
+  std::size_t end = 0;
+};
+
+/// Those that stand alone: "7", "7.5", "5,934,139"; no parts of words.
+std::vector<Number> numbers_of(const std::string& reply) {
+  const auto digit = [&](std::size_t i) {
+    return i < reply.size() && std::isdigit(static_cast<unsigned char>(reply[i])) != 0;
+  };
+  const auto word = [&](std::size_t i) {
+    return i < reply.size() && (std::isalnum(static_cast<unsigned char>(reply[i])) != 0 ||
+                                static_cast<unsigned char>(reply[i]) >= 0x80);
+  };
+  std::vector<Number> numbers;
+  for (std::size_t at = 0; at < reply.size();) {
+    std::size_t end = at;
+    while (digit(end) || (end > at && (reply[end] == '.' || reply[end] == ',') && digit(end + 1))) {
+      ++end;
+    }
+    if (end == at) {
+      const bool in_word = word(at);
+      while (in_word && word(at + 1)) ++at;
+      ++at;
+      continue;
+    }
+    double value = kTooLarge;
+    const std::string text = reply.substr(at, end - at);
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (read.ptr != text.data() + text.size()) value = kTooLarge;
+    if (!word(end)) numbers.push_back({value, at, end});
+    at = end;
+  }
+  return numbers;
+}
+
+/// What stands between two numbers, without blanks around it.
+std::string between(const std::string& reply, const Number& a, const Number& b) {
+  std::string text = reply.substr(a.end, b.begin - a.end);
+  text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
+  text.resize(text.find_last_not_of(' ') + 1);
+  return text;
+}
+
+/// The one number from 1 to 10, mentions of the scale ("/10", "out of 10", "1 to 10") left out;
+/// nullopt: there is none, or there are several.
+std::optional<double> number_of(const std::string& reply) {
+  const std::vector<Number> numbers = numbers_of(reply);
+  std::vector<bool> scale(numbers.size(), false);
+  for (std::size_t i = 0; i + 1 < numbers.size(); ++i) {
+    if (numbers[i + 1].value != 10.0) continue;
+    const std::string text = between(reply, numbers[i], numbers[i + 1]);
+    const bool of = text == "/" || text == "out of" || text == "of";
+    const bool range = numbers[i].value <= 1.0 &&
+                       (text == "to" || text == "-" || text == "\u2013" || text == "and");
+    scale[i] = scale[i] || range;
+    scale[i + 1] = of || range;
+  }
+  std::optional<double> result;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const double value = numbers[i].value;
+    if (scale[i] || value < 1.0 || value > 10.0) continue;
+    if (result && *result != value) return std::nullopt;
+    result = value;
+  }
+  return result;
 }
 
 }  // namespace
@@ -53,12 +118,12 @@ double Judge::score(const BuiltPrompt& prompt, const std::string& answer) {
   const bool has_text = response.body.contains(place) && response.body[place].is_string();
   const std::string reply =
       has_text ? without_thoughts(response.body[place].get<std::string>()) : std::string();
-  const int number = number_of(reply);
-  if (number == 0) {
-    throw runtime_failure(
-        fmt::format("the judge: no number from 1 to 10 in its reply: {}", quote_text(reply, 80)));
+  const std::optional<double> number = number_of(reply);
+  if (!number) {
+    throw runtime_failure(fmt::format("the judge: not one number from 1 to 10 is its reply: {}",
+                                      quote_text(reply, 80)));
   }
-  return number / 10.0;
+  return *number / 10.0;
 }
 
 }  // namespace heddle::needle

@@ -11,8 +11,9 @@ namespace heddle::needle {
 class Judge {
  public:
   explicit Judge(ServerApi& api) : api_(api) {}
-  /// The last whole number of its reply, thoughts left out, by ten. Throws kRuntime: the judge
-  /// cannot be asked, or names no number from 1 to 10.
+  /// The number from 1 to 10 in its reply by ten, thoughts and mentions of the scale ("/10", "out
+  /// of 10", "1 to 10") left out. Throws kRuntime: the judge cannot be asked, or its reply has no
+  /// such number or several.
   double score(const BuiltPrompt& prompt, const std::string& answer);
 
  private:

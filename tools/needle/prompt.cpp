@@ -411,7 +411,8 @@ BuiltPrompt PromptBuilder::build(const TaskSpec& task, const CellKey& key) {
                     .answer_tokens = room(task),
                     .expected = draft.expected,
                     .wrong = draft.wrong,
-                    .match = draft.match};
+                    .match = draft.match,
+                    .question = draft.question};
   if (options_.stop_is_given || !draft.dotted) built.stop = options_.stop;
   const std::vector<std::string>& sentences = haystack_.sentences();
   Source source;

@@ -56,6 +56,7 @@ struct BuiltPrompt {
   std::vector<std::string> wrong = {};
   Match match = Match::kAll;
   std::vector<std::string> stop = {};  // texts that end the answer
+  std::string question = {};           // behind the haystack; "": not known
 };
 
 struct PromptOptions {

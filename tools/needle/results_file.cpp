@@ -51,8 +51,9 @@ void require_free(const std::string& folder, bool resume) {
     std::error_code failure;
     const auto size = fs::file_size(folder + name, failure);
     if (failure || size == 0) continue;
-    throw bad_input(
-        fmt::format("--out: {}: has results already; --resume goes on with them, another --out DIR keeps them", folder));
+    throw bad_input(fmt::format(
+        "--out: {}: has results already; --resume goes on with them, another --out DIR keeps them",
+        folder));
   }
 }
 

@@ -100,7 +100,7 @@ std::vector<ComparedLength> compare(std::span<const ComparedMode> modes) {
   std::vector<Summary> summaries;
   for (const ComparedMode& mode : modes) {
     sums.push_back(sums_of(mode, first));
-    summaries.push_back(summarize(mode.rows));
+    summaries.push_back(summarize(mode.rows, mode.plan));
   }
   std::vector<ComparedLength> result;
   for (const SuiteSummary& suite : summarize(all_rows(modes)).suites) {

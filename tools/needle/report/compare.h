@@ -18,6 +18,7 @@ namespace heddle::needle {
 struct ComparedMode {
   std::string label = {};  // "dense", "power:512:16"
   std::vector<Row> rows = {};
+  std::vector<CellKey> plan = {};  // all that is asked, answered or not
   /// The caller's own columns: name, length, value: "bytes_read_per_token" at 8192. A name that
   /// holds "bytes" is told in KiB, MiB ..
   std::map<std::string, std::map<std::int64_t, double>> extra = {};

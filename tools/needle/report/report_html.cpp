@@ -41,6 +41,9 @@ std::string head(const ReportFacts& facts, const Summary& summary) {
   }
   lines.emplace_back("rows", fmt::format("{}, of them {} misses and {} errors, which are no misses",
                                          totals.rows, totals.misses, totals.errors));
+  if (summary.totals.unasked > 0) {
+    lines.emplace_back("this run is", unasked_text(summary.totals));
+  }
   lines.emplace_back("seed, samples", fmt::format("{}, {} a cell", facts.seed, facts.samples));
   lines.emplace_back("prompt tokens",
                      fmt::format("{}, of them {} not computed again", grouped(totals.prompt_tokens),

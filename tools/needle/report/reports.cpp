@@ -36,7 +36,7 @@ Heatmap report_heatmap(const ReportFacts& facts, const Summary& summary) {
 void write_reports(const std::filesystem::path& folder,
                    const ReportFacts& facts,
                    std::span<const Row> rows) {
-  const Summary summary = summarize(rows);
+  const Summary summary = summarize(rows, facts.plan);
   const Heatmap heatmap = report_heatmap(facts, summary);
   write_whole(folder / "summary.csv", summary_csv(summary));
   write_whole(folder / "heatmap.svg", heatmap_svg(heatmap));

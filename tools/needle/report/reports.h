@@ -19,7 +19,8 @@ struct ReportFacts {
   std::string attention = {};  // the mode of --attention; "trained": none
   std::string command = {};    // the command line that makes the run again
   std::uint64_t seed = 0;
-  std::int64_t samples = 1;  // of each cell
+  std::int64_t samples = 1;        // of each cell
+  std::vector<CellKey> plan = {};  // all that is asked, answered or not
   /// Paragraphs that end the page: what the scores do not say, how the prompts were cut.
   std::vector<std::string> notes = {};
 };

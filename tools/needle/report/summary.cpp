@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -45,8 +47,29 @@ std::vector<CellSummary> cells_of(std::span<const Row> rows) {
   return result;
 }
 
+/// A length of a task.
+using Place = std::tuple<std::string, std::string, std::int64_t>;
+
+/// What was to be asked, and what of it has no row.
+struct Plan {
+  std::set<Place> asked = {};
+  std::map<Place, std::int64_t> missing = {};
+};
+
+Plan plan_of(std::span<const Row> rows, std::span<const CellKey> keys) {
+  std::set<CellKey> done;
+  for (const Row& row : rows) done.insert(row.key);
+  Plan plan;
+  for (const CellKey& key : keys) {
+    const Place place{key.suite, key.task, key.length};
+    plan.asked.insert(place);
+    if (!done.contains(key)) ++plan.missing[place];
+  }
+  return plan;
+}
+
 /// `cells` are those of one task.
-TaskSummary task_of(std::span<const CellSummary> cells) {
+TaskSummary task_of(std::span<const CellSummary> cells, const Plan& plan) {
   TaskSummary task;
   task.name = cells.front().task;
   Mean score;
@@ -63,9 +86,18 @@ TaskSummary task_of(std::span<const CellSummary> cells) {
     if (cell.depth) task.depths.push_back(*cell.depth);
   }
   // A run that was stopped has the deepest needles of its last length, which are the easiest.
+  const auto place = [&](const LengthSummary& length) {
+    return Place{cells.front().suite, task.name, length.length};
+  };
   std::int64_t most = 0;
-  for (const LengthSummary& length : task.lengths) most = std::max(most, length.n + length.errors);
-  for (LengthSummary& length : task.lengths) length.whole = length.n == most;
+  for (const LengthSummary& length : task.lengths) {
+    if (!plan.asked.contains(place(length))) most = std::max(most, length.n + length.errors);
+  }
+  for (LengthSummary& length : task.lengths) {
+    length.whole = plan.asked.contains(place(length))
+                       ? length.errors == 0 && !plan.missing.contains(place(length))
+                       : length.n == most;
+  }
   std::sort(task.depths.begin(), task.depths.end());
   task.depths.erase(std::unique(task.depths.begin(), task.depths.end()), task.depths.end());
   task.mean = mean_of(task.lengths);
@@ -73,7 +105,7 @@ TaskSummary task_of(std::span<const CellSummary> cells) {
   return task;
 }
 
-void fill_lengths(SuiteSummary& suite) {
+void fill_lengths(SuiteSummary& suite, const Plan& plan) {
   struct Sum {
     LengthSummary of = {};
     Mean score = {};
@@ -88,6 +120,11 @@ void fill_lengths(SuiteSummary& suite) {
       sum.of.whole = sum.of.whole && length.whole;
     }
   }
+  // Of tasks that are not begun too.
+  for (const auto& [place, n] : plan.missing) {
+    const auto sum = sums.find(std::get<2>(place));
+    if (std::get<0>(place) == suite.name && sum != sums.end()) sum->second.of.whole = false;
+  }
   for (auto& [length, sum] : sums) {
     sum.of.length = length;
     sum.of.score = sum.score.value();
@@ -95,7 +132,7 @@ void fill_lengths(SuiteSummary& suite) {
   }
 }
 
-std::vector<SuiteSummary> suites_of(std::span<const CellSummary> cells) {
+std::vector<SuiteSummary> suites_of(std::span<const CellSummary> cells, const Plan& plan) {
   std::vector<SuiteSummary> suites;
   for (std::size_t begin = 0; begin < cells.size();) {
     std::size_t end = begin;
@@ -106,11 +143,11 @@ std::vector<SuiteSummary> suites_of(std::span<const CellSummary> cells) {
     if (suites.empty() || suites.back().name != cells[begin].suite) {
       suites.push_back({.name = cells[begin].suite});
     }
-    suites.back().tasks.push_back(task_of(cells.subspan(begin, end - begin)));
+    suites.back().tasks.push_back(task_of(cells.subspan(begin, end - begin), plan));
     begin = end;
   }
   for (SuiteSummary& suite : suites) {
-    fill_lengths(suite);
+    fill_lengths(suite, plan);
     suite.mean = mean_of(suite.lengths);
     suite.mean_increasing = mean_increasing(suite.lengths);
     suite.mean_decreasing = mean_decreasing(suite.lengths);
@@ -179,11 +216,13 @@ void RowMeans::add(const Row& row) {
   state_bytes.add(row.state_bytes);
 }
 
-Summary summarize(std::span<const Row> rows) {
+Summary summarize(std::span<const Row> rows, std::span<const CellKey> keys) {
+  const Plan plan = plan_of(rows, keys);
   Summary summary;
   summary.cells = cells_of(rows);
-  summary.suites = suites_of(summary.cells);
+  summary.suites = suites_of(summary.cells, plan);
   summary.totals = totals_of(rows);
+  for (const auto& [place, n] : plan.missing) summary.totals.unasked += n;
   return summary;
 }
 

@@ -93,7 +93,8 @@ struct SuiteSummary {
 struct Totals {
   std::int64_t rows = 0;
   std::int64_t errors = 0;
-  std::int64_t misses = 0;  // a score below 1
+  std::int64_t misses = 0;   // a score below 1
+  std::int64_t unasked = 0;  // of the plan
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;
   std::optional<double> prefill_s = {};  // absent: no row tells
@@ -107,7 +108,9 @@ struct Summary {
   std::vector<CellSummary> cells = {};    // suite, task; length and depth ascending
   Totals totals = {};
 };
-Summary summarize(std::span<const Row> rows);
+/// `plan`: all that is asked, answered or not. What it has no row of makes its lengths not whole.
+/// Lengths without a plan are whole with as many rows as the fullest of them has.
+Summary summarize(std::span<const Row> rows, std::span<const CellKey> plan = {});
 
 /// RULER's threshold: what Llama-2-7B reaches at 4k, in percent.
 inline constexpr double kEffectivePercent = 85.6;

@@ -123,13 +123,22 @@ std::string effective_text(std::optional<std::int64_t> effective,
   return first == lengths.end() ? "not known" : "below " + length_label(first->length);
 }
 
+std::string unasked_text(const Totals& totals) {
+  return fmt::format("not finished: {} prompts are not asked yet, --resume goes on with them",
+                     totals.unasked);
+}
+
 std::string summary_table(const Summary& summary) {
-  if (summary.cells.empty()) return "no rows\n";
+  if (summary.cells.empty()) {
+    return summary.totals.unasked > 0 ? "no rows; " + unasked_text(summary.totals) + "\n"
+                                      : "no rows\n";
+  }
   std::string text;
   for (const SuiteSummary& suite : summary.suites) {
     text += suite_table(summary, suite) + effective_lines(suite) + "\n";
   }
   text.pop_back();
+  if (summary.totals.unasked > 0) text += unasked_text(summary.totals) + "\n";
   if (summary.totals.errors > 0) {
     text += fmt::format("{} of {} rows are errors and no part of any mean{}\n",
                         summary.totals.errors, summary.totals.rows, " (*, err)");

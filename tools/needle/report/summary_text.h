@@ -16,6 +16,9 @@ std::string summary_csv(const Summary& summary);
 /// effective length. No colours, nothing that a terminal would obey.
 std::string summary_table(const Summary& summary);
 
+/// "not finished: 3 prompts are not asked yet, --resume goes on with them"
+std::string unasked_text(const Totals& totals);
+
 /// "16k", "below 4k" (the shortest length fails), "not known" (no score).
 std::string effective_text(std::optional<std::int64_t> effective,
                            const std::vector<LengthSummary>& lengths);
