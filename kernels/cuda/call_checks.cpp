@@ -71,11 +71,18 @@ void check_call(const RmsNormArgs& args) {
   if (!(args.eps >= 0.0F) || !std::isfinite(args.eps)) {
     refuse("rms_norm", "eps is " + std::to_string(args.eps) + ", wanted >= 0 and finite");
   }
+  const int s = args.segments;
+  if ((s != 1 && s != 2 && s != 4 && s != 8) || args.groups < 1 ||
+      args.x.dim(1) % (std::int64_t{args.groups} * s) != 0) {
+    refuse("rms_norm", std::to_string(args.groups) + " groups of " + std::to_string(s) +
+                           " segments do not divide " + text("x", args.x));
+  }
   if (!args.residual.absent()) {
     check_rows("rms_norm", "residual", args.residual);
     check_output("rms_norm", "residual", args.residual, args.out);
   }
-  if (args.x.dim(0) > std::numeric_limits<std::int32_t>::max() || args.x.dim(1) > (1 << 30)) {
+  if (args.x.dim(0) * args.groups > std::numeric_limits<std::int32_t>::max() ||
+      args.x.dim(1) > (1 << 30)) {
     refuse("rms_norm", text("x", args.x) + " has more than 2^31-1 rows or 2^30 columns");
   }
 }
@@ -88,6 +95,10 @@ void check_call(const GluArgs& args) {
   }
   check_output("glu", "gate", args.gate, args.out);
   check_output("glu", "up", args.up, args.out);
+  if (!(args.limit >= 0.0F) || !std::isfinite(args.limit) || !std::isfinite(args.up_add)) {
+    refuse("glu", "limit is " + std::to_string(args.limit) + " and up_add " +
+                      std::to_string(args.up_add) + ", wanted finite, the limit >= 0");
+  }
 }
 
 }  // namespace heddle::cuda

@@ -1,6 +1,7 @@
 #pragma once
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/scratch.h"
 #include "kernels/device_caps.h"
 
 namespace heddle {
@@ -15,6 +16,7 @@ struct CudaContext {
   int n_multiprocessors = 0;
   DeviceCaps caps;
   cudaStream_t stream = nullptr;
+  Scratch scratch;
 };
 
 /// The context of a backend that make_cuda_backend made (checked).

@@ -34,4 +34,26 @@ __device__ __forceinline__ float block_sum(
   return warp_sum(lane < n_warps ? scratch[lane] : 0.0F);
 }
 
+/// How many threads of the block before this one have the flag, and how many there are in all.
+/// `scratch` holds 32 ints of shared memory; every thread of whole warps takes part.
+struct Rank {
+  int before;
+  int total;
+};
+__device__ __forceinline__ Rank block_rank(bool flag, int* scratch) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int n_warps = static_cast<int>(blockDim.x) / 32;
+  const unsigned votes = __ballot_sync(0xffffffffU, flag);
+  __syncthreads();  // the scratch's last use
+  if (lane == 0) scratch[warp] = __popc(votes);
+  __syncthreads();
+  Rank rank{__popc(votes & ((1U << lane) - 1U)), 0};
+  for (int w = 0; w < n_warps; ++w) {
+    if (w < warp) rank.before += scratch[w];
+    rank.total += scratch[w];
+  }
+  return rank;
+}
+
 }  // namespace heddle::cuda

@@ -20,14 +20,18 @@
 //   on; where rows are read twice 85 % (16 bits) and 75 % (F32);
 //   docs/benchmarks/cuda-norm-activation.md.
 //
-// `plain`  One warp to a row, one element to a lane at a time, two passes, any dtype at run time.
-//   Lane l adds the squares at l, l + 32, ... by fused multiply-add; then the lanes are halved.
-
-#include <algorithm>
+//   With groups the parts are the rows, and the weight's column follows the group. An absent weight
+//   is a register of ones.
+//
+// `plain`  One warp to a segment of a part, one element to a lane at a time, two passes, any dtype
+//   at run time. Lane l adds the squares at l, l + 32, ... of its segment by fused multiply-add;
+//   then the lanes are halved, then the segments are added as the API has them. The only variant
+//   for several segments.
 
 #include "kernels/cuda/convert.cuh"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/cuda_tables.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/pack.cuh"
 #include "kernels/cuda/plain.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -55,11 +59,17 @@ __device__ __forceinline__ void add_squares(float (&sums)[kPackElements<T>], con
 template <typename T, typename W>
 struct Row {
   const T* x;
-  const W* weight;
+  const W* weight;    // or null: 1
   const T* residual;  // or null; may be out
   T* out;
   int width;
 };
+
+template <typename W, int N>
+__device__ __forceinline__ void set_ones(Pack<W, N>& pack) {
+#pragma unroll
+  for (int e = 0; e < N; ++e) pack.v[e] = from_f32<W>(1.0F);
+}
 
 template <typename T, typename W>
 __device__ __forceinline__ void scale(Pack<T>& x,
@@ -103,8 +113,10 @@ __device__ __forceinline__ void norm_whole(const Row<T, W>& row, float eps, cons
   const auto load_weights = [&] {
 #pragma unroll
     for (int j = 0; j < kHeld; ++j) {
-      weights[j] = {};
-      if (first + j * step < row.width) load_constant(weights[j], row.weight + first + j * step);
+      set_ones(weights[j]);
+      if (row.weight != nullptr && first + j * step < row.width) {
+        load_constant(weights[j], row.weight + first + j * step);
+      }
     }
   };
   if constexpr (kEarlyWeights) load_weights();
@@ -140,7 +152,8 @@ __device__ __forceinline__ void norm_whole(const Row<T, W>& row, float eps, cons
     Pack<T> pack;
     Pack<W, kN> weight;
     load_whole(pack, row.x + i);
-    load_constant(weight, row.weight + i);
+    set_ones(weight);
+    if (row.weight != nullptr) load_constant(weight, row.weight + i);
     if (row.residual == nullptr) {
       scale<T, W>(pack, weight, inverse);
     } else {
@@ -171,7 +184,8 @@ __device__ __forceinline__ void norm_parts(const Row<T, W>& row, float eps, cons
     Pack<T> pack;
     Pack<W, kN> weight;
     load_part(pack, row.x + i, row.width - i);
-    load_part(weight, row.weight + i, row.width - i);
+    set_ones(weight);
+    if (row.weight != nullptr) load_part(weight, row.weight + i, row.width - i);
     if (row.residual == nullptr) {
       scale<T, W>(pack, weight, inverse);
     } else {
@@ -187,12 +201,13 @@ __device__ __forceinline__ void norm_parts(const Row<T, W>& row, float eps, cons
 /// `whole`: x, weight, residual and out start on 16 bytes and rows are whole packs.
 template <typename T, typename W>
 __global__ void __launch_bounds__(kMaxThreads)
-    rms_norm_packs(Row<T, W> first, std::int64_t n_rows, float eps, bool whole) {
+    rms_norm_packs(Row<T, W> first, std::int64_t n_rows, int groups, float eps, bool whole) {
   __shared__ float scratch[32];
   const std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (r >= n_rows) return;  // whole warps, and never in a block that has a barrier
   const std::int64_t offset = r * first.width;
-  const Row<T, W> row{first.x + offset, first.weight,
+  const std::int64_t column = r % groups * first.width;
+  const Row<T, W> row{first.x + offset, first.weight == nullptr ? nullptr : first.weight + column,
                       first.residual == nullptr ? nullptr : first.residual + offset,
                       first.out + offset, first.width};
   const auto sum = [](float v) {
@@ -207,37 +222,56 @@ __global__ void __launch_bounds__(kMaxThreads)
   }
 }
 
-__global__ void rms_norm_plain(const void* x,
-                               DType dtype,
-                               const void* weight,
-                               DType weight_dtype,
-                               const void* residual,
-                               void* out,
-                               std::int64_t n_rows,
-                               int width,
-                               float eps) {
-  const std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
-  if (r >= n_rows) return;
-  const std::int64_t offset = r * width;
+struct PlainCall {
+  const void* x;
+  const void* weight;  // or null
+  const void* residual;
+  void* out;
+  DType dtype;
+  DType weight_dtype;
+  std::int64_t n_parts;
+  int width;  // of a part
+  int groups;
+  int segments;
+  float eps;
+};
+
+/// blockDim = {32, segments, parts per block}.
+__global__ void rms_norm_plain(PlainCall call) {
+  __shared__ float sums[32];
+  const std::int64_t part = static_cast<std::int64_t>(blockIdx.x) * blockDim.z + threadIdx.z;
+  const std::int64_t first = part * call.width;
+  const int length = call.width / call.segments;
+  const int begin = static_cast<int>(threadIdx.y) * length;
+  const int end = part < call.n_parts ? begin + length : begin;
   float sum = 0.0F;
-  for (int i = static_cast<int>(threadIdx.x); i < width; i += 32) {
-    const float v = load_any(x, dtype, offset + i);
+  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 32) {
+    const float v = load_any(call.x, call.dtype, first + i);
     sum = fmaf(v, v, sum);
   }
-  const float inverse = inverse_rms(warp_sum(sum), width, eps);
-  for (int i = static_cast<int>(threadIdx.x); i < width; i += 32) {
-    const float v = load_any(x, dtype, offset + i);
-    float norm = v * inverse * load_any(weight, weight_dtype, i);
-    if (residual != nullptr) norm = load_any(residual, dtype, offset + i) + norm;
-    store_any(out, dtype, offset + i, norm);
+  sum = warp_sum(sum);
+  if (call.segments > 1) {
+    float* const pieces = sums + threadIdx.z * call.segments;
+    if (threadIdx.x == 0) pieces[threadIdx.y] = sum;
+    __syncthreads();
+    const int lane = static_cast<int>(threadIdx.x);
+    sum = lane < call.segments ? pieces[lane] : 0.0F;
+    for (int mask = 1; mask < call.segments; mask *= 2) {
+      sum += __shfl_xor_sync(0xffffffffU, sum, mask);
+    }
+    sum = __shfl_sync(0xffffffffU, sum, 0);
+  }
+  const float inverse = inverse_rms(sum, call.width, call.eps);
+  const std::int64_t column = part % call.groups * call.width;
+  for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 32) {
+    float norm = load_any(call.x, call.dtype, first + i) * inverse;
+    if (call.weight != nullptr) norm *= load_any(call.weight, call.weight_dtype, column + i);
+    if (call.residual != nullptr) norm = load_any(call.residual, call.dtype, first + i) + norm;
+    store_any(call.out, call.dtype, first + i, norm);
   }
 }
 
-unsigned blocks_for(std::int64_t n_rows, int rows_per_block) {
-  return static_cast<unsigned>((n_rows + rows_per_block - 1) / rows_per_block);
-}
-
-/// Threads of a row: a function of its width alone.
+/// Threads of a part: a function of its width alone.
 int threads_for(std::int64_t width, int pack_elements) {
   const std::int64_t packs = (width + pack_elements - 1) / pack_elements;
   int threads = 32;
@@ -247,7 +281,8 @@ int threads_for(std::int64_t width, int pack_elements) {
 
 template <typename T, typename W>
 void launch_packs(const RmsNormArgs& args, CudaContext& context) {
-  const int width = static_cast<int>(args.x.dim(1));
+  const int width = static_cast<int>(args.x.dim(1)) / args.groups;
+  const std::int64_t n_parts = args.x.dim(0) * args.groups;
   const int threads = threads_for(width, kPackElements<T>);
   const int rows = threads == 32 ? kRowsPerBlock : 1;
   const bool whole = width % kPackElements<T> == 0 && is_aligned_16(args.x.data) &&
@@ -255,8 +290,8 @@ void launch_packs(const RmsNormArgs& args, CudaContext& context) {
                      is_aligned_16(args.out.data);
   const Row<T, W> first{args.x.as<T>(), args.weight.as<W>(), args.residual.as<T>(),
                         args.out.as<T>(), width};
-  rms_norm_packs<T, W><<<blocks_for(args.x.dim(0), rows), dim3(threads, rows), 0, context.stream>>>(
-      first, args.x.dim(0), args.eps, whole);
+  rms_norm_packs<T, W><<<blocks_for(n_parts, rows), dim3(threads, rows), 0, context.stream>>>(
+      first, n_parts, args.groups, args.eps, whole);
   check_launch("rms_norm packs");
 }
 
@@ -271,21 +306,32 @@ void run_packs(const RmsNormArgs& args, CudaContext& context) {
 }
 
 void run_plain(const RmsNormArgs& args, CudaContext& context) {
-  rms_norm_plain<<<blocks_for(args.x.dim(0), kRowsPerBlock), dim3(32, kRowsPerBlock), 0,
-                   context.stream>>>(args.x.data, args.x.dtype, args.weight.data, args.weight.dtype,
-                                     args.residual.data, args.out.data, args.x.dim(0),
-                                     static_cast<int>(args.x.dim(1)), args.eps);
+  PlainCall call{};
+  call.x = args.x.data;
+  call.weight = args.weight.data;
+  call.residual = args.residual.data;
+  call.out = args.out.data;
+  call.dtype = args.x.dtype;
+  call.weight_dtype = args.weight.dtype;
+  call.n_parts = args.x.dim(0) * args.groups;
+  call.width = static_cast<int>(args.x.dim(1)) / args.groups;
+  call.groups = args.groups;
+  call.segments = args.segments;
+  call.eps = args.eps;
+  const int parts = args.segments < kRowsPerBlock ? kRowsPerBlock / args.segments : 1;
+  rms_norm_plain<<<blocks_for(call.n_parts, parts), dim3(32, args.segments, parts), 0,
+                   context.stream>>>(call);
   check_launch("rms_norm plain");
 }
 
 // CudaOps has checked the rest of the contract.
 bool accepts_one_sum(const RmsNormArgs& args, const DeviceCaps& /*caps*/) {
-  return !args.weight.absent() && args.groups == 1 && args.segments == 1;
+  return args.segments == 1;
 }
 
 constexpr Variant<RmsNormArgs, CudaContext> kVariants[] = {
     {"packs", accepts_one_sum, run_packs},
-    {"plain", accepts_one_sum, run_plain},
+    {"plain", accepts_all<RmsNormArgs, DeviceCaps>, run_plain},
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
-"""PyTorch on the shapes of cuda_bench.cpp, timed the same way: graph replays over rotating arrays.
+""
+    "PyTorch on the shapes of cuda_bench.cpp, timed the same way: graph replays over rotating arrays.
 
-Prints Markdown rows. Needs PyTorch with CUDA; says so and exits with 77 where there is none.
+    Prints Markdown rows.Needs PyTorch with CUDA;
+says so and exits with 77 where there is none.
 """
 
 import statistics
@@ -92,7 +94,8 @@ def glus(copy_gbs):
         "gelu": F.gelu,
         "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     }
-    shapes = {"silu": [(4096, 14336), (64, 14336), (1, 14336)]}
+    shapes = {
+    "silu" : [ (4096, 14336), (64, 14336), (1, 14336) ]}
     for dtype in NAMES:
         for act, function in acts.items():
             for rows, width in shapes.get(act, [(4096, 14336)]):
