@@ -21,9 +21,9 @@ struct SampleParams {
 };
 
 /// Draws one token per row. `logprob` is log softmax(logits)[token] at temperature 1, before any
-/// filter, from an f64 sum over 16 lanes (id mod 16, ascending; then halving). A row's result
-/// depends on that row only. A row with a NaN or +infinity, or with no finite logit, gives token -1
-/// and logprob NaN (the engine fails that request).
+/// filter, from an f64 sum over 16 lanes (CUDA: 512; id mod 16, ascending; then halving). A row's
+/// result depends on that row only. A row with a NaN or +infinity, or with no finite logit, gives
+/// token -1 and logprob NaN (the engine fails that request).
 struct SampleArgs {
   TensorView logits;                     // [n_rows, vocab] F32, not changed
   const SampleParams* params = nullptr;  // [n_rows], host memory

@@ -3,7 +3,7 @@
 // `plain`  One block of 512 threads to a row; the parameters of up to 64 rows travel as the
 //   kernel's argument, so that host memory is free once the call returns and nothing is copied.
 //   1. One pass: maximum, its lowest id, whether there is a NaN.
-//   2. One pass (two where the temperature is neither 0 nor 1): the sum for the log-probability, in
+//   2. One pass (two above temperature 0): the sum for the log-probability, in
 //      f64, thread i adding ids i, i + 512, ... of the f32 exponentials, then halving; and, above
 //      temperature 0, a histogram over 256 bins of x = (logit - max) / temperature: candidates and
 //      their weights as integers of 2^-34, so that neither order nor atomic addition shows.
@@ -39,10 +39,10 @@ constexpr int kTopShift = 48;  // of a key's 52 bits
 
 struct Params {
   double uniform;
-  double top_p;  // 1 or more: all
-  float temperature;
-  float lowest_x;  // that min_p keeps
-  int top_k;       // <= 0: all
+  double top_p;                // 1 or more: all
+  double inverse_temperature;  // 0: the largest logit is taken
+  float lowest_x;              // that min_p keeps
+  int top_k;                   // <= 0: all
 };
 struct Call {
   const float* logits;
@@ -53,8 +53,10 @@ struct Call {
   Params params[kRowsAtOnce];
 };
 
-__device__ __forceinline__ float scaled(float logit, float max, float temperature) {
-  return __fdiv_rn(logit - max, temperature);
+/// (logit - max) / temperature in f32, from 1 / temperature in f64: a quotient of f32 numbers is
+/// never closer than 2^-49 to the middle of two, and the product errs by 2^-52.
+__device__ __forceinline__ float scaled(float logit, float max, double inverse_temperature) {
+  return static_cast<float>(static_cast<double>(logit - max) * inverse_temperature);
 }
 /// exp(x) as an integer of 2^-34, rounded to nearest even.
 __device__ __forceinline__ Word weight_of(float x) {
@@ -62,6 +64,13 @@ __device__ __forceinline__ Word weight_of(float x) {
 }
 __device__ __forceinline__ double to_f64(Word weight) {
   return static_cast<double>(weight) * 0x1p-34;
+}
+/// The least weight that is not below x, or that is above x.
+__device__ __forceinline__ Word at_least(double x) {
+  return static_cast<Word>(__double2ll_ru(fmax(x, 0.0) * 0x1p34));
+}
+__device__ __forceinline__ Word above(double x) {
+  return static_cast<Word>(__double2ll_rd(x * 0x1p34)) + 1;
 }
 /// Ascends in sampling order: the logit descending (-0 as 0), then the id.
 __device__ __forceinline__ Word key_of(float logit, int id) {
@@ -105,6 +114,13 @@ struct Prefix {
   }
 };
 
+/// Where a prefix is long enough: at that many candidates, or at that weight (2^-34) or more.
+struct Stop {
+  Word count;
+  Word weight;
+  __device__ bool holds(const Prefix& p) const { return p.count >= count || p.weight >= weight; }
+};
+
 /// Where a walk over a list ends.
 struct Place {
   Word key;       // of the last candidate passed
@@ -140,7 +156,7 @@ __device__ T block_reduce(T x, T* scratch, const F& combine) {
   return x;
 }
 
-/// The sum of exp((logit - max) / temperature) in f64; the same for all threads.
+/// The sum of exp(logit - max) in f64; the same for all threads.
 __device__ double exp_sum(const float* logits, int n, float max, Shared& shared) {
   double sum = 0.0;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
@@ -159,15 +175,14 @@ class Drawing {
   __device__ int token() {
     const Word all = fill_bins();
     const Word top_k = params_.top_k > 0 ? static_cast<Word>(params_.top_k) : ~Word{0};
-    const double mass = params_.top_p < 1.0 ? params_.top_p * to_f64(all) : INFINITY;
-    const auto full = [&](const Prefix& p) { return p.count >= top_k || to_f64(p.weight) >= mass; };
+    const Stop full{top_k, params_.top_p < 1.0 ? at_least(params_.top_p * to_f64(all)) : ~Word{0}};
     walk_bins(kBins, full);
     const int last_bin = shared_.bin;
     Prefix kept = shared_.kept;  // of the bins before the last, or of all of them
     __syncthreads();
     Word last_key = ~Word{0};
     Prefix before_last = kept;
-    if (full(kept.with(shared_.bins, last_bin))) {
+    if (full.holds(kept.with(shared_.bins, last_bin))) {
       gather(last_bin, last_key);
       const Place end = find_place(kept, full);
       kept = end.prefix;
@@ -175,13 +190,12 @@ class Drawing {
     } else {
       kept = kept.with(shared_.bins, last_bin);
     }
-    const double target = params_.uniform * to_f64(kept.weight);
-    const auto reached = [&](const Prefix& p) { return to_f64(p.weight) > target; };
+    const Stop reached{~Word{0}, above(params_.uniform * to_f64(kept.weight))};
     walk_bins(last_bin, reached);
     const int bin = shared_.bin;
     const Prefix passed = shared_.kept;
     __syncthreads();
-    if (bin < last_bin && reached(passed.with(shared_.bins, bin))) {
+    if (bin < last_bin && reached.holds(passed.with(shared_.bins, bin))) {
       gather(bin, ~Word{0});
       return id_of(find_place(passed, reached).key);
     }
@@ -199,7 +213,7 @@ class Drawing {
     __syncthreads();
     Word sum = 0;
     for (int i = static_cast<int>(threadIdx.x); i < n_; i += kThreads) {
-      const float x = scaled(logits_[i], max_, params_.temperature);
+      const float x = scaled(logits_[i], max_, params_.inverse_temperature);
       const Word weight = weight_of(x);
       if (weight == 0) continue;  // x is above -24.3
       sum += weight;
@@ -210,7 +224,6 @@ class Drawing {
 
   /// shared.bin: the first of the `n_bins` with which stop holds, else the last that holds any;
   /// shared.kept: the prefix before it.
-  template <typename Stop>
   __device__ void walk_bins(int n_bins, const Stop& stop) {
     if (threadIdx.x == 0) {
       Prefix prefix{0, 0};
@@ -222,7 +235,7 @@ class Drawing {
         shared_.bin = b;
         shared_.kept = prefix;
         prefix = prefix.with(shared_.bins, b);
-        if (stop(prefix)) break;
+        if (stop.holds(prefix)) break;
       }
     }
     __syncthreads();
@@ -233,7 +246,7 @@ class Drawing {
     if (threadIdx.x == 0) shared_.length = 0;
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < n_; i += kThreads) {
-      const float x = scaled(logits_[i], max_, params_.temperature);
+      const float x = scaled(logits_[i], max_, params_.inverse_temperature);
       if (weight_of(x) == 0 || x < params_.lowest_x || bin_of(x) != bin) continue;
       const Word key = key_of(logits_[i], i);
       if (key <= last_key) list_[atomicAdd(&shared_.length, 1)] = key;
@@ -242,7 +255,6 @@ class Drawing {
   }
 
   /// The first candidate of the list with which stop holds, else its last.
-  template <typename Stop>
   __device__ Place find_place(const Prefix& before, const Stop& stop) {
     Histogram& digits = shared_.digits;
     if (threadIdx.x == 0) shared_.place = {0, before};
@@ -250,11 +262,11 @@ class Drawing {
     for (int shift = kTopShift; shift >= 0; shift -= 8) {
       digits.clear();
       __syncthreads();
-      const Word above = shared_.place.key >> (shift + 8);
+      const Word higher = shared_.place.key >> (shift + 8);
       for (int i = static_cast<int>(threadIdx.x); i < shared_.length; i += kThreads) {
         const Word key = list_[i];
-        if (key >> (shift + 8) != above) continue;
-        const float x = scaled(logits_[id_of(key)], max_, params_.temperature);
+        if (key >> (shift + 8) != higher) continue;
+        const float x = scaled(logits_[id_of(key)], max_, params_.inverse_temperature);
         digits.add(static_cast<int>(key >> shift) & 255, weight_of(x));
       }
       __syncthreads();
@@ -268,7 +280,7 @@ class Drawing {
           digit = d;
           before_digit = prefix;
           prefix = prefix.with(digits, d);
-          if (stop(prefix)) break;
+          if (stop.holds(prefix)) break;
         }
         shared_.place.key |= static_cast<Word>(digit) << shift;
         shared_.place.prefix = shift == 0 ? prefix : before_digit;
@@ -313,7 +325,7 @@ __global__ void __launch_bounds__(kThreads) sample_plain(const __grid_constant__
     return;
   }
   const double sum = exp_sum(logits, call.n, max, shared);
-  if (params.temperature > 0.0F) {
+  if (params.inverse_temperature > 0.0) {
     token = Drawing(logits, call.n, max, params, call.lists + row * call.n, shared).token();
   }
   if (threadIdx.x == 0) {
@@ -330,7 +342,7 @@ Params params_of(const SampleParams& p) {
   Params params{};
   params.uniform = p.uniform;
   params.top_p = p.top_p;
-  params.temperature = p.temperature;
+  if (p.temperature > 0) params.inverse_temperature = 1.0 / static_cast<double>(p.temperature);
   params.top_k = p.top_k;
   params.lowest_x = -std::numeric_limits<float>::infinity();
   if (p.min_p > 0) {
@@ -349,7 +361,7 @@ void run(const SampleArgs& args, CudaContext& context) {
   HEDDLE_CHECK(n_rows == 0 || args.params != nullptr);
   bool draws = false;
   for (std::int64_t i = 0; i < n_rows; ++i) {
-    draws = draws || params_of(args.params[i]).temperature > 0;
+    draws = draws || params_of(args.params[i]).inverse_temperature > 0;
   }
   Word* lists = nullptr;
   if (draws) {
