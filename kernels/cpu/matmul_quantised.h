@@ -250,18 +250,21 @@ void quantised_group(const std::byte* group,
   }
 }
 
+/// std::integer_sequence takes integers only (GCC 13 checks).
+template <DType... kTypes>
+struct DTypes {};
+
 template <typename V>
 void quantised(DType dtype,
                const std::byte* group,
                std::int64_t n_blocks,
                const XTile& x,
                const OutTile& out) {
-  [&]<DType... kTypes>(std::integer_sequence<DType, kTypes...>) {
+  [&]<DType... kTypes>(DTypes<kTypes...>) {
     ((dtype == kTypes ? quantised_group<V, kTypes>(group, n_blocks, x, out) : void()), ...);
   }
-  (std::integer_sequence<DType, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
-                         DType::kQ8_0, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K,
-                         DType::kQ6_K, DType::kIQ4_NL, DType::kMXFP4>());
+  (DTypes<DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ2_K,
+          DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kMXFP4>());
 }
 
 }  // namespace
