@@ -13,12 +13,6 @@ const Table<Args>& missing(std::string_view op) {
 
 }  // namespace
 
-const Table<EmbedArgs>& embed_table() {
-  return missing<EmbedArgs>("embed");
-}
-const Table<GatherRowsArgs>& gather_rows_table() {
-  return missing<GatherRowsArgs>("gather_rows");
-}
 const Table<MatmulArgs>& matmul_table() {
   return missing<MatmulArgs>("matmul");
 }

@@ -138,7 +138,6 @@ struct Shared {
   double sums[kWarps];
   Word weights[kWarps];
   Word top[kWarps];
-  int nan;
 };
 
 template <typename T, typename F>
@@ -305,19 +304,16 @@ __global__ void __launch_bounds__(kThreads) sample_plain(const __grid_constant__
   const std::int64_t row = blockIdx.x;
   const float* const logits = call.logits + row * call.n;
   const Params& params = call.params[row];
-  if (threadIdx.x == 0) shared.nan = 0;
-  __syncthreads();
   Word top = ~Word{0};
   bool nan = false;
   for (int i = static_cast<int>(threadIdx.x); i < call.n; i += kThreads) {
     nan = nan || isnan(logits[i]);
     top = min(top, key_of(logits[i], i));
   }
-  if (nan) shared.nan = 1;
   top = block_reduce(top, shared.top, [](Word a, Word b) { return a < b ? a : b; });
   int token = id_of(top);
   const float max = logits[token];
-  if (shared.nan != 0 || !isfinite(max)) {
+  if (__syncthreads_or(nan) != 0 || !isfinite(max)) {
     if (threadIdx.x == 0) {
       call.tokens[row] = -1;
       call.logprobs[row] = NAN;
