@@ -216,8 +216,8 @@ TEST(CudaSelectBlocks, ARowAloneHasTheListOfItsBatch) {
   const auto run = [&](Place& place) { return select(place, rows, c, q, k1, k2); };
   const Lists all = on_cuda(*backend, run);
   q.erase(q.begin(), q.end() - c.n_q * c.head_dim);
-  rows.sequence = {rows.sequence.back()};
-  rows.positions = {rows.positions.back()};
+  rows.sequence.erase(rows.sequence.begin(), rows.sequence.end() - 1);
+  rows.positions.erase(rows.positions.begin(), rows.positions.end() - 1);
   const Lists last = on_cuda(*backend, run);
   EXPECT_EQ(last.ids, Ints(all.ids.end() - 2 * (c.top_k + 1), all.ids.end()));
 }
