@@ -15,7 +15,8 @@ struct KvPages {
   std::int64_t block_tokens() const { return k.dim(3); }  // a multiple of 16 that divides 64
 };
 
-/// Stores k[t], v[t] at slot[t] = block * block_tokens + offset, rounded to nearest even.
+/// Stores k[t], v[t] at slot[t] = block * block_tokens + offset, rounded to nearest even. On CUDA a
+/// row whose slot does not exist (-1) stores nothing; on the CPU that is an error.
 struct KvWriteArgs {
   TensorView k;      // [n_tokens, n_kv_heads, head_dim]  F32
   TensorView v;      // like k

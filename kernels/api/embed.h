@@ -5,7 +5,8 @@
 namespace heddle {
 
 /// out[t] = scale * table[ids[t]]: rows dequantised exactly (f32 arithmetic of the block format).
-/// ids outside [0, n_rows) are an internal error: the engine checks requests.
+/// ids outside [0, n_rows) are an internal error: the engine checks requests. CUDA, where the host
+/// does not see ids, gives rows of NaN for them.
 struct EmbedArgs {
   TensorView ids;                       // [n_tokens]            I32
   const PackedMatrix* table = nullptr;  // [vocab, hidden]

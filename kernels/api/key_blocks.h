@@ -68,9 +68,9 @@ struct CompressKeysArgs {
 /// the blocks before p by score (equal ones: the lowest index), top_k in all or as many as there
 /// are; ascending. A row at a position below dense_below gets count -1 instead.
 /// A row's list depends neither on its chunk nor on its batch. The fast variants compute w in f32
-/// (order of sums: 16 lanes over head_dim, heads ascending), `ref` in f64: blocks whose scores
-/// differ by rounding only may differ between the two. Source: InfLLM-V2 as MiniCPM4 and
-/// MiniCPM-SALA ship it.
+/// (order of sums: 16 lanes over head_dim, CUDA: ascending; heads ascending), `ref` in f64: blocks
+/// whose scores differ by rounding only may differ between the two. Source: InfLLM-V2 as MiniCPM4
+/// and MiniCPM-SALA ship it.
 struct SelectBlocksArgs {
   TensorView q;             // [n_tokens, n_q_heads, head_dim] F32, as attention takes it
   CompressedKeys keys;      // with the entries of all windows up to each row's position

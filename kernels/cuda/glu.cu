@@ -9,9 +9,10 @@
 //   division (relative error of the activation under 8 * 2^-24 for silu); F16 and BF16, whose own
 //   rounding is 2^13 and 2^16 times coarser, use the special-function unit's exponential and
 //   reciprocal.
-//   Bound: device memory, 3 bytes moved per byte of gate. Measured, H100, 2026-11-24: 102 to 103 %
-//   of a copying kernel for 4096 x 14336, whatever the activation and dtype, so the arithmetic
-//   hides behind the memory; docs/benchmarks/cuda-norm-activation.md.
+//   Bound: device memory, 3 bytes moved per byte of gate. Measured, H100, 2026-11-24, with silu and
+//   both gelus, before the other activations and the limits came: 102 to 103 % of a copying kernel
+//   for 4096 x 14336, whatever the dtype, so the arithmetic hides behind the memory;
+//   docs/benchmarks/cuda-norm-activation.md.
 //
 // `plain`  One element to a thread, straight from the formula in f32, any dtype at run time.
 
@@ -27,7 +28,7 @@ namespace heddle::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kBlocksPerMultiprocessor = 5;  // that run at once, at 48 registers
+constexpr int kBlocksPerMultiprocessor = 5;  // as measured at 48 registers (now 40)
 
 /// What happens to gate and up before the activation; a NaN stays.
 struct Clamp {
