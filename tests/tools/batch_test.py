@@ -79,6 +79,20 @@ class Batch(Cli):
         self.assertEqual((done.returncode, done.stdout), (2, b""))
         self.assertIn(b"OUT, got what is no regular file", done.stderr)
 
+    def test_an_output_without_room_ends_the_run_and_keeps_what_it_holds(self):
+        lines = self.write([line(i, max_tokens=40) for i in range(60)])
+        few = subprocess.run(["bash", "-c", 'ulimit -f 8; exec "$@"', "-", HEDDLE, "batch", MODEL, str(lines), str(self.out)],
+                             capture_output=True, text=True, timeout=120, env=environment())
+        self.assertEqual(few.returncode, 1, few.stderr)
+        self.assertEqual(few.stderr.count("cannot be written: File too large"), 1, few.stderr)
+        self.assertGreater(self.out.stat().st_size, 0)
+        self.assertEqual(heddle("batch", MODEL, lines, self.out)[0], 0)
+        self.assertEqual(len(self.answers()), 60)
+
+    def test_a_model_that_is_not_there_leaves_no_output(self):
+        self.assertEqual(heddle("batch", self.folder / "no", self.write([line(0)]), self.out)[0], 2)
+        self.assertFalse(self.out.exists())
+
     def test_a_standard_output_that_is_a_file_is_one(self):
         path = self.write([line(0)])
         with open(self.out, "ab") as out:

@@ -5,10 +5,13 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <cstring>
 #include <deque>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -273,8 +276,12 @@ class Output {
     }
   }
   ~Output() { ::close(file_); }
-  /// Throws if it cannot be written.
-  static void check(const std::string& path) { const Output output(path); }
+  /// Throws if it cannot be written. A new one is not left behind: the model may be wrong yet.
+  static void check(const std::string& path) {
+    const bool is_new = ::access(path.c_str(), F_OK) != 0;
+    const Output output(path);
+    if (is_new) static_cast<void>(::unlink(path.c_str()));
+  }
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
@@ -295,7 +302,13 @@ class Output {
     const std::string text = serve::to_text(line) + "\n";
     for (std::size_t n = 0; n < text.size();) {
       const ssize_t written = ::write(file_, text.data() + n, text.size() - n);
-      if (written <= 0) throw runtime_failure(fmt::format("{}: cannot be written", path_));
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) {
+        throw runtime_failure(
+            fmt::format("{}: cannot be written: {}; the answers in it are kept, and not asked for "
+                        "again by a run with more room",
+                        path_, std::strerror(errno)));
+      }
       n += static_cast<std::size_t>(written);
     }
   }
@@ -345,19 +358,26 @@ int run_batch(const Arguments& args) {
   std::size_t n_done = n_all - waiting.size();
   std::size_t n_failed = 0;
   std::map<std::string, std::shared_ptr<FileExchange>> open;
+  std::exception_ptr failure;  // of OUT: nothing is asked for any more
   ProgressLine progress;
   const PolledInterrupt interrupt;
   const auto most_open = static_cast<std::size_t>(2 * options.max_sequences + 8);
-  while ((!waiting.empty() || !open.empty()) && !interrupt.raised()) {
+  while ((!waiting.empty() || !open.empty()) && !interrupt.raised() && !failure) {
     while (!waiting.empty() && open.size() < most_open) {
       const BatchLine line = std::move(waiting.front());
       waiting.pop_front();
       auto exchange =
           std::make_shared<FileExchange>(queue, line, [&, line](const serve::HttpReply& reply) {
-            output.add(line, numerics_id, reply);
+            queue.post([&, id = line.id] { open.erase(id); });
+            if (failure) return;
+            try {
+              output.add(line, numerics_id, reply);
+            } catch (const Error&) {
+              failure = std::current_exception();
+              return;
+            }
             ++n_done;
             if (reply.status >= 400) ++n_failed;
-            queue.post([&, id = line.id] { open.erase(id); });
           });
       open[line.id] = exchange;
       service.handle(exchange);
@@ -368,6 +388,7 @@ int run_batch(const Arguments& args) {
   }
   progress.clear();
   for (const auto& [id, exchange] : open) exchange->leave();
+  if (failure) std::rethrow_exception(failure);
   const std::string report =
       fmt::format("{}: {} of {} requests are answered, {} of them with an error{}", out_path,
                   n_done, n_all, n_failed,
