@@ -195,6 +195,24 @@ class Refusals(unittest.TestCase):
             with self.subTest(str(tools)[:40]):
                 self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "tools": tools, "tool_choice": choice})[0], 400)
 
+    def test_parameters_that_no_object_fits_are_refused(self):
+        # The others are refused for another reason: this model's template has no tools.
+        for schema, code in [({"type": "integer"}, "invalid_value"), ({"type": ["array", "null"]}, "invalid_value"),
+                             ({"enum": [None]}, "invalid_value"), ({"const": 3}, "invalid_value"),
+                             ({"type": ["object", "null"]}, "unsupported_parameter"), ({"properties": {}}, "unsupported_parameter"),
+                             ({"enum": [{"a": 1}, 2]}, "unsupported_parameter")]:
+            with self.subTest(schema):
+                tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+                status, body = SERVER.post("/v1/chat/completions", {**CHAT, "max_tokens": 1, "tools": [tool]})
+                self.assertEqual((status, body["error"]["code"]), (400, code), body)
+                if code == "invalid_value":
+                    self.assertEqual(body["error"]["param"], "tools[0].parameters")
+
+    def test_seeds_are_64_bits(self):
+        for seed, status in [(-2**63, 200), (-2**63 - 1, 400), (-2**63 - 2000, 400), (2**63 - 1, 200), (2**63, 400)]:
+            with self.subTest(seed):
+                self.assertEqual(SERVER.post("/v1/chat/completions", {**CHAT, "max_tokens": 1, "seed": seed})[0], status)
+
     # H19
     def test_schemas(self):
         def form(schema):
@@ -852,7 +870,7 @@ class Runs(unittest.TestCase):
 
     # R9
     def test_what_is_wrong_is_told_before_a_model_is_loaded(self):
-        for flags, text in [(["--port", SERVER.port], "--port"), (["--host", "no.such.host.invalid"], "--host"), (["--tls-cert", "a"], "--tls-key"),
+        for flags, text in [(["--port", SERVER.port], "--port"), (["--host", "no.such.host.invalid"], "--host"), (["--host", ""], "--host"), (["--cors-origin", "http://a/b"], "--cors-origin"), (["--tls-cert", "a"], "--tls-key"),
                             (["--tls-cert", "/nothing", "--tls-key", "/nothing"], "--tls-cert"), (["--session-dir", "/nothing"], "--session-dir"),
                             (["--api-key", ""], "--api-key"), (["--port", "70000"], "--port")]:
             with self.subTest(flags):

@@ -100,6 +100,7 @@ class Wire(unittest.TestCase):
             (400, ["Content-Length: 2", "Content-Length: 2"]),
             (400, ["Content-Length: +5"]), (400, ["Content-Length: -2"]), (400, ["Content-Length: 0x10"]),
             (400, ["Content-Length: 5,5"]), (400, ["Content-Length: "]), (400, ["Content-Length: 5 5"]),
+            (400, ["Authorization: Bearer a", "Authorization: Bearer b"]), (400, ["Content-Type: application/json", "Content-Type: text/plain"]),
             (413, ["Content-Length: 18446744073709551616"]), (413, ["Content-Length: 99999999999"]),
             (501, ["Transfer-Encoding: gzip"]), (501, ["Transfer-Encoding: chunked, gzip"]),
             (501, ["Transfer-Encoding: xchunked"]),

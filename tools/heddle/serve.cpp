@@ -35,6 +35,7 @@ double seconds_since(Clock::time_point start) {
 }
 
 serve::HttpServerOptions http_options(const Arguments& args, const serve::ServerLimits& limits) {
+  if (args.text("host") == "") throw bad_input("--host: got '', allowed: a name or an address");
   serve::HttpServerOptions options{
       .host = args.text("host").value_or("127.0.0.1"),
       .port = static_cast<std::uint16_t>(args.integer("port").value_or(8080)),
@@ -91,7 +92,10 @@ std::string cors_origin(const Arguments& args) {
   const auto origin = args.text("cors-origin");
   if (!origin) return "";
   const bool clean = std::ranges::all_of(*origin, [](char c) { return c > 0x20 && c < 0x7f; });
-  if (*origin != "*" && (!clean || origin->find("://") == std::string::npos)) {
+  const std::size_t host = origin->find("://");
+  const bool whole = host != std::string::npos && host + 3 < origin->size() &&
+                     origin->find_first_of("/?#", host + 3) == std::string::npos;
+  if (*origin != "*" && (!clean || !whole)) {
     throw bad_input("--cors-origin: allowed are * and an origin like https://chat.example.com");
   }
   return *origin;

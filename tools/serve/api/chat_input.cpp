@@ -139,6 +139,20 @@ std::vector<ChatMessage> read_messages(const Json& list,
   return messages;
 }
 
+/// False where a schema's own words leave no object: arguments that fit it cannot be written.
+bool takes_objects(const Json& schema) {
+  const auto has = [](const Json& list, const auto& fits) {
+    return !list.is_array() || std::any_of(list.begin(), list.end(), fits);
+  };
+  const auto is_object = [](const Json& value) { return value.is_object(); };
+  if (schema.contains("const") && !schema["const"].is_object()) return false;
+  if (schema.contains("enum") && !has(schema["enum"], is_object)) return false;
+  if (!schema.contains("type")) return true;
+  const Json& type = schema["type"];
+  if (type.is_string()) return type == "object";
+  return has(type, [](const Json& name) { return name == "object"; });
+}
+
 /// One tool in the form of chat completions.
 Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
   if (text_member(tool, "type") != "function") {
@@ -164,6 +178,10 @@ Json read_tool(const Json& tool, const std::string& where, ChatInput& input) {
   }
   if (!parameters.is_object()) {
     throw invalid_type(where + ".parameters", where + ".parameters: allowed a JSON Schema");
+  }
+  if (!takes_objects(parameters)) {
+    throw invalid_value(where + ".parameters",
+                        where + ".parameters: arguments are an object, which this schema refuses");
   }
   for (const ToolSpec& other : input.tools) {
     if (other.name != function["name"]) continue;

@@ -181,7 +181,8 @@ std::optional<std::int64_t> whole_number(const Json& value) {
   if (value.is_number_integer()) return value.get<std::int64_t>();
   if (!value.is_number_float()) return std::nullopt;
   const double number = value.get<double>();
-  if (!(number >= -0x1p63 && number < 0x1p63) || number != std::floor(number)) return std::nullopt;
+  // -2^63 as a float may have been less: what an integer cannot hold is read as one.
+  if (!(number > -0x1p63 && number < 0x1p63) || number != std::floor(number)) return std::nullopt;
   return static_cast<std::int64_t>(number);
 }
 

@@ -114,6 +114,12 @@ class HeaderLines {
     if (equals_ignoring_case(name, "host")) return add_host(value);
     if (equals_ignoring_case(name, "content-length")) return add_length(value);
     if (equals_ignoring_case(name, "transfer-encoding")) return add_coding(value);
+    if (equals_ignoring_case(name, "authorization") && ++n_authorizations_ > 1) {
+      return bad("more than one Authorization header");
+    }
+    if (equals_ignoring_case(name, "content-type") && ++n_types_ > 1) {
+      return bad("more than one Content-Type");
+    }
     if (equals_ignoring_case(name, "expect")) {
       if (!equals_ignoring_case(value, "100-continue")) {
         return Refusal{417, "expectation_failed", "Expect may be 100-continue only"};
@@ -164,6 +170,8 @@ class HeaderLines {
   bool http_1_0_;
   int n_ = 0;
   int n_hosts_ = 0;
+  int n_authorizations_ = 0;
+  int n_types_ = 0;
   int n_lengths_ = 0;
 };
 
