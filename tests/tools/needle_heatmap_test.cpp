@@ -17,7 +17,9 @@
 namespace heddle::needle {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -242,6 +244,22 @@ TEST(NeedleHeatmap, TasksWithDepthsHavePanelsAndThoseWithoutShareOne) {
   EXPECT_EQ(map.panels[5].title, "niah");
   EXPECT_THAT(map.panels[5].rows, ElementsAre("vt", "cwe"));
   EXPECT_THAT(map.panels[5].columns, ElementsAre("1k", "2k"));
+}
+
+TEST(NeedleHeatmap, TitlesOfNarrowPanelsAreWhole) {
+  Heatmap map = heatmap_of(summarize(six_cells()), "t", "s");
+  ASSERT_EQ(map.panels.size(), 1U);
+  map.panels.resize(2, map.panels[0]);
+  for (HeatPanel& panel : map.panels) {
+    panel.columns.resize(1);
+    panel.cells.resize(panel.rows.size());
+  }
+  map.panels[0].title = "infllm:64,16,8 of a mode";
+  map.panels[1].title = std::string(200, 'W');
+  std::vector<std::string> texts;
+  for (const PictureText& text : layout_of(map).texts) texts.push_back(text.text);
+  EXPECT_THAT(texts, Contains("infllm:64,16,8 of a mode"));
+  EXPECT_THAT(texts, Contains(EndsWith("WWW...")));
 }
 
 TEST(NeedleHeatmap, EverythingLiesInsideThePicture) {

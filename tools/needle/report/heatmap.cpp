@@ -21,7 +21,8 @@ constexpr double kLabelSize = 11.0;
 constexpr double kAxisSize = 11.0;
 constexpr double kPanelGap = 30.0;
 constexpr double kMostLabelWidth = 190.0;
-constexpr double kSvgFonts = 1.12;  // how much wider a reader's font may be
+constexpr double kMostTitleWidth = 260.0;  // that a panel widens for
+constexpr double kSvgFonts = 1.12;         // how much wider a reader's font may be
 constexpr std::size_t kMostPanelsBeside = 3;
 
 /// Sizes that all panels share.
@@ -97,14 +98,14 @@ Grid grid_of(const Heatmap& heatmap) {
   std::size_t columns = 1;
   double labels = 0.0;
   double least_height = 4.0;
-  bool titles = false;
+  std::vector<std::string> titles;
   for (const HeatPanel& panel : heatmap.panels) {
     HEDDLE_CHECK(panel.cells.size() == panel.rows.size() * panel.columns.size());
     rows = std::max(rows, panel.rows.size());
     columns = std::max(columns, panel.columns.size());
     labels = std::max(labels, widest(panel.rows, kLabelSize) * kSvgFonts);
     if (panel.every_row) least_height = kLabelSize + 5.0;
-    titles |= !panel.title.empty();
+    if (!panel.title.empty()) titles.push_back(panel.title);
   }
   grid.beside = std::clamp<std::size_t>(heatmap.panels.size(), 1, kMostPanelsBeside);
   if (heatmap.panels.size() == 4) grid.beside = 2;
@@ -118,8 +119,11 @@ Grid grid_of(const Heatmap& heatmap) {
   grid.gap = std::min(grid.cell_width, grid.cell_height) >= 12.0 ? 1.0 : 0.0;
   grid.number_size = number_size(grid.cell_width - grid.gap, grid.cell_height - grid.gap);
   grid.left = std::ceil(22.0 + std::min(labels, kMostLabelWidth) + 7.0);  // sharp cells
-  grid.top = titles ? kPanelTitleSize + 9.0 : 0.0;
-  grid.panel_width = grid.left + grid.cell_width * static_cast<double>(columns);
+  grid.top = titles.empty() ? 0.0 : kPanelTitleSize + 9.0;
+  const double title_width =
+      std::min(std::ceil(widest(titles, kPanelTitleSize) * kSvgFonts), kMostTitleWidth);
+  grid.panel_width =
+      grid.left + std::max(grid.cell_width * static_cast<double>(columns), title_width);
   grid.panel_height = grid.top + grid.cell_height * static_cast<double>(rows) + 38.0;
   return grid;
 }
