@@ -185,7 +185,9 @@ Json operation(const RouteSpec& route, const ServerLimits& limits) {
   error("408", "it did not arrive in time");
   error("413", "a body over the limit");
   error("414", "a target over the limit");
+  error("417", "an Expect that is not 100-continue");
   error("431", "a head over the limit");
+  error("505", "another version of HTTP");
   if (body) {
     error("404", "another model");
     error("403", "a page of another site asks, and --cors-origin does not name it");
@@ -194,6 +196,7 @@ Json operation(const RouteSpec& route, const ServerLimits& limits) {
   }
   if (route.path.find("{}") != std::string_view::npos) error("404", "not known");
   if (route.id == RouteId::kSession) {
+    error("403", "a page of another site asks, and --cors-origin does not name it");
     error("501", "there is no --session-dir");
   }
   error("500", "a failure of ours");
