@@ -139,11 +139,15 @@ def edit_kernels(name, type_):
     cuda_h = Source("kernels/cuda/cuda_ops.h")
     cuda_h.insert("  void sample(", override)
     cuda = Source("kernels/cuda/cuda_ops.cpp")
-    cuda.insert("void CudaOps::sample(", f"void CudaOps::{name}(const {type_}Args& /*args*/) {{\n"
-                                         f'  no_kernel("{name}");\n}}\n')
-    cuda_test = Source("tests/kernels/cuda_backend_test.cpp")
-    cuda_test.insert('  expect_named("sample",', f'  expect_named("{name}", [&] {{ ops.{name}({{}}); }});\n')
-    return [ops, tables, cpu_h, cpu, cuda_h, cuda, cuda_test]
+    cuda.insert("  f(sample_table());", f"  f({name}_table());\n")
+    cuda.insert("void CudaOps::sample(", f"void CudaOps::{name}(const {type_}Args& args) {{\n"
+                                         f"  run({name}_table(), args);\n}}\n")
+    cuda_tables = Source("kernels/cuda/cuda_tables.h")
+    cuda_tables.insert("const Table<SampleArgs>&", f"const Table<{type_}Args>& {name}_table();\n")
+    missing = Source("kernels/cuda/missing_ops.cpp")
+    missing.insert("}  // namespace heddle::cuda", f"const Table<{type_}Args>& {name}_table() {{\n"
+                                                   f'  return missing<{type_}Args>("{name}");\n}}\n\n')
+    return [ops, tables, cpu_h, cpu, cuda_h, cuda, cuda_tables, missing]
 
 
 def without_comments(text):

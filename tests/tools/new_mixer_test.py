@@ -22,7 +22,7 @@ COMPILED = ("models/mixers/gated_trace.cpp", "models/mixers/mixer.cpp", "models/
 EDITED = {"models/layer_spec.h", "models/checkpoint.h", "models/mixers/mixer.h", "models/mixers/mixer.cpp",
           "models/spec_hash.cpp", "models/families/native_mixers.cpp", "kernels/ops.h", "kernels/cpu/cpu_tables.h",
           "kernels/cpu/cpu_ops.h", "kernels/cpu/cpu_ops.cpp", "kernels/cuda/cuda_ops.h", "kernels/cuda/cuda_ops.cpp",
-          "tests/kernels/cuda_backend_test.cpp"}
+          "kernels/cuda/cuda_tables.h", "kernels/cuda/missing_ops.cpp"}
 
 
 def contents(root):
@@ -87,7 +87,7 @@ class NewMixer(unittest.TestCase):
             self.assertEqual(mixer.count(f'unwritten("{part}");'), 1, part)
         self.assertIn(f"mixer '{NAME}': ", mixer)
         self.assertIn(f"op '{NAME}': ref is not written yet", (self.made / f"kernels/cpu/{NAME}.cpp").read_text())
-        self.assertIn(f'no_kernel("{NAME}");', (self.made / "kernels/cuda/cuda_ops.cpp").read_text())
+        self.assertIn(f'missing<GatedTraceArgs>("{NAME}");', (self.made / "kernels/cuda/missing_ops.cpp").read_text())
 
     def test_a_second_run_is_refused(self):
         self.assertIn(f"'{NAME}' is taken: models/mixers/{NAME}.h exists", self.refused(self.made, NAME))
@@ -116,9 +116,9 @@ class NewMixer(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder) / "tree"
             shutil.copytree(self.pristine, root)
-            last = root / "tests/kernels/cuda_backend_test.cpp"  # to be edited
-            last.write_text(last.read_text().replace('expect_named("sample"', 'expect_named("draw"'))
-            self.assertIn("tests/kernels/cuda_backend_test.cpp: 0 lines begin with", self.refused(root, NAME))
+            last = root / "kernels/cuda/missing_ops.cpp"  # to be edited
+            last.write_text(last.read_text().replace("}  // namespace heddle::cuda", "}  // namespace"))
+            self.assertIn("kernels/cuda/missing_ops.cpp: 0 lines begin with", self.refused(root, NAME))
 
 
 if __name__ == "__main__":
