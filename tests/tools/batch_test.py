@@ -120,6 +120,7 @@ class Batch(Cli):
         lines = [line(0), line(1, temperature=9), line(2, stream=True), line(3, model="other")]
         self.assertEqual(heddle("batch", MODEL, self.write(lines), self.out)[0], 1)
         self.assertEqual({k: v["status_code"] for k, v in self.answers().items()}, {"r0": 200, "r1": 400, "r2": 400, "r3": 404})
+        self.assertTrue(all(v["request_id"] for v in self.answers().values()))
 
     def test_errors_are_answered_again(self):
         lines = [line(0), line(1, temperature=9), line(2, model="other"), line(3)]

@@ -367,7 +367,7 @@ class Signals(unittest.TestCase):
                 server.process.send_signal(first)
                 until(lambda: server.request("GET", "/health")[0] == 503, "it does not drain")
                 stream.goes_on()
-                self.assertEqual(server.stop(sig=second)[0], 130)
+                self.assertEqual(server.stop(sig=second)[0], 128 + second)
                 stream.close()
 
     # R7: SIGPIPE

@@ -98,9 +98,11 @@ class FileExchange : public serve::Exchange {
   void begin_stream(serve::HttpReply) override {}
   void write(std::string_view) override {}
   void end_stream(bool) override {
-    reply(serve::error_reply({.code = "invalid_value",
-                              .message = "stream: a batch has whole answers",
-                              .param = "stream"}));
+    serve::HttpReply refusal = serve::error_reply({.code = "invalid_value",
+                                                   .message = "stream: a batch has whole answers",
+                                                   .param = "stream"});
+    refusal.headers.emplace_back("x-request-id", serve::random_id());
+    reply(std::move(refusal));
   }
   bool gone() const override { return false; }
   void on_gone(std::function<void()> callback) override { on_gone_ = std::move(callback); }

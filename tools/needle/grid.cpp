@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "models/quote_text.h"
+#include "tools/needle/blanks.h"
 
 namespace heddle::needle {
 namespace {
@@ -20,9 +21,7 @@ std::vector<std::string> parts_of(const std::string& text) {
   std::vector<std::string> parts;
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
-    std::string part = text.substr(begin, end - begin);
-    part.erase(0, std::min(part.find_first_not_of(' '), part.size()));
-    part.resize(part.find_last_not_of(' ') + 1);
+    std::string part = without_blanks(std::string_view(text).substr(begin, end - begin));
     if (!part.empty() || parts.empty() || end < text.size()) parts.push_back(std::move(part));
     begin = end + 1;
   }

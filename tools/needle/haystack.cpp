@@ -13,6 +13,7 @@
 #include "models/tokenizer/tokenizer.h"
 #include "models/tokenizer/utf8.h"
 #include "tools/heddle/io.h"
+#include "tools/needle/blanks.h"
 
 namespace heddle::needle {
 namespace {
@@ -160,9 +161,7 @@ class Splitter {
   void finish_parts() {
     std::size_t begin = 0;
     const auto take = [&](std::size_t end) {
-      std::string part = sentence_.substr(begin, end - begin);
-      part.erase(0, std::min(part.find_first_not_of(' '), part.size()));
-      part.resize(part.find_last_not_of(' ') + 1);
+      std::string part = without_blanks(std::string_view(sentence_).substr(begin, end - begin));
       if (!part.empty()) sentences_.push_back(std::move(part));
       begin = end;
     };

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "models/quote_text.h"
+#include "tools/needle/blanks.h"
 #include "tools/needle/scorer.h"
 
 namespace heddle::needle {
@@ -72,14 +73,6 @@ std::vector<Number> numbers_of(const std::string& reply) {
   return numbers;
 }
 
-/// What stands between two numbers, without blanks around it.
-std::string between(const std::string& reply, const Number& a, const Number& b) {
-  std::string text = reply.substr(a.end, b.begin - a.end);
-  text.erase(0, std::min(text.find_first_not_of(' '), text.size()));
-  text.resize(text.find_last_not_of(' ') + 1);
-  return text;
-}
-
 /// The one number from 1 to 10, mentions of the scale ("/10", "out of 10", "1 to 10") left out;
 /// nullopt: there is none, or there are several.
 std::optional<double> number_of(const std::string& reply) {
@@ -87,7 +80,9 @@ std::optional<double> number_of(const std::string& reply) {
   std::vector<bool> scale(numbers.size(), false);
   for (std::size_t i = 0; i + 1 < numbers.size(); ++i) {
     if (numbers[i + 1].value != 10.0) continue;
-    const std::string text = between(reply, numbers[i], numbers[i + 1]);
+    const std::size_t begin = numbers[i].end;
+    const std::string text =
+        without_blanks(std::string_view(reply).substr(begin, numbers[i + 1].begin - begin));
     const bool of = text == "/" || text == "out of" || text == "of";
     const bool range = numbers[i].value <= 1.0 &&
                        (text == "to" || text == "-" || text == "\u2013" || text == "and");

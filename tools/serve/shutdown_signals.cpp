@@ -16,8 +16,8 @@ std::atomic<int> g_n_signals{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 std::array<int, 2> g_wake = {-1, -1};
 
-extern "C" void on_shutdown_signal(int) {
-  if (g_n_signals.fetch_add(1) > 0) ::_exit(130);
+extern "C" void on_shutdown_signal(int signal) {
+  if (g_n_signals.fetch_add(1) > 0) ::_exit(128 + signal);  // as a shell tells of it
   [[maybe_unused]] const ssize_t n = ::write(g_wake[1], "", 1);
 }
 
